@@ -1,0 +1,5 @@
+//! Bytes to types and back, without a socket or a clock: what goes over the wires.
+
+pub mod chat;
+pub mod fastgpt;
+pub mod sse;
