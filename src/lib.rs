@@ -2,6 +2,8 @@
 //!
 //! Rooms are modules; a room names lower floors only (`tests/tidy.rs` holds the table).
 
+#[doc(hidden)]
+pub mod base;
 pub mod cli;
 mod clock;
 mod fastgpt_sim;

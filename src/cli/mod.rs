@@ -23,6 +23,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // One TLS provider for every connection; a second call would be an error, and this is the first.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let done = match cli.command {
         Command::Demo => demo::run(),
     };

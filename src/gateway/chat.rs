@@ -1,5 +1,6 @@
 //! A question comes in, an upstream is opened, its answer is relayed.
 
+use crate::base::{Label, random_id};
 use crate::gateway::relay::{self, Out};
 use crate::protocol::chat::{ChatRequest, Role};
 use crate::upstream::{self, Agent, Question};
@@ -84,22 +85,11 @@ fn check(request: &ChatRequest) -> Result<(), ChatError> {
     if request.messages.iter().any(|message| !(message.content.is_string() || message.content.is_array())) {
         return invalid("messages[].content", "must be text or a list of parts");
     }
-    if !request.chat_id.as_deref().is_none_or(is_label) {
+    if request.chat_id.as_deref().is_some_and(|id| Label::parse(id).is_err()) {
         return invalid("chatId", "must match [A-Za-z0-9_.:-]{1,128}");
     }
-    if !request.response_chat_item_id.as_deref().is_none_or(is_label) {
+    if request.response_chat_item_id.as_deref().is_some_and(|id| Label::parse(id).is_err()) {
         return invalid("responseChatItemId", "must match [A-Za-z0-9_.:-]{1,128}");
     }
     Ok(())
-}
-
-fn is_label(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
-}
-
-/// 128 random bits in hex: an id that nobody else has or can guess.
-fn random_id() -> String {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).expect("the kernel has random bytes");
-    format!("{:032x}", u128::from_be_bytes(bits))
 }

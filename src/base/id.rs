@@ -1,0 +1,86 @@
+//! Ids: those that clients choose are labels inside one owner, those that we choose are random.
+
+use std::fmt;
+
+/// The longest id a client may choose, in bytes.
+const LABEL_BYTES_MAX: usize = 128;
+
+/// 128 random bits as 32 hex digits: an id that nobody else has and nobody can guess.
+pub fn random_id() -> String {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("the kernel has random bytes");
+    format!("{:032x}", u128::from_be_bytes(bits))
+}
+
+/// An id chosen by a client (`chatId`, `responseChatItemId`, an Idempotency-Key): means something
+/// to its owner only, and must never be a key across owners.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Label(Box<str>);
+
+/// The text is no [`Label`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must match [A-Za-z0-9_.:-]{{1,128}}")]
+pub struct LabelError;
+
+impl Label {
+    /// Checks a client's text.
+    pub fn parse(text: &str) -> Result<Self, LabelError> {
+        let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        if (1..=LABEL_BYTES_MAX).contains(&text.len()) && text.bytes().all(sane) {
+            Ok(Self(text.into()))
+        } else {
+            Err(LabelError)
+        }
+    }
+
+    /// A label of our own, for a client that gave none.
+    pub fn random() -> Self {
+        Self(random_id().into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of a configured agent: a [`Label`]'s alphabet, chosen by the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AgentId(Box<str>);
+
+impl AgentId {
+    /// Checks an operator's or a client's text.
+    pub fn parse(text: &str) -> Result<Self, LabelError> {
+        Label::parse(text).map(|Label(id)| Self(id))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose a turn is. The stored form is `visitor:<32 hex>` or `user:<number>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(Box<str>);
+
+impl Owner {
+    /// The holder of a visitor cookie, by the cookie's checked id.
+    pub fn visitor(id: &str) -> Self {
+        Self(format!("visitor:{id}").into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

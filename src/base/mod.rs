@@ -1,0 +1,11 @@
+//! The ground: small types that every floor speaks.
+
+mod id;
+mod position;
+mod secret;
+mod time;
+
+pub use id::{AgentId, Label, LabelError, Owner, random_id};
+pub use position::{Epoch, Position, Txid};
+pub use secret::Secret;
+pub use time::UnixMillis;
