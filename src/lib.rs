@@ -4,6 +4,9 @@
 
 #[doc(hidden)]
 pub mod base;
+#[doc(hidden)]
+pub mod breaker;
+mod cache;
 pub mod cli;
 mod clock;
 mod fastgpt_sim;
@@ -11,4 +14,5 @@ mod gateway;
 mod http;
 #[doc(hidden)]
 pub mod protocol;
+mod store;
 mod upstream;

@@ -1,10 +1,12 @@
 //! The ground: small types that every floor speaks.
 
+mod cidr;
 mod id;
 mod position;
 mod secret;
 mod time;
 
+pub use cidr::{Cidr, CidrError};
 pub use id::{AgentId, Label, LabelError, Owner, random_id};
 pub use position::{Epoch, Position, Txid};
 pub use secret::Secret;

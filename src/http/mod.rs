@@ -2,6 +2,9 @@
 
 mod chat;
 mod error;
+mod settings;
+
+pub(crate) use settings::Settings;
 
 use crate::gateway::Gateway;
 use axum::Router;

@@ -1,6 +1,10 @@
 //! Clients of the servers behind agents. One attempt a call: a question that may have reached
 //! FastGPT is never asked twice.
 
+mod settings;
+
+pub(crate) use settings::Settings;
+
 use crate::protocol::chat::Message;
 use crate::protocol::fastgpt::{self, Event};
 use crate::protocol::sse::{self, Frame};

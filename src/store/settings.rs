@@ -1,0 +1,26 @@
+use std::time::Duration;
+
+/// The store's limits. Defaults and reasons are in `data/llmchat.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Jobs waiting for the writer; past that, shedding beats waiting.
+    pub(crate) queue_jobs_max: usize,
+    /// Jobs in one transaction.
+    pub(crate) group_jobs_max: usize,
+    /// How long the writer waits for company once it has a job.
+    pub(crate) group_wait: Duration,
+    pub(crate) readers_min: usize,
+    pub(crate) readers_max: usize,
+    /// How long a caller waits for a reader.
+    pub(crate) acquire_timeout: Duration,
+    /// How long one query may run.
+    pub(crate) query_timeout: Duration,
+    /// On the chat path: acquire, query and retries together.
+    pub(crate) chat_budget: Duration,
+    /// How often each idle reader proves that it still works.
+    pub(crate) probe_every: Duration,
+    /// A WAL of this size is checkpointed without waiting for readers.
+    pub(crate) checkpoint_bytes: u64,
+    /// A WAL of this size interrupts readers to be reset.
+    pub(crate) checkpoint_restart_bytes: u64,
+}
