@@ -9,9 +9,11 @@ pub mod breaker;
 mod cache;
 pub mod cli;
 mod clock;
+mod config;
 mod fastgpt_sim;
 mod gateway;
 mod http;
+mod net;
 #[doc(hidden)]
 pub mod protocol;
 mod store;

@@ -1,0 +1,165 @@
+//! What the operator wrote becomes what the rooms use. Each section is taken apart field by field, so that a new
+//! key does not compile until it is checked.
+
+use crate::base::Cidr;
+use crate::breaker;
+use crate::cache;
+use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
+use crate::config::sections::{Breaker, Cache, Chat, Log, Node, Store, Tls, Upstream};
+use crate::gateway;
+use crate::net::TlsFiles;
+use crate::store;
+use crate::upstream;
+use std::path::PathBuf;
+use tracing_subscriber::EnvFilter;
+
+/// The control socket's name in `node.runtime_dir`.
+pub(super) const CONTROL_SOCKET: &str = "control.sock";
+
+impl Tls {
+    pub(super) fn check(self, rules: &mut Rules) -> Option<TlsFiles> {
+        let Self { cert, key } = self;
+        let both = "cert and key must be set together";
+        rules.need_text(!cert.is_empty() || key.is_empty(), "server.tls.cert", both, &cert);
+        rules.need_text(!key.is_empty() || cert.is_empty(), "server.tls.key", both, &key);
+        let (cert, key) = (rules.file("server.tls.cert", cert), rules.file("server.tls.key", key));
+        Some(TlsFiles { cert: cert?, key: key? })
+    }
+}
+
+impl Node {
+    /// The state directory and the runtime directory.
+    pub(super) fn check(self, rules: &mut Rules) -> (PathBuf, PathBuf) {
+        let Self { state_dir, runtime_dir } = self;
+        rules.need_text(!state_dir.is_empty(), "node.state_dir", "must not be empty", &state_dir);
+        let (key, runtime_dir) = match path(runtime_dir) {
+            Some(runtime_dir) => ("node.runtime_dir", runtime_dir),
+            None => ("node.state_dir", PathBuf::from(&state_dir)),
+        };
+        let short = fits_socket(&runtime_dir.join(CONTROL_SOCKET));
+        rules.need(short, key, "must leave room for control.sock in 107 bytes", runtime_dir.display());
+        (PathBuf::from(state_dir), runtime_dir)
+    }
+}
+
+impl Log {
+    pub(super) fn check(self, rules: &mut Rules) -> String {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let Self { level } = self;
+        // A bare word that is no level would be taken for the name of a part of the program, and silence the rest.
+        let known = |part: &str| {
+            part.contains(['=', '[']) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()))
+        };
+        let holds = level.split(',').all(known) && EnvFilter::try_new(&level).is_ok();
+        let rule = "must be error, warn, info, debug, trace or off, perhaps per part: \"info,llmchat::store=debug\"";
+        rules.need_text(holds, "log.level", rule, &level);
+        level
+    }
+}
+
+impl Chat {
+    pub(super) fn check(self, rules: &mut Rules) -> gateway::Settings {
+        let Self { head_hold_ms, resume_grace_ms, record_wait_ms, turns_max, history_turns_max } = self;
+        gateway::Settings {
+            head_hold: rules.ms("chat.head_hold_ms", head_hold_ms, 0..=60_000),
+            resume_grace: rules.ms("chat.resume_grace_ms", resume_grace_ms, 0..=3_600_000),
+            record_wait: rules.ms("chat.record_wait_ms", record_wait_ms, 1..=60_000),
+            turns_max: rules.number("chat.turns_max", turns_max, 1..=100_000),
+            history_turns_max: rules.number("chat.history_turns_max", history_turns_max, 0..=1_000),
+        }
+    }
+}
+
+impl Upstream {
+    pub(super) fn check(self, rules: &mut Rules) -> upstream::Settings {
+        let Self { connect_ms, first_byte_ms, first_token_ms, idle_ms, total_ms, ca_file, proxy } = self;
+        let at_most = format!("must be at most total_ms ({total_ms})");
+        rules.need(first_byte_ms <= total_ms, "upstream.first_byte_ms", &at_most, first_byte_ms);
+        rules.need(first_token_ms <= total_ms, "upstream.first_token_ms", &at_most, first_token_ms);
+        let less = format!("must be less than total_ms ({total_ms})");
+        rules.need(idle_ms < total_ms, "upstream.idle_ms", less, idle_ms);
+        upstream::Settings {
+            connect: rules.ms("upstream.connect_ms", connect_ms, 1..=DAY_MS),
+            first_byte: rules.ms("upstream.first_byte_ms", first_byte_ms, 1..=DAY_MS),
+            first_token: rules.ms("upstream.first_token_ms", first_token_ms, 1..=DAY_MS),
+            idle: rules.ms("upstream.idle_ms", idle_ms, 1..=DAY_MS),
+            total: rules.ms("upstream.total_ms", total_ms, 1..=DAY_MS),
+            ca_file: rules.file("upstream.ca_file", ca_file),
+            proxy: rules.url("upstream.proxy", proxy, UrlForm::Proxy),
+        }
+    }
+}
+
+impl Breaker {
+    pub(super) fn check(self, rules: &mut Rules) -> breaker::Rule {
+        let Self { failures_to_open, successes_to_close, cooldown_ms, distinct_apps, distinct_window_ms } = self;
+        breaker::Rule {
+            failures_to_open: rules.number("breaker.failures_to_open", failures_to_open, 1..=1_000),
+            successes_to_close: rules.number("breaker.successes_to_close", successes_to_close, 1..=1_000),
+            cooldown: rules.ms("breaker.cooldown_ms", cooldown_ms, 100..=DAY_MS),
+            distinct_apps: rules.number("breaker.distinct_apps", distinct_apps, 1..=1_000),
+            distinct_window: rules.ms("breaker.distinct_window_ms", distinct_window_ms, 100..=DAY_MS),
+        }
+    }
+}
+
+impl Store {
+    pub(super) fn check(self, rules: &mut Rules) -> store::Settings {
+        let Self {
+            queue_jobs_max,
+            group_jobs_max,
+            group_wait_ms,
+            readers_min,
+            readers_max,
+            acquire_timeout_ms,
+            query_timeout_ms,
+            chat_budget_ms,
+            probe_every_ms,
+            checkpoint_bytes,
+            checkpoint_restart_bytes,
+        } = self;
+        let at_least = format!("must be at least group_jobs_max ({group_jobs_max})");
+        rules.need(queue_jobs_max >= group_jobs_max, "store.queue_jobs_max", at_least, queue_jobs_max);
+        let at_least = format!("must be at least readers_min ({readers_min})");
+        rules.need(readers_max >= readers_min, "store.readers_max", at_least, readers_max);
+        let larger = format!("must be more than checkpoint_bytes ({checkpoint_bytes})");
+        let restarts_later = checkpoint_restart_bytes > checkpoint_bytes;
+        rules.need(restarts_later, "store.checkpoint_restart_bytes", larger, checkpoint_restart_bytes);
+        store::Settings {
+            queue_jobs_max: rules.number("store.queue_jobs_max", queue_jobs_max, 1..=1_000_000),
+            group_jobs_max: rules.number("store.group_jobs_max", group_jobs_max, 1..=100_000),
+            group_wait: rules.ms("store.group_wait_ms", group_wait_ms, 0..=1_000),
+            readers_min: rules.number("store.readers_min", readers_min, 1..=1_000),
+            readers_max: rules.number("store.readers_max", readers_max, 1..=1_000),
+            acquire_timeout: rules.ms("store.acquire_timeout_ms", acquire_timeout_ms, 1..=600_000),
+            query_timeout: rules.ms("store.query_timeout_ms", query_timeout_ms, 1..=600_000),
+            chat_budget: rules.ms("store.chat_budget_ms", chat_budget_ms, 1..=60_000),
+            probe_every: rules.ms("store.probe_every_ms", probe_every_ms, 100..=DAY_MS),
+            checkpoint_bytes: rules.number("store.checkpoint_bytes", checkpoint_bytes, 65_536..=1 << 40),
+            checkpoint_restart_bytes: rules.number(
+                "store.checkpoint_restart_bytes",
+                checkpoint_restart_bytes,
+                65_536..=1 << 40,
+            ),
+        }
+    }
+}
+
+impl Cache {
+    /// `memory_bytes` is what the whole process may use: a cache of more than half of it leaves none to work with.
+    pub(super) fn check(self, memory_bytes: u64, rules: &mut Rules) -> cache::Settings {
+        let Self { bytes_max, init_ttl_ms, session_ttl_ms } = self;
+        let half = format!("must be at most half of limits.memory_bytes ({memory_bytes})");
+        rules.need(bytes_max <= memory_bytes / 2, "cache.bytes_max", half, bytes_max);
+        cache::Settings {
+            bytes_max: rules.number("cache.bytes_max", bytes_max, 65_536..=1 << 40),
+            init_ttl: rules.ms("cache.init_ttl_ms", init_ttl_ms, 1..=DAY_MS),
+            session_ttl: rules.ms("cache.session_ttl_ms", session_ttl_ms, 1..=DAY_MS),
+        }
+    }
+}
+
+/// The ranges of `metrics.allow`; an empty list is meant, and lets nobody in.
+pub(super) fn allowed(allow: &[String], rules: &mut Rules) -> Vec<Cidr> {
+    rules.cidrs("metrics.allow", allow)
+}

@@ -1,0 +1,21 @@
+//! What the operator asked for: read in layers, checked once, handed out as the rooms' own settings.
+//!
+//! `data/llmchat.toml` is the lowest layer and the documentation of every key. Over it lie the operator's file, the
+//! old service's variables, and `LLMCHAT__SECTION__KEY`. A layer may only set keys that the lowest one has, with
+//! the same kind of value; so the sum always has the shape of [`sections::File`], whose checks turn it into a
+//! [`Config`]. Every stage adds to one list of [`Problems`], and only an empty list gives a `Config`.
+
+mod check;
+mod layers;
+mod load;
+mod old_names;
+mod print;
+mod problems;
+mod rules;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use load::{Config, Server, Sources, load};
+pub(crate) use print::effective;
+pub(crate) use problems::{Note, Problem, Problems};

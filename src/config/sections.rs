@@ -1,0 +1,136 @@
+//! The configuration as the operator writes it. Exactly the keys of `data/llmchat.toml`, which is their
+//! documentation: no field has a default here, and none is unknown there.
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) node: Node,
+    pub(super) log: Log,
+    pub(super) agents: Agents,
+    pub(super) chat: Chat,
+    pub(super) upstream: Upstream,
+    pub(super) breaker: Breaker,
+    pub(super) store: Store,
+    pub(super) cache: Cache,
+    pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
+    pub(super) frontend: Frontend,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) listen: String,
+    pub(super) public_url: String,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) cors_origins: Vec<String>,
+    pub(super) connections_max: u64,
+    pub(super) head_timeout_ms: u64,
+    pub(super) body_bytes_max: u64,
+    pub(super) comment_every_ms: u64,
+    pub(super) shutdown_grace_ms: u64,
+    pub(super) tls: Tls,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) cert: String,
+    pub(super) key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) state_dir: String,
+    pub(super) runtime_dir: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agents {
+    pub(super) file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Chat {
+    pub(super) head_hold_ms: u64,
+    pub(super) resume_grace_ms: u64,
+    pub(super) record_wait_ms: u64,
+    pub(super) turns_max: u64,
+    pub(super) history_turns_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) connect_ms: u64,
+    pub(super) first_byte_ms: u64,
+    pub(super) first_token_ms: u64,
+    pub(super) idle_ms: u64,
+    pub(super) total_ms: u64,
+    pub(super) ca_file: String,
+    pub(super) proxy: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Breaker {
+    pub(super) failures_to_open: u64,
+    pub(super) successes_to_close: u64,
+    pub(super) cooldown_ms: u64,
+    pub(super) distinct_apps: u64,
+    pub(super) distinct_window_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) queue_jobs_max: u64,
+    pub(super) group_jobs_max: u64,
+    pub(super) group_wait_ms: u64,
+    pub(super) readers_min: u64,
+    pub(super) readers_max: u64,
+    pub(super) acquire_timeout_ms: u64,
+    pub(super) query_timeout_ms: u64,
+    pub(super) chat_budget_ms: u64,
+    pub(super) probe_every_ms: u64,
+    pub(super) checkpoint_bytes: u64,
+    pub(super) checkpoint_restart_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cache {
+    pub(super) bytes_max: u64,
+    pub(super) init_ttl_ms: u64,
+    pub(super) session_ttl_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) memory_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Frontend {
+    pub(super) dir: String,
+}
