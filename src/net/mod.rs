@@ -1,5 +1,16 @@
-//! How the process reaches the network: one resolver, one set of roots, one place for TLS and listening sockets.
+//! How the process reaches the network and is reached: the one resolver, the roots that it trusts, and TLS.
+//!
+//! Whoever opens a connection, to an upstream, a collector or a peer, takes the [`Resolver`] and the roots from
+//! here, so that an operator who mends a name or adds an authority has mended it everywhere.
 
+mod listen;
+mod resolver;
+mod roots;
+#[cfg(test)]
+mod tests;
 mod tls;
 
-pub(crate) use tls::TlsFiles;
+pub(crate) use listen::{ListenError, listen};
+pub(crate) use resolver::{ResolveError, Resolver};
+pub(crate) use roots::{RootsError, client_tls, roots};
+pub(crate) use tls::{ServerTls, TlsError, TlsFiles};

@@ -1,0 +1,225 @@
+use crate::net::resolver::System;
+use crate::net::{ResolveError, Resolver, RootsError, ServerTls, TlsError, TlsFiles, client_tls, roots};
+use hickory_resolver::Hosts;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::NetError;
+use rustls::pki_types::ServerName;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+fn hosts(text: &str) -> Hosts {
+    let mut hosts = Hosts::default();
+    hosts.read_hosts_conf(text.as_bytes()).unwrap();
+    hosts
+}
+
+type Servers = (ResolverConfig, ResolverOpts);
+
+fn server(address: SocketAddr) -> Servers {
+    let mut udp = ConnectionConfig::udp();
+    udp.port = address.port();
+    let server = NameServerConfig::new(address.ip(), true, vec![udp]);
+    (ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default())
+}
+
+/// A name server that knows 192.0.2.7 for names with "fast" in them and nothing else. Counts what it is asked.
+async fn name_server() -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let query = &buffer[..length];
+            let name_end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+            let is_a = query[name_end..name_end + 2] == [0, 1];
+            let known = query.windows(4).any(|word| word.eq_ignore_ascii_case(b"fast"));
+            let answers = u8::from(known && is_a);
+            let mut answer = query[..2].to_vec();
+            answer.extend([0x81, if known { 0x80 } else { 0x83 }, 0, 1, 0, answers, 0, 0, 0, 0]);
+            answer.extend(&query[12..name_end + 4]);
+            if answers == 1 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+            }
+            socket.send_to(&answer, client).await.unwrap();
+        }
+    });
+    (address, asked, task)
+}
+
+fn resolver(text: &'static str, servers: impl Fn() -> Result<Servers, NetError> + Send + Sync + 'static) -> Resolver {
+    Resolver::with(move || System { hosts: hosts(text), servers: servers() })
+}
+
+#[tokio::test]
+async fn addresses_and_localhost_are_answered_without_reading_anything() {
+    let resolver = Resolver::with(|| panic!("nothing to read"));
+    for (host, first) in [
+        ("192.0.2.1", "192.0.2.1:0"),
+        ("::1", "[::1]:0"),
+        ("[2001:db8::1]", "[2001:db8::1]:0"),
+        ("localhost", "127.0.0.1:0"),
+        ("LocalHost.", "127.0.0.1:0"),
+        ("api.localhost", "127.0.0.1:0"),
+    ] {
+        assert_eq!(resolver.resolve(host).await.unwrap()[0], first.parse().unwrap(), "{host}");
+    }
+    let malformed = resolver.resolve("a..b").await.unwrap_err();
+    assert!(matches!(malformed, ResolveError::Malformed { .. }), "{malformed}");
+}
+
+#[tokio::test]
+async fn the_hosts_file_is_enough_and_servers_that_cannot_be_read_are_an_error_of_the_lookup() {
+    let resolver = resolver("10.0.0.5 fastgpt fast.lan\nfd00::5 fastgpt\n", || Err(NetError::Message("empty")));
+    let both = ["10.0.0.5:0".parse().unwrap(), "[fd00::5]:0".parse().unwrap()];
+    assert_eq!(resolver.resolve("FastGPT").await.unwrap(), both);
+    assert_eq!(resolver.resolve("fast.lan").await.unwrap(), both[..1]);
+    let error = resolver.resolve("other").await.unwrap_err();
+    assert_eq!(error.to_string(), "read /etc/resolv.conf to look up `other`");
+}
+
+#[tokio::test]
+async fn servers_are_asked_once_and_their_no_is_told_from_their_silence() {
+    let (address, asked, _task) = name_server().await;
+    let resolver = resolver("", move || Ok(server(address)));
+    let found = [SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 0))];
+    // Underscores are in the names of containers.
+    for host in ["fastgpt.example", "fast_gpt", "fastgpt.example."] {
+        assert_eq!(resolver.resolve(host).await.unwrap(), found, "{host}");
+    }
+    let before = asked.load(Ordering::Relaxed);
+    assert_eq!(resolver.clone().resolve("fastgpt.example").await.unwrap(), found);
+    assert_eq!(asked.load(Ordering::Relaxed), before);
+    let unknown = resolver.resolve("nobody.example").await.unwrap_err();
+    assert!(matches!(unknown, ResolveError::Unknown { .. }), "{unknown:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_given_up() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let resolver = resolver("", move || Ok(server(address)));
+    let began = tokio::time::Instant::now();
+    let silent = resolver.resolve("fastgpt.example").await.unwrap_err();
+    assert!(matches!(silent, ResolveError::Silent { .. }), "{silent:?}");
+    assert!(began.elapsed() <= super::resolver::LOOKUP_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_operator_mends_counts_after_a_while_and_at_once_after_an_error() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reads);
+    let (address, _, _task) = name_server().await;
+    let resolver = Resolver::with(move || match counter.fetch_add(1, Ordering::Relaxed) {
+        0 => System { hosts: Hosts::default(), servers: Err(NetError::Message("empty")) },
+        1 => System { hosts: hosts("10.0.0.5 mended"), servers: Ok(server(address)) },
+        _ => System { hosts: hosts("10.0.0.6 mended"), servers: Ok(server(address)) },
+    });
+    assert!(resolver.resolve("mended").await.is_err());
+    assert_eq!(resolver.resolve("mended").await.unwrap(), ["10.0.0.5:0".parse().unwrap()]);
+    assert_eq!(resolver.resolve("mended").await.unwrap(), ["10.0.0.5:0".parse().unwrap()]);
+    assert_eq!(reads.load(Ordering::Relaxed), 2);
+    tokio::time::advance(super::resolver::REREAD_EVERY).await;
+    assert_eq!(resolver.resolve("mended").await.unwrap(), ["10.0.0.6:0".parse().unwrap()]);
+}
+
+/// Writes a fresh self-signed certificate for `name` over `cert.pem` and `key.pem` in `dir`.
+fn certify(dir: &Path, name: &str) -> TlsFiles {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
+    put(&files.cert, &made.cert.pem());
+    put(&files.key, &made.signing_key.serialize_pem());
+    files
+}
+
+fn put(path: &Path, text: &str) {
+    std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
+}
+
+/// Shakes hands with `tls` as a client that trusts `ca_file` and expects `name`; says the agreed protocol.
+async fn shake_hands(tls: &ServerTls, ca_file: &Path, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let client = TcpStream::connect(listener.local_addr()?).await?;
+    let (server, _) = listener.accept().await?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
+    let serve = async move {
+        if let Ok(mut server) = acceptor.accept(server).await {
+            let _ = server.write_all(b"!").await;
+        }
+    };
+    let mut config = client_tls(roots(Some(ca_file)).map_err(std::io::Error::other)?);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let ask = async move {
+        let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+        let mut client = connector.connect(name, client).await?;
+        client.read_u8().await?;
+        Ok(client.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
+    };
+    tokio::join!(serve, ask).1
+}
+
+#[tokio::test]
+async fn a_reload_shows_the_new_certificate_and_a_bad_one_keeps_the_old() {
+    let dir = TempDir::new().unwrap();
+    let files = certify(dir.path(), "old.example");
+    let tls = ServerTls::load(files.clone()).unwrap();
+    let old_ca = dir.path().join("old.pem");
+    std::fs::copy(&files.cert, &old_ca).unwrap();
+    assert_eq!(shake_hands(&tls, &old_ca, "old.example").await.unwrap().unwrap(), b"h2");
+    assert!(shake_hands(&tls, &old_ca, "new.example").await.is_err());
+
+    let clone = tls.clone();
+    certify(dir.path(), "new.example");
+    clone.reload().unwrap();
+    assert!(shake_hands(&tls, &files.cert, "new.example").await.is_ok());
+    assert!(shake_hands(&tls, &old_ca, "old.example").await.is_err());
+
+    let good_ca = dir.path().join("good.pem");
+    std::fs::copy(&files.cert, &good_ca).unwrap();
+    put(&files.cert, "-----BEGIN CERTIFICATE-----\nhalf");
+    assert!(matches!(tls.reload(), Err(TlsError::Cert { .. })));
+    assert!(shake_hands(&tls, &good_ca, "new.example").await.is_ok());
+}
+
+#[test]
+fn each_bad_file_has_its_name() {
+    let dir = TempDir::new().unwrap();
+    let good = certify(dir.path(), "a.example");
+    let other_dir = TempDir::new().unwrap();
+    let other = certify(other_dir.path(), "b.example");
+    let with = |cert: &Path, key: &Path| {
+        let files = TlsFiles { cert: cert.to_owned(), key: key.to_owned() };
+        ServerTls::load(files).map(drop).unwrap_err()
+    };
+    let nowhere = dir.path().join("nowhere");
+    assert!(matches!(with(&nowhere, &good.key), TlsError::Cert { .. }));
+    assert!(matches!(with(&good.key, &good.key), TlsError::NoCert { .. }));
+    assert!(matches!(with(&good.cert, &nowhere), TlsError::Key { .. }));
+    assert!(matches!(with(&good.cert, &good.cert), TlsError::NoKey { .. }));
+    assert!(matches!(with(&good.cert, &other.key), TlsError::Pair { .. }));
+}
+
+#[test]
+fn roots_are_the_built_in_ones_at_least_and_a_bad_file_is_named() {
+    let dir = TempDir::new().unwrap();
+    let built_in = roots(None).unwrap().len();
+    assert!(built_in >= webpki_roots::TLS_SERVER_ROOTS.len());
+    let ca = certify(dir.path(), "ca.example").cert;
+    assert_eq!(roots(Some(&ca)).unwrap().len(), built_in + 1);
+    let file = dir.path().join("ca.pem");
+    assert!(matches!(roots(Some(&file)), Err(RootsError::Read { .. })));
+    put(&file, "no PEM at all\n");
+    assert!(matches!(roots(Some(&file)), Err(RootsError::Empty { .. })));
+    put(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert!(matches!(roots(Some(&file)), Err(RootsError::Bad { number: 1, .. })));
+}
