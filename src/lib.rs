@@ -17,4 +17,5 @@ mod net;
 #[doc(hidden)]
 pub mod protocol;
 mod store;
+mod supervisor;
 mod upstream;

@@ -1,4 +1,3 @@
-use crate::clock;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -41,6 +40,7 @@ pub(crate) enum ResolveError {
 pub(crate) struct Resolver(Arc<Inner>);
 
 struct Inner {
+    now: fn() -> Instant,
     read: Box<dyn Fn() -> System + Send + Sync>,
     known: Mutex<Option<Known>>,
 }
@@ -61,17 +61,17 @@ struct Known {
 }
 
 impl Resolver {
-    /// By this machine's own files.
-    pub(crate) fn new() -> Self {
-        Self::with(|| System {
+    /// By this machine's own files. `now` is the clock by which they grow old.
+    pub(crate) fn new(now: fn() -> Instant) -> Self {
+        Self::with(now, || System {
             hosts: Hosts::from_system().unwrap_or_default(),
             servers: hickory_resolver::system_conf::read_system_conf(),
         })
     }
 
     /// By what `read` says this machine says.
-    pub(super) fn with(read: impl Fn() -> System + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { read: Box::new(read), known: Mutex::new(None) }))
+    pub(super) fn with(now: fn() -> Instant, read: impl Fn() -> System + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { now, read: Box::new(read), known: Mutex::new(None) }))
     }
 
     /// The addresses of `host`, with port 0. IPv6 is asked for only where there is no IPv4.
@@ -113,7 +113,7 @@ impl Resolver {
 
     /// What is known, read again when it is old or was no use. Two small files: microseconds.
     fn known(&self) -> Known {
-        let now = clock::now();
+        let now = (self.0.now)();
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *known {
             Some(known) if known.servers.is_ok() && now < known.read_at + REREAD_EVERY => known.clone(),

@@ -1,3 +1,4 @@
+use crate::clock;
 use crate::net::resolver::System;
 use crate::net::{ResolveError, Resolver, RootsError, ServerTls, TlsError, TlsFiles, client_tls, roots};
 use hickory_resolver::Hosts;
@@ -57,12 +58,12 @@ async fn name_server() -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
 }
 
 fn resolver(text: &'static str, servers: impl Fn() -> Result<Servers, NetError> + Send + Sync + 'static) -> Resolver {
-    Resolver::with(move || System { hosts: hosts(text), servers: servers() })
+    Resolver::with(clock::now, move || System { hosts: hosts(text), servers: servers() })
 }
 
 #[tokio::test]
 async fn addresses_and_localhost_are_answered_without_reading_anything() {
-    let resolver = Resolver::with(|| panic!("nothing to read"));
+    let resolver = Resolver::with(clock::now, || panic!("nothing to read"));
     for (host, first) in [
         ("192.0.2.1", "192.0.2.1:0"),
         ("::1", "[::1]:0"),
@@ -119,7 +120,7 @@ async fn what_the_operator_mends_counts_after_a_while_and_at_once_after_an_error
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&reads);
     let (address, _, _task) = name_server().await;
-    let resolver = Resolver::with(move || match counter.fetch_add(1, Ordering::Relaxed) {
+    let resolver = Resolver::with(clock::now, move || match counter.fetch_add(1, Ordering::Relaxed) {
         0 => System { hosts: Hosts::default(), servers: Err(NetError::Message("empty")) },
         1 => System { hosts: hosts("10.0.0.5 mended"), servers: Ok(server(address)) },
         _ => System { hosts: hosts("10.0.0.6 mended"), servers: Ok(server(address)) },
