@@ -33,7 +33,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
+    let cli = Cli::parse();
     // One TLS provider for every connection; a second call would be an error, and this is the first.
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let sources = Sources::new(cli.config, std::env::vars_os());

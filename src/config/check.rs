@@ -7,7 +7,7 @@ use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
 use crate::config::sections::{Breaker, Cache, Chat, Log, Node, Store, Tls, Upstream};
 use crate::gateway;
-use crate::net::TlsFiles;
+use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::store;
 use crate::upstream;
 use std::path::PathBuf;
@@ -23,7 +23,11 @@ impl Tls {
         rules.need_text(!cert.is_empty() || key.is_empty(), "server.tls.cert", both, &cert);
         rules.need_text(!key.is_empty() || cert.is_empty(), "server.tls.key", both, &key);
         let (cert, key) = (rules.file("server.tls.cert", cert), rules.file("server.tls.key", key));
-        Some(TlsFiles { cert: cert?, key: key? })
+        let files = TlsFiles { cert: cert?, key: key? };
+        if files.cert.is_file() && files.key.is_file() {
+            rules.usable("server.tls.cert", &files.cert, ServerTls::load(files.clone()).map(drop));
+        }
+        Some(files)
     }
 }
 
@@ -78,13 +82,17 @@ impl Upstream {
         rules.need(first_token_ms <= total_ms, "upstream.first_token_ms", &at_most, first_token_ms);
         let less = format!("must be less than total_ms ({total_ms})");
         rules.need(idle_ms < total_ms, "upstream.idle_ms", less, idle_ms);
+        let ca_file = rules.file("upstream.ca_file", ca_file);
+        if let Some(path) = &ca_file {
+            rules.usable("upstream.ca_file", path, check_roots(path));
+        }
         upstream::Settings {
             connect: rules.ms("upstream.connect_ms", connect_ms, 1..=DAY_MS),
             first_byte: rules.ms("upstream.first_byte_ms", first_byte_ms, 1..=DAY_MS),
             first_token: rules.ms("upstream.first_token_ms", first_token_ms, 1..=DAY_MS),
             idle: rules.ms("upstream.idle_ms", idle_ms, 1..=DAY_MS),
             total: rules.ms("upstream.total_ms", total_ms, 1..=DAY_MS),
-            ca_file: rules.file("upstream.ca_file", ca_file),
+            ca_file,
             proxy: rules.url("upstream.proxy", proxy, UrlForm::Proxy),
         }
     }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 ///
 /// # Errors
 ///
-/// As [`crate::config::load`].
+/// As of loading: everything that is wrong, at once.
 pub(crate) fn effective(sources: &Sources) -> Result<(String, Vec<Note>), Problems> {
     let (layers, _, notes) = read(sources)?;
     let (mut text, mut section) = (String::new(), "");

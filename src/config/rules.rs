@@ -4,6 +4,7 @@
 use crate::base::Cidr;
 use crate::config::layers::{Origin, shown};
 use crate::config::problems::{Problem, Problems};
+use std::error::Error;
 use std::fmt::Display;
 use std::fs;
 use std::ops::RangeInclusive;
@@ -64,6 +65,15 @@ impl Rules<'_> {
         Some(path)
     }
 
+    /// What the room that will use a file makes of it; a file that cannot even be opened is a problem already.
+    pub(super) fn usable(&mut self, key: &str, path: &Path, tried: Result<(), impl Error>) {
+        if let Err(error) = tried
+            && path.is_file()
+        {
+            self.need(false, key, format_args!("must be usable: {}", chain(&error)), path.display());
+        }
+    }
+
     /// A directory; `None` for "".
     pub(super) fn directory(&mut self, key: &str, got: String) -> Option<PathBuf> {
         let path = path(got)?;
@@ -90,6 +100,12 @@ impl Rules<'_> {
         self.need_text(form.fits(&got), key, form.rule(), &got);
         Some(got)
     }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// `""` is no path.

@@ -299,6 +299,21 @@ fn clients_count_as_secure_behind_tls_here_or_at_a_proxy() {
     let (config, _) = good("[server]\npublic_url = \"https://chat.example.org/llm/\"\n", &[]);
     assert!(config.http.secure);
     assert_eq!(config.server.public_url.as_deref(), Some("https://chat.example.org/llm"));
-    let (config, _) = good("[server.tls]\ncert = \"/dev/null\"\nkey = \"/dev/null\"\n", &[]);
+    let made = rcgen::generate_simple_self_signed(["chat.example.org".to_owned()]).unwrap();
+    let (cert, key) = (file(&made.cert.pem()), file(&made.signing_key.serialize_pem()));
+    let text = format!("[server.tls]\ncert = {:?}\nkey = {:?}\n", cert.path(), key.path());
+    let (config, _) = good(&text, &[]);
     assert!(config.http.secure && config.server.tls.is_some());
+}
+
+#[test]
+fn files_that_can_be_read_must_also_be_of_use() {
+    let (empty, other) = (file(""), file(""));
+    let (cert, key) = (empty.path().display(), other.path().display());
+    let text = format!("server.tls = {{ cert = \"{cert}\", key = \"{key}\" }}\nupstream.ca_file = \"{cert}\"\n");
+    let no_certificate = format!("must be usable: `{cert}` holds no certificate in PEM form, got {cert} (file FILE)");
+    assert_eq!(
+        bad(&text, &[]),
+        [format!("server.tls.cert: {no_certificate}"), format!("upstream.ca_file: {no_certificate}")]
+    );
 }

@@ -12,5 +12,5 @@ mod tls;
 
 pub(crate) use listen::{ListenError, listen};
 pub(crate) use resolver::{ResolveError, Resolver};
-pub(crate) use roots::{RootsError, client_tls, roots};
+pub(crate) use roots::{RootsError, check_roots, client_tls, roots};
 pub(crate) use tls::{ServerTls, TlsError, TlsFiles};
