@@ -48,7 +48,10 @@ impl Reloads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::Supervisor;
     use rustix::process::{Signal, getpid, kill_process};
+    use std::time::Duration;
+    use tokio_util::sync::CancellationToken;
 
     #[tokio::test]
     async fn signals_are_told_apart_and_none_is_lost_between_two_waits() {
@@ -59,5 +62,13 @@ mod tests {
         assert_eq!(stop.next().await, "SIGINT");
         kill_process(getpid(), Signal::TERM).unwrap();
         assert_eq!(stop.next().await, "SIGTERM");
+
+        let mut supervisor = Supervisor::new();
+        supervisor.spawn("listener", async |token: CancellationToken| {
+            token.cancelled().await;
+            Ok(())
+        });
+        kill_process(getpid(), Signal::TERM).unwrap();
+        supervisor.run(async || stop.next().await, Duration::from_mins(1)).await.unwrap();
     }
 }
