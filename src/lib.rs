@@ -15,4 +15,5 @@ mod http;
 #[doc(hidden)]
 pub mod protocol;
 mod store;
+mod telemetry;
 mod upstream;
