@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod demo;
+mod fastgpt_sim;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ struct Cli {
 enum Command {
     /// Start a simulated FastGPT and the gateway on free loopback ports, and chat at once
     Demo,
+    /// Run the simulated FastGPT by itself
+    FastgptSim(fastgpt_sim::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -27,6 +30,9 @@ pub fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let done = match cli.command {
         Command::Demo => demo::run(),
+        Command::FastgptSim(args) => tokio::runtime::Runtime::new()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(fastgpt_sim::run(args))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
