@@ -49,7 +49,7 @@ fn text(ask: &Ask, said: &[String]) -> String {
         return format!("Before this you said: {}.", said.join("; "));
     }
     let words = if question.starts_with("sim:") { "to see something" } else { question };
-    format!("You asked: {words}\n\n这是模拟的回答，来自一个模拟的 FastGPT 🏖️。")
+    format!("You asked: {words}. 这是模拟的回答，来自一个模拟的 FastGPT 🏖️。")
 }
 
 fn split(text: &str) -> Vec<String> {

@@ -98,8 +98,8 @@ fn begin(
 ) -> Result<(Ask, Held), Refusal> {
     let mut ask = Ask::read(body)?;
     if ask.question.starts_with("sim:") {
-        let words = ask.question.split_whitespace().filter_map(|word| word.strip_prefix("sim:"));
-        let unknown = words.filter_map(|word| script.apply(word).err()).next();
+        let mut words = ask.question.split_whitespace().filter_map(|word| word.strip_prefix("sim:"));
+        let unknown = words.find_map(|word| script.apply(word).err());
         ask.unknown = unknown;
     }
     ask::authorize(headers, ask.app_id.as_deref(), script)?;
