@@ -3,7 +3,7 @@
 //! Words: *closed* lets traffic through, *open* does not, *half-open* lets one question at a time
 //! through, the *probe*, and waits for what becomes of it. There are two levels: the *upstream*
 //! (scheme, host and port) and the *app* (one key and app id of it). A question needs both, and
-//! how it ended is told to both by one table ([`verdict`]): an app whose model is broken opens
+//! how it ended is told to both by one table (`verdict`): an app whose model is broken opens
 //! its own circuit and leaves its neighbours' alone.
 //!
 //! Every state has a generation and every permit names the generation that let it through, so a

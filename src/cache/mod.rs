@@ -8,5 +8,5 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entries::{Cache, Stats};
+pub(crate) use entries::Cache;
 pub(crate) use settings::Settings;

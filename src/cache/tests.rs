@@ -1,3 +1,4 @@
+use super::entries::Stats;
 use super::*;
 use crate::clock;
 use std::convert::Infallible;

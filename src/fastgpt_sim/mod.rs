@@ -21,5 +21,5 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use script::{Act, Cut, Generation, Order, Script, UnknownWord, WORDS};
+pub(crate) use script::{Generation, Order, Script, WORDS};
 pub(crate) use serve::{Sim, serve};

@@ -99,8 +99,7 @@ fn begin(
     let mut ask = Ask::read(body)?;
     if ask.question.starts_with("sim:") {
         let mut words = ask.question.split_whitespace().filter_map(|word| word.strip_prefix("sim:"));
-        let unknown = words.find_map(|word| script.apply(word).err());
-        ask.unknown = unknown;
+        ask.unknown = words.find_map(|word| script.apply(word).err());
     }
     ask::authorize(headers, ask.app_id.as_deref(), script)?;
     if let Act::Refuse(refusal) = script.act {

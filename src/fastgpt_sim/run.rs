@@ -193,7 +193,8 @@ impl Pen {
                 let _ = self.out.send(Err(Reset)).await;
             }
             Cut::Error => self.frame(Some("error"), &json!({ "message": "网络连接异常" }).to_string()).await,
-            Cut::Hang => self.out.closed().await,
+            // Until the client of a v1 run leaves, or somebody stops a v2 run.
+            Cut::Hang => std::future::pending().await,
         }
     }
 }

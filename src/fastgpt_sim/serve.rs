@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -40,7 +39,6 @@ pub(crate) async fn serve(listener: TcpListener, script: Script) -> io::Result<(
 /// A simulated FastGPT that runs beside its maker, and ends when it is dropped.
 pub(crate) struct Sim {
     address: SocketAddr,
-    stats: Arc<Stats>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -48,19 +46,13 @@ impl Sim {
     pub(crate) fn start(listener: TcpListener, script: Script) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = shared(script);
-        let stats = Arc::clone(&shared.stats);
         let task = TaskTracker::new().spawn(accept(listener, shared));
-        Ok(Self { address, stats, _task: AbortOnDropHandle::new(task) })
+        Ok(Self { address, _task: AbortOnDropHandle::new(task) })
     }
 
     /// `http://host:port`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// What `GET /sim/stats` says.
-    pub(crate) fn stats(&self) -> Value {
-        self.stats.json()
     }
 }
 

@@ -145,15 +145,14 @@ async fn post(sim: &Sim, path: &str, body: &Value) -> Got {
     receive(send(sim, path, body).await).await
 }
 
+async fn counters(sim: &Sim) -> Value {
+    receive(send_raw(sim, "GET /sim/stats", "", "").await).await.json()
+}
+
 /// Waits until the counters say so.
 async fn until(sim: &Sim, name: &str, count: u64) {
-    let seen = async {
-        while sim.stats()[name] != json!(count) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
-    seen.unwrap_or_else(|_| panic!("{name} never became {count}: {}", sim.stats()));
+    let seen = async { while counters(sim).await[name] != json!(count) {} };
+    tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap_or_else(|_| panic!("{name} never became {count}"));
 }
 
 #[tokio::test]
@@ -345,7 +344,7 @@ async fn one_answer_at_a_time_in_a_chat_and_no_item_twice() {
     assert_eq!(post(&sim, V1, &named).await.status, 200);
     let twice = post(&sim, V1, &named).await;
     assert!(twice.json()["message"].as_str().is_some_and(|text| text.contains("responseChatItemId")));
-    assert!(sim.stats()["lastCancelUnixMs"].is_i64());
+    assert!(counters(&sim).await["lastCancelUnixMs"].is_i64());
 }
 
 #[tokio::test]
@@ -397,7 +396,7 @@ async fn only_every_nth_request_fails_when_told_so() {
         statuses.push(post(&sim, V1, &ask("hi", false, false)).await.status);
     }
     assert_eq!(statuses, [200, 200, 503, 200, 200, 503]);
-    let stats = receive(send_raw(&sim, "GET /sim/stats", "", "").await).await.json();
+    let stats = counters(&sim).await;
     assert_eq!((&stats["requests"], &stats["finished"], &stats["refused"]), (&json!(6), &json!(4), &json!(2)));
 }
 

@@ -12,5 +12,5 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use log::{LogError, log};
-pub(crate) use meter::{Telemetry, TelemetryError};
+pub(crate) use log::log;
+pub(crate) use meter::Telemetry;
