@@ -2,6 +2,9 @@
 //!
 //! Rooms are modules; a room names lower floors only (`tests/tidy.rs` holds the table).
 
+mod accounts;
+mod agents;
+mod app;
 #[doc(hidden)]
 pub mod base;
 #[doc(hidden)]
@@ -10,12 +13,16 @@ mod cache;
 pub mod cli;
 mod clock;
 mod config;
+mod disk;
 mod fastgpt_sim;
 mod gateway;
 mod http;
 mod net;
+mod node_state;
 #[doc(hidden)]
 pub mod protocol;
+mod sessions;
 mod store;
 mod supervisor;
+mod telemetry;
 mod upstream;

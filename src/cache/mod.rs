@@ -1,14 +1,12 @@
 //! The in-process cache: bounded in bytes, by time, and one loader at a time for a key.
+//!
+//! Everything here may be forgotten at any moment; nothing may be kept only here. One cache holds
+//! one kind of thing, and whoever makes it says how many of [`Settings::bytes_max`] it gets.
 
-use std::time::Duration;
+mod entries;
+mod settings;
+#[cfg(test)]
+mod tests;
 
-/// The bounds of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
-    /// Of all values together, keys included.
-    pub(crate) bytes_max: u64,
-    /// How long an agent's init data is good.
-    pub(crate) init_ttl: Duration,
-    /// How long a visitor's session is kept without being used.
-    pub(crate) session_ttl: Duration,
-}
+pub(crate) use entries::Cache;
+pub(crate) use settings::Settings;

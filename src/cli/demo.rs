@@ -33,7 +33,7 @@ async fn serve() -> anyhow::Result<()> {
     let gateway = Gateway::new(vec![agent], Client::new().context("set up the HTTP client")?, relays);
     announce(&format!("http://{}", edge.local_addr().context("read the gateway's address")?))?;
     tokio::select! {
-        ended = fastgpt_sim::serve(sim, Script { api_key, pace: Duration::from_millis(40) }) => ended.context("serve the simulator"),
+        ended = fastgpt_sim::serve(sim, Script { api_key, pace: Duration::from_millis(40), ..Script::default() }) => ended.context("serve the simulator"),
         ended = http::serve(edge, gateway) => ended.context("serve"),
         signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
     }

@@ -1,11 +1,16 @@
 //! The command line: one file a command.
 
+mod agents;
 mod check_config;
+mod control_client;
 mod demo;
+mod fastgpt_sim;
 mod print_config;
+mod serve;
 
-use crate::config::{Problems, Sources};
-use anyhow::Context;
+use crate::config::{self, Config, Problems, Sources};
+use crate::telemetry;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,12 +28,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a simulated FastGPT and the gateway on free loopback ports, and chat at once
+    /// Run the service until SIGTERM or Ctrl-C
+    Serve,
+    /// Start a simulated FastGPT and the service on loopback, and chat at once
     Demo,
+    /// Look after the agents, of the running service or of the state directory
+    #[command(subcommand)]
+    Agents(agents::Command),
     /// Name everything that is wrong with the configuration
     CheckConfig,
     /// Print the configuration in force and where each value came from
     PrintConfig,
+    /// Run the simulated FastGPT by itself
+    FastgptSim(fastgpt_sim::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -37,25 +49,46 @@ pub fn main() -> ExitCode {
     // One TLS provider for every connection; a second call would be an error, and this is the first.
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let sources = Sources::new(cli.config, std::env::vars_os());
-    let done = match cli.command {
-        Command::Demo => {
-            let level = std::env::var("LOG_LEVEL");
-            start_log(level.as_deref().unwrap_or("info"));
-            demo::run()
-        }
-        Command::CheckConfig => check_config::run(&sources),
-        Command::PrintConfig => print_config::run(&sources),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(cli.command, &sources) {
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
-/// Logs to stderr from now on, what `directives` let through; directives that make no sense count as `info`.
-fn start_log(directives: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(directives).unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
+    match command {
+        Command::Serve => wait(serve::run(configured(sources)?)),
+        Command::Demo => wait(demo::run(configured(sources)?)),
+        Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
+        Command::FastgptSim(args) => {
+            telemetry::log("info")?;
+            wait(fastgpt_sim::run(args))
+        }
+        Command::CheckConfig => check_config::run(sources).map(|()| ExitCode::SUCCESS),
+        Command::PrintConfig => print_config::run(sources).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Reads the configuration, and starts the log with it.
+fn configured(sources: &Sources) -> Result<Config> {
+    let (config, notes) = config::load(sources)?;
+    telemetry::log(&config.log_level)?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(config)
+}
+
+fn wait(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    block_on(work).map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs `work` to its end. Threads that still block are left behind: whatever had to be closed is.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
 }
 
 /// The error for a person, and the exit code for a script.
@@ -78,7 +111,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Writes `text` to stdout. A reader that has heard enough (`| head`) is no error.
-fn say(text: &str) -> anyhow::Result<()> {
+fn say(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
         _ => Ok(()),
