@@ -1,11 +1,13 @@
 //! The ground: small types that every floor speaks.
 
+mod chain;
 mod cidr;
 mod id;
 mod position;
 mod secret;
 mod time;
 
+pub use chain::Chain;
 pub use cidr::{Cidr, CidrError};
 pub use id::{AgentId, Label, LabelError, Owner, random_id};
 pub use position::{Epoch, Position, Txid};

@@ -57,6 +57,12 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    pub fn new(class: Class, message: String) -> Self {
+        Self { class, message }
+    }
+}
+
 /// What kind of failure: decides the breaker's verdict and the client's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

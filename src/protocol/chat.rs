@@ -1,26 +1,35 @@
-//! The chat API's own types, as the front end sends and reads them.
+//! The chat API's own types: from a client's bytes to a checked question.
 
+use crate::base::{Label, LabelError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// The body of `POST /api/chat/completions`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// More messages than any front end keeps; the body's own limit bounds their size.
+const MESSAGES_MAX: usize = 1000;
+const MAX_TOKENS: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+const TEMPERATURE: std::ops::RangeInclusive<f64> = 0.0..=2.0;
+
+/// The body of `POST /api/chat/completions`, checked. What the client did not say is absent, and
+/// `null` is not saying.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
     pub agent_id: String,
+    /// At least one, the last of them a user's.
     pub messages: Vec<Message>,
-    #[serde(default)]
     pub stream: bool,
-    #[serde(default)]
     pub detail: bool,
-    pub chat_id: Option<String>,
-    pub response_chat_item_id: Option<String>,
-    #[serde(default)]
-    pub variables: serde_json::Map<String, Value>,
+    pub chat_id: Option<Label>,
+    pub response_chat_item_id: Option<Label>,
+    pub variables: Option<Map<String, Value>>,
+    pub metadata: Option<Value>,
+    pub retain_dataset_cite: Option<bool>,
+    pub temperature: Option<f64>,
+    pub max_tokens: Option<u32>,
 }
 
-/// One message; `content` is text or a list of OpenAI parts.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// One message; `content` is text or a list of parts. A client's ids, times and notes are its own
+/// and not passed on.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Message {
     pub role: Role,
     pub content: Value,
@@ -33,4 +42,275 @@ pub enum Role {
     User,
     Assistant,
     System,
+}
+
+/// A field and the rule that it breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// By path, such as `messages[0].content`.
+    pub field: String,
+    pub rule: String,
+}
+
+/// A body that is no question: every problem at once. Its words never quote the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    pub problems: Vec<Problem>,
+}
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, Problem { field, rule }) in self.problems.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{field}: {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl ChatRequest {
+    /// Checks a client's body. Unknown fields are let through unread: the front end grows.
+    pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
+        let mut fields = match serde_json::from_slice::<Value>(body) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(one_problem("body", "must be a JSON object")),
+            Err(error) => {
+                let rule = format!("is not JSON, at line {} column {}", error.line(), error.column());
+                return Err(one_problem("body", &rule));
+            }
+        };
+        let options = match fields.remove("options") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(options)) => options,
+            Some(_) => return Err(one_problem("options", "must be an object")),
+        };
+        let mut reader = Reader { fields, options, problems: Vec::new() };
+        let request = Self {
+            agent_id: reader.text("agentId").unwrap_or_else(|| {
+                reader.problem("agentId", "must be given");
+                String::new()
+            }),
+            messages: reader.messages(),
+            stream: reader.flag("stream").unwrap_or(false),
+            detail: reader.flag("detail").unwrap_or(false),
+            chat_id: reader.label("chatId"),
+            response_chat_item_id: reader.label("responseChatItemId"),
+            variables: reader.object("variables"),
+            metadata: reader.object("metadata").map(Value::Object),
+            retain_dataset_cite: reader.flag("retainDatasetCite"),
+            temperature: reader.temperature(),
+            max_tokens: reader.max_tokens(),
+        };
+        reader.lists();
+        if reader.problems.is_empty() { Ok(request) } else { Err(Invalid { problems: reader.problems }) }
+    }
+}
+
+fn one_problem(field: &str, rule: &str) -> Invalid {
+    Invalid { problems: vec![Problem { field: field.to_owned(), rule: rule.to_owned() }] }
+}
+
+/// Takes fields by name, the top level's before `options`'.
+struct Reader {
+    fields: Map<String, Value>,
+    options: Map<String, Value>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn problem(&mut self, field: impl Into<String>, rule: impl Into<String>) {
+        let (field, rule) = (field.into(), rule.into());
+        // One per field: a wrong type is not also missing.
+        if self.problems.iter().all(|problem| problem.field != field) {
+            self.problems.push(Problem { field, rule });
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let given = self.fields.remove(name).filter(|value| !value.is_null());
+        given.or_else(|| self.options.remove(name).filter(|value| !value.is_null()))
+    }
+
+    /// What `read` makes of the field; where it makes nothing, a problem by `rule`.
+    fn read<T>(&mut self, name: &str, rule: &str, read: impl FnOnce(Value) -> Option<T>) -> Option<T> {
+        let value = self.take(name)?;
+        let read = read(value);
+        if read.is_none() {
+            self.problem(name, rule);
+        }
+        read
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.read(name, "must be a text", |value| match value {
+            Value::String(text) if !text.is_empty() => Some(text),
+            _ => None,
+        })
+    }
+
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        self.read(name, "must be true or false", |value| value.as_bool())
+    }
+
+    fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        self.read(name, "must be an object", |value| match value {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        })
+    }
+
+    /// An empty id counts as none: the front end sends one before a chat has begun.
+    fn label(&mut self, name: &str) -> Option<Label> {
+        let rule = LabelError.to_string();
+        let label = self.read(name, &rule, |value| match value {
+            Value::String(text) if text.is_empty() => Some(None),
+            Value::String(text) => Label::parse(&text).ok().map(Some),
+            _ => None,
+        });
+        label.flatten()
+    }
+
+    fn temperature(&mut self) -> Option<f64> {
+        self.read("temperature", "must be a number from 0 to 2", |value| {
+            value.as_f64().filter(|temperature| TEMPERATURE.contains(temperature))
+        })
+    }
+
+    fn max_tokens(&mut self) -> Option<u32> {
+        self.read("maxTokens", "must be a whole number from 1 to 1000000", |value| {
+            value.as_u64().filter(|tokens| MAX_TOKENS.contains(tokens)).and_then(|tokens| tokens.try_into().ok())
+        })
+    }
+
+    /// Fields that are taken and not yet used, so that a wrong one is told today.
+    fn lists(&mut self) {
+        self.read("attachments", "must be a list", |value| value.is_array().then_some(()));
+        self.object("voiceNote");
+    }
+
+    fn messages(&mut self) -> Vec<Message> {
+        let Some(given) = self.take("messages") else {
+            self.problem("messages", "must be given");
+            return Vec::new();
+        };
+        let Value::Array(given) = given else {
+            self.problem("messages", "must be a list");
+            return Vec::new();
+        };
+        if given.is_empty() || given.len() > MESSAGES_MAX {
+            self.problem("messages", format!("must hold 1 to {MESSAGES_MAX} messages"));
+            return Vec::new();
+        }
+        let messages: Vec<Message> =
+            given.into_iter().enumerate().filter_map(|(index, message)| self.message(index, message)).collect();
+        if messages.last().is_some_and(|last| last.role != Role::User) {
+            self.problem("messages", "must end with a user's message");
+        }
+        messages
+    }
+
+    fn message(&mut self, index: usize, message: Value) -> Option<Message> {
+        let Value::Object(mut message) = message else {
+            self.problem(format!("messages[{index}]"), "must be an object");
+            return None;
+        };
+        let role = message.remove("role").and_then(|role| serde_json::from_value::<Role>(role).ok());
+        if role.is_none() {
+            self.problem(format!("messages[{index}].role"), "must be user, assistant or system");
+        }
+        let content = message.remove("content").unwrap_or_default();
+        let fault = content_fault(&content);
+        if let Some((part, rule)) = fault {
+            self.problem(format!("messages[{index}].content{part}"), rule);
+            return None;
+        }
+        Some(Message { role: role?, content })
+    }
+}
+
+/// Where in `content` something is wrong, and the rule.
+fn content_fault(content: &Value) -> Option<(String, &'static str)> {
+    let parts = match content {
+        Value::String(text) if text.trim().is_empty() => return Some((String::new(), "must not be empty")),
+        Value::String(_) => return None,
+        Value::Array(parts) if parts.is_empty() => return Some((String::new(), "must not be empty")),
+        Value::Array(parts) => parts,
+        _ => return Some((String::new(), "must be text or a list of parts")),
+    };
+    parts.iter().enumerate().find_map(|(index, part)| {
+        let text = |pointer: &str| part.pointer(pointer).is_some_and(Value::is_string);
+        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+        let (holds, rule) = match kind {
+            "text" => (text("/text"), "must have a text"),
+            "image_url" => (text("/image_url/url"), "must have image_url.url"),
+            "file_url" => (text("/url") || text("/key"), "must have a url"),
+            "input_audio" => (text("/input_audio/data"), "must have input_audio.data"),
+            "file" => (part.get("file").is_some_and(Value::is_object), "must have a file"),
+            _ => (false, "type must be text, image_url, file_url, input_audio or file"),
+        };
+        (!holds).then(|| (format!("[{index}]"), rule))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(body: &str) -> Vec<String> {
+        let Err(invalid) = ChatRequest::parse(body.as_bytes()) else { return Vec::new() };
+        invalid.problems.into_iter().map(|Problem { field, rule }| format!("{field}: {rule}")).collect()
+    }
+
+    #[test]
+    fn the_top_level_wins_over_options_and_null_is_absent() {
+        let body = r#"{"agentId":"a","messages":[{"role":"user","content":"q","id":"1-user"}],"detail":null,
+            "chatId":"","options":{"detail":true,"stream":true,"chatId":"c"},"stream":false,"unknown":1}"#;
+        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        assert!(request.detail && !request.stream);
+        assert_eq!(request.chat_id, None, "an empty id at the top is an answer");
+        assert_eq!(request.messages, [Message { role: Role::User, content: "q".into() }]);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_by_its_path() {
+        let body = r#"{"stream":"yes","chatId":"a b","temperature":9,"maxTokens":0,"variables":[],
+            "messages":[{"role":"robot","content":"x"},{"role":"user","content":[{"type":"text"}]},{"role":"user","content":null}]}"#;
+        assert_eq!(
+            problems(body),
+            [
+                "agentId: must be given",
+                "messages[0].role: must be user, assistant or system",
+                "messages[1].content[0]: must have a text",
+                "messages[2].content: must be text or a list of parts",
+                "stream: must be true or false",
+                "chatId: must match [A-Za-z0-9_.:-]{1,128}",
+                "variables: must be an object",
+                "temperature: must be a number from 0 to 2",
+                "maxTokens: must be a whole number from 1 to 1000000",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused_and_never_quoted() {
+        for (body, expected) in [
+            ("", "body: is not JSON, at line 1 column 0"),
+            ("[]", "body: must be a JSON object"),
+            (r#"{"agentId":"a","messages":[]}"#, "messages: must hold 1 to 1000 messages"),
+            (r#"{"agentId":"a","messages":{}}"#, "messages: must be a list"),
+            (r#"{"agentId":"a","messages":["secret"]}"#, "messages[0]: must be an object"),
+            (
+                r#"{"agentId":"a","messages":[{"role":"assistant","content":"secret"}]}"#,
+                "messages: must end with a user's message",
+            ),
+            (r#"{"agentId":"a","messages":[{"role":"user","content":" "}]}"#, "messages[0].content: must not be empty"),
+            (r#"{"agentId":7,"messages":[{"role":"user","content":"q"}]}"#, "agentId: must be a text"),
+        ] {
+            assert_eq!(problems(body), [expected], "{body}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(problems(&deep)[0].starts_with("body: is not JSON"));
+    }
 }

@@ -3,5 +3,7 @@
 pub mod agent;
 pub mod answer;
 pub mod chat;
+pub mod decode;
 pub mod fastgpt;
+pub mod openai;
 pub mod sse;

@@ -1,0 +1,217 @@
+//! What every dialect shares: is this a stream, one JSON body, or a web page in the upstream's place?
+//!
+//! Decided by the first byte that is not space and never by the content type: FastGPT's first
+//! error frame comes without one, and some errors of a stream request are plain JSON.
+
+use super::answer::{Class, Ending, Event, Failure};
+use super::sse::{self, FRAME_BYTES_MAX, Frame};
+use super::{fastgpt, openai};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// The longest text of an upstream's own that is kept for an operator.
+const EXCERPT_BYTES_MAX: usize = 300;
+
+/// What is known before the body: HTTP's part of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+}
+
+/// Turns the bytes of one answer into events, however they are cut. Sans-IO.
+#[derive(Debug)]
+pub struct Decoder {
+    head: Head,
+    dialect: Dialect,
+    body: Body,
+    /// The first bytes, for an operator, where the status says that they are no answer.
+    excerpt: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Dialect {
+    Fastgpt(fastgpt::Stream),
+    Openai(openai::Stream),
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Nothing but space so far.
+    Blank,
+    Stream(sse::Decoder),
+    Json(Vec<u8>),
+    /// A web page; nobody reads on.
+    Page,
+    Broken(Failure),
+}
+
+impl Decoder {
+    /// For an answer of FastGPT, v1 or v2, `detail` true or false.
+    pub fn fastgpt(head: Head) -> Self {
+        Self::new(head, Dialect::Fastgpt(fastgpt::Stream::default()))
+    }
+
+    /// For an answer of an OpenAI-compatible server.
+    pub fn openai(head: Head) -> Self {
+        Self::new(head, Dialect::Openai(openai::Stream::default()))
+    }
+
+    fn new(head: Head, dialect: Dialect) -> Self {
+        Self { head, dialect, body: Body::Blank, excerpt: Vec::new() }
+    }
+
+    /// Takes the next bytes and appends what they say to `out`.
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<Event>) {
+        if matches!(self.body, Body::Blank) {
+            // The byte order mark counts as space; no sane body begins with its bytes otherwise.
+            let blank = |byte: &u8| byte.is_ascii_whitespace() || [0xEF, 0xBB, 0xBF].contains(byte);
+            let Some(begin) = bytes.iter().position(|byte| !blank(byte)) else { return };
+            bytes = &bytes[begin..];
+            self.body = match bytes[0] {
+                b'{' | b'[' => Body::Json(Vec::new()),
+                b'<' => Body::Page,
+                _ => Body::Stream(sse::Decoder::default()),
+            };
+        }
+        if self.head.status >= 300 && self.excerpt.len() < EXCERPT_BYTES_MAX {
+            let room = EXCERPT_BYTES_MAX - self.excerpt.len();
+            self.excerpt.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        match &mut self.body {
+            Body::Stream(stream) => {
+                let mut frames = Vec::new();
+                let pushed = stream.push(bytes, &mut frames);
+                for frame in frames {
+                    self.dialect.frame(frame, out);
+                }
+                if let Err(too_long) = pushed {
+                    self.body = Body::Broken(Failure::new(Class::Unknown, too_long.to_string()));
+                }
+            }
+            Body::Json(body) if body.len() + bytes.len() > FRAME_BYTES_MAX => {
+                let message = format!("a JSON answer is longer than {FRAME_BYTES_MAX} bytes");
+                self.body = Body::Broken(Failure::new(Class::Unknown, message));
+            }
+            Body::Json(body) => body.extend_from_slice(bytes),
+            Body::Blank | Body::Page | Body::Broken(_) => {}
+        }
+    }
+
+    /// Nothing that may still come changes the ending: an error was said, or a limit broken.
+    pub fn is_over(&self) -> bool {
+        match &self.body {
+            Body::Page | Body::Broken(_) => true,
+            Body::Stream(_) => self.dialect.is_over(),
+            Body::Blank | Body::Json(_) => false,
+        }
+    }
+
+    /// Ends the answer where its bytes ended.
+    pub fn finish(mut self, out: &mut Vec<Event>) -> Ending {
+        match self.body {
+            Body::Broken(failure) => Ending::Failed(failure),
+            Body::Page => {
+                let message = format!("a web page instead of an answer (HTTP {})", self.head.status);
+                Ending::Failed(Failure::new(Class::BadGateway, message))
+            }
+            Body::Json(body) => match &mut self.dialect {
+                Dialect::Fastgpt(_) => fastgpt::whole(&body, &self.head, out),
+                Dialect::Openai(_) => openai::whole(&body, &self.head, out),
+            },
+            Body::Blank if self.head.status < 300 => {
+                Ending::Failed(Failure::new(Class::Truncated, "an empty answer".to_owned()))
+            }
+            Body::Blank => Ending::Failed(by_status(&self.head, &self.excerpt)),
+            Body::Stream(stream) => {
+                if let Some(done) = stream.finish() {
+                    self.dialect.frame(done, out);
+                }
+                let ending = self.dialect.ending();
+                match ending {
+                    // The status speaks only where the body has not.
+                    Ending::Failed(failure) if failure.class == Class::Truncated && self.head.status >= 300 => {
+                        Ending::Failed(by_status(&self.head, &self.excerpt))
+                    }
+                    ending => ending,
+                }
+            }
+        }
+    }
+}
+
+impl Dialect {
+    fn frame(&mut self, frame: Frame, out: &mut Vec<Event>) {
+        match self {
+            Self::Fastgpt(stream) => stream.frame(frame, out),
+            Self::Openai(stream) => stream.frame(frame, out),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Fastgpt(stream) => stream.is_over(),
+            Self::Openai(stream) => stream.is_over(),
+        }
+    }
+
+    fn ending(&mut self) -> Ending {
+        match self {
+            Self::Fastgpt(stream) => stream.ending(),
+            Self::Openai(stream) => stream.ending(),
+        }
+    }
+}
+
+/// The verdict where the body says nothing that we know.
+pub(super) fn by_status(head: &Head, body: &[u8]) -> Failure {
+    let said = printable(&String::from_utf8_lossy(body));
+    let message = format!("HTTP {}: {said}", head.status);
+    let class = match head.status {
+        300..=399 | 502..=504 => Class::BadGateway,
+        401 | 403 | 404 | 405 => Class::Misconfigured,
+        409 => Class::Busy,
+        413 => Class::TooLarge,
+        429 => Class::Throttled { retry_after: pause(&said, head) },
+        400 | 415 | 422 => Class::Rejected,
+        _ => Class::Unknown,
+    };
+    Failure::new(class, message)
+}
+
+/// FastGPT's window, where nobody says how long to wait.
+const PAUSE_DEFAULT: Duration = Duration::from_mins(1);
+/// A longer pause than this is a mistake of somebody's.
+const PAUSE_MAX: Duration = Duration::from_hours(1);
+
+/// How long to wait: "try again in N seconds", else "every N seconds", else `Retry-After`.
+pub(super) fn pause(message: &str, head: &Head) -> Duration {
+    let number_after = |words: &str| {
+        let rest = &message[message.find(words)? + words.len()..];
+        let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok().map(Duration::from_secs)
+    };
+    let said = number_after("try again in").or_else(|| number_after("every")).or(head.retry_after);
+    said.unwrap_or(PAUSE_DEFAULT).clamp(Duration::from_secs(1), PAUSE_MAX)
+}
+
+/// An upstream's own text, fit for a log: short, on one line, and without what looks like a key.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        if word.is_empty() || out.len() + word.len() > EXCERPT_BYTES_MAX {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        let secret = ["sk-", "fastgpt-", "app-"].iter().any(|prefix| word.contains(prefix));
+        out.push_str(if secret { "…" } else { word });
+    }
+    out
+}
+
+/// An event's payload as it came, under the name that it came with.
+pub(super) fn other(name: impl Into<String>, raw: impl Into<Bytes>) -> Event {
+    Event::Other { name: name.into(), raw: raw.into() }
+}
