@@ -1,0 +1,93 @@
+use super::DiskError;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// The longest text file that we read: an agents file of thousands is far below.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+/// Makes `dir` and what is above it; `dir` itself for nobody but us. One that is there is kept,
+/// and closed to others if it was open.
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), DiskError> {
+    let failed = |source| DiskError::new("make the directory", dir, source);
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above).map_err(failed)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    let mode = fs::metadata(dir).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        set_mode(dir, 0o700)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), DiskError> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|source| DiskError::new("set the mode of", path, source))
+}
+
+/// Reads a whole text file, of at most 16 MiB.
+pub(crate) fn read_text(path: &Path) -> Result<String, DiskError> {
+    let failed = |source| DiskError::new("read", path, source);
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if u64::try_from(read).is_ok_and(|read| read > TEXT_BYTES_MAX) {
+        return Err(failed(std::io::Error::new(ErrorKind::FileTooLarge, "longer than 16 MiB")));
+    }
+    Ok(text)
+}
+
+pub(crate) fn remove_if_present(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts `bytes` at `path`, mode 0600: after a crash at any moment the file is the old one or the
+/// new one, whole, and once this returns it is the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let failed = |source| DiskError::new("write", path, source);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    remove_if_present(beside)?; // Left over from a crash.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    rustix::fs::rename(beside, path).map_err(|error| failed(error.into()))?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_whole_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("a/b");
+        make_private_dir(&private).unwrap();
+        let file = private.join("f");
+        for text in ["one", "two"] {
+            replace(&file, text.as_bytes()).unwrap();
+            assert_eq!(read_text(&file).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&private).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn an_open_directory_is_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o755).unwrap();
+        make_private_dir(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

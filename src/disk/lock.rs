@@ -1,0 +1,64 @@
+use super::DiskError;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why the state directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    #[error("`{dir}` is in use by another llmchat (process {holder}); stop it first, or set another node.state_dir")]
+    Held { dir: PathBuf, holder: String },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// The state directory is ours until this is dropped, or the process dies.
+#[derive(Debug)]
+pub(crate) struct StateLock(#[expect(dead_code, reason = "held, not read: closing it gives the lock back")] File);
+
+impl StateLock {
+    /// Takes the lock of `dir`, or says who has it. Never waits.
+    pub(crate) fn take(dir: &Path) -> Result<Self, LockError> {
+        let path = dir.join("lock");
+        let failed = |source: std::io::Error| DiskError::new("lock", &path, source);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder); // Only for the sentence.
+                let holder = holder.trim();
+                let holder = if holder.is_empty() { "unknown" } else { holder }.to_owned();
+                return Err(LockError::Held { dir: dir.to_owned(), holder });
+            }
+            Err(error) => return Err(failed(error.into()).into()),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_locked_once_and_the_second_is_told_by_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateLock::take(dir.path()).unwrap();
+        let refused = StateLock::take(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        StateLock::take(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,26 @@
+//! Files that only we may read, and changes to them that survive a crash.
+
+mod file;
+mod lock;
+mod space;
+
+pub(crate) use file::{make_private_dir, read_text, remove_if_present, replace, set_mode};
+pub(crate) use lock::StateLock;
+pub(crate) use space::{free_bytes, resident_bytes};
+
+use std::path::PathBuf;
+
+/// Something could not be done to a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} `{path}`")]
+pub(crate) struct DiskError {
+    doing: &'static str,
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl DiskError {
+    fn new(doing: &'static str, path: &std::path::Path, source: impl Into<std::io::Error>) -> Self {
+        Self { doing, path: path.to_owned(), source: source.into() }
+    }
+}
