@@ -1,0 +1,29 @@
+//! What this node is and has promised. Never replicated, never rewound: a node's database may be
+//! replaced by its peer at any time, what the node promised may not.
+
+mod promises;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use promises::NodeState;
+pub(crate) use secrets::Secrets;
+
+use std::path::PathBuf;
+
+/// The node's own files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    #[error(
+        "`{dir}` holds a database and no `{missing}`: it was copied or damaged. Put the file back from a backup, or move the whole directory away to start anew"
+    )]
+    Blank { dir: PathBuf, missing: &'static str },
+    #[error("open `{path}`")]
+    Open { path: PathBuf, source: Box<redb::Error> },
+    #[error("write to `{path}`")]
+    Write { path: PathBuf, source: Box<redb::Error> },
+    #[error("`{path}` holds something that this version did not write")]
+    Format { path: PathBuf },
+    #[error(transparent)]
+    Disk(#[from] crate::disk::DiskError),
+}

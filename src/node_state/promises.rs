@@ -1,0 +1,94 @@
+use super::NodeError;
+use crate::base::{Epoch, random_id};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+pub(super) const FILE: &str = "node.redb";
+/// One row by name; each value is a version byte and bincode.
+const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
+const IDENTITY: &str = "identity";
+const VERSION: u8 = 1;
+/// The first member of a cluster. Others are given their numbers when they join.
+pub(super) const MEMBER: u8 = 1;
+/// An identity takes some 40 bytes; a length field that says more is damage.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// The stored form, version 1.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Identity {
+    pub(super) node_id: String,
+    pub(super) member_id: u8,
+    /// Reigns begun so far.
+    pub(super) epoch_counter: u64,
+}
+
+/// The node's promises, on disk before anybody hears of them.
+#[derive(Debug)]
+pub(crate) struct NodeState {
+    database: Database,
+    path: PathBuf,
+}
+
+impl NodeState {
+    /// Opens `node.redb` in `dir`, or makes it where there is no database either.
+    pub(crate) fn open(dir: &Path) -> Result<Self, NodeError> {
+        let path = dir.join(FILE);
+        let fresh = !path.exists();
+        if fresh && dir.join("llmchat.db").exists() {
+            return Err(NodeError::Blank { dir: dir.to_owned(), missing: FILE });
+        }
+        let opened = Database::create(&path).map_err(|error| open(&path, error))?;
+        crate::disk::set_mode(&path, 0o600)?;
+        let state = Self { database: opened, path };
+        if fresh {
+            state.write(&Identity { node_id: random_id(), member_id: MEMBER, epoch_counter: 0 })?;
+        }
+        Ok(state)
+    }
+
+    /// A new epoch, higher than every one before it, on disk when this returns. Every start of a
+    /// process that will write mints one: nothing is ever written under an older one.
+    pub(crate) fn mint_epoch(&self) -> Result<Epoch, NodeError> {
+        let mut identity = self.read()?;
+        let format = || NodeError::Format { path: self.path.clone() };
+        identity.epoch_counter = identity.epoch_counter.checked_add(1).ok_or_else(format)?;
+        let epoch = Epoch::mint(identity.epoch_counter, identity.member_id, false).ok_or_else(format)?;
+        self.write(&identity)?;
+        Ok(epoch)
+    }
+
+    fn read(&self) -> Result<Identity, NodeError> {
+        let failed = |error: redb::Error| open(&self.path, error);
+        let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let table = reading.open_table(TABLE).map_err(|error| failed(error.into()))?;
+        let value = table.get(IDENTITY).map_err(|error| failed(error.into()))?;
+        let format = || NodeError::Format { path: self.path.clone() };
+        let value = value.ok_or_else(format)?;
+        let (version, body) = value.value().split_first().ok_or_else(format)?;
+        let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+        match bincode::serde::decode_from_slice(body, config) {
+            Ok((identity, used)) if *version == VERSION && used == body.len() => Ok(identity),
+            _ => Err(format()),
+        }
+    }
+
+    fn write(&self, identity: &Identity) -> Result<(), NodeError> {
+        let mut value = vec![VERSION];
+        let body = bincode::serde::encode_to_vec(identity, bincode::config::standard());
+        value.extend(body.expect("numbers and text always encode"));
+        self.put(&value).map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
+    }
+
+    fn put(&self, value: &[u8]) -> Result<(), redb::Error> {
+        let mut writing = self.database.begin_write()?;
+        writing.set_durability(Durability::Immediate)?;
+        writing.open_table(TABLE)?.insert(IDENTITY, value)?;
+        writing.commit()?;
+        Ok(())
+    }
+}
+
+fn open(path: &Path, error: impl Into<redb::Error>) -> NodeError {
+    NodeError::Open { path: path.to_owned(), source: Box::new(error.into()) }
+}

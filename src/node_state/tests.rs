@@ -1,0 +1,61 @@
+use super::promises::{self, Identity, MEMBER};
+use super::{NodeError, NodeState, Secrets, secrets};
+use crate::base::Epoch;
+use crate::disk;
+
+#[test]
+fn every_start_mints_a_higher_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = Epoch::default();
+    for _ in 0..3 {
+        let epoch = NodeState::open(dir.path()).unwrap().mint_epoch().unwrap();
+        assert!(epoch > last);
+        last = epoch;
+    }
+    assert_eq!(last, Epoch::mint(3, MEMBER, false).unwrap());
+}
+
+#[test]
+fn a_database_without_its_node_is_never_given_a_fresh_one() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::File::create(dir.path().join("llmchat.db")).unwrap();
+    assert!(matches!(NodeState::open(dir.path()), Err(NodeError::Blank { .. })));
+    assert!(!dir.path().join(promises::FILE).exists());
+}
+
+#[test]
+fn the_stored_bytes_are_pinned() {
+    let identity = Identity { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300 };
+    let body = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
+    assert_eq!(body, [2, b'a', b'b', 1, 251, 44, 1]);
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(NodeState::open(dir.path()).unwrap());
+    let path = dir.path().join(promises::FILE);
+    crate::disk::replace(&path, b"not a database").unwrap();
+    assert!(NodeState::open(dir.path()).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"not a database");
+}
+
+#[test]
+fn secrets_are_made_once_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Secrets::open_or_make(dir.path()).unwrap();
+    let again = Secrets::open_or_make(dir.path()).unwrap();
+    assert_eq!((first.cookie_key(), first.data_key()), (again.cookie_key(), again.data_key()));
+    assert_ne!(first.cookie_key(), first.data_key());
+}
+
+#[test]
+fn a_torn_file_and_a_missing_one_beside_a_database_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    Secrets::open_or_make(dir.path()).unwrap();
+    disk::replace(&dir.path().join(secrets::FILE), b"cookie_key = 00\n").unwrap();
+    assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Format { .. })));
+    std::fs::remove_file(dir.path().join(secrets::FILE)).unwrap();
+    std::fs::File::create(dir.path().join("llmchat.db")).unwrap();
+    assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Blank { .. })));
+}
