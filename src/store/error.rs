@@ -1,0 +1,92 @@
+use std::path::PathBuf;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Nothing was written; safe to repeat.
+    #[error("too many writes wait")]
+    Overloaded,
+    /// No answer within the budget; a read, so safe to repeat.
+    #[error("no answer in time")]
+    Unavailable,
+    /// Nothing was written; it works again when there is space.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The rows are not as the caller thought; nothing was written.
+    #[error("the rows have changed meanwhile")]
+    Conflict,
+    /// The commit may or may not be on disk. Repeat only what is idempotent.
+    #[error("it is not known whether the write is on disk")]
+    OutcomeUnknown,
+    /// The store has failed, or is closed, and accepts nothing more.
+    #[error("the store accepts nothing more")]
+    Fenced,
+    #[error("the key of agent `{agent_id}` cannot be opened with this node's data key")]
+    Sealed { agent_id: String },
+    #[error("{doing}")]
+    Sql {
+        doing: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("read a stored {what}")]
+    Format {
+        what: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn sql(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Sql { doing, source },
+        }
+    }
+
+    /// Worth another try on the same rows: somebody was in the way, or the query was interrupted.
+    pub(super) fn is_passing(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, OperationInterrupted};
+        let Self::Sql { source, .. } = self else { return false };
+        matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | OperationInterrupted))
+    }
+}
+
+/// Why the store cannot be opened. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("this build has SQLite {found}, which can corrupt a write-ahead log; it needs 3.51.3 or newer")]
+    OldSqlite { found: &'static str },
+    #[error("`{path}` is not a database, or is damaged; restore it from a backup, or move it away to start anew")]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("`{path}` is a database of another program")]
+    Foreign { path: PathBuf },
+    #[error("`{path}` has schema {found}, this version reads up to {supported}; upgrade llmchat")]
+    TooNew { path: PathBuf, found: u32, supported: u32 },
+    #[error("open `{path}`; may this user write to it and to its directory?")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("bring `{path}` to schema {schema}")]
+    Migrate {
+        path: PathBuf,
+        schema: u32,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("flush the write-ahead log of `{path}`")]
+    Flush {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("start a thread of the store")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,29 @@
+use tokio::sync::watch;
+
+/// Down once something happened after which no answer of the store could be trusted. For ever.
+#[derive(Clone, Debug)]
+pub(super) struct Fence(watch::Sender<bool>);
+
+impl Fence {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// `why` is logged once, by the first.
+    pub(super) fn raise(&self, why: &str) {
+        let first = self.0.send_if_modified(|raised| !std::mem::replace(raised, true));
+        if first {
+            tracing::error!(why, "the store is fenced: nothing more is accepted");
+        }
+    }
+
+    pub(super) fn is_raised(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub(super) async fn raised(&self) {
+        let mut watched = self.0.subscribe();
+        // The sender lives in `self`.
+        let _ = watched.wait_for(|raised| *raised).await;
+    }
+}

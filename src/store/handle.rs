@@ -1,0 +1,187 @@
+use super::checkpoint::Checkpoint;
+use super::durable::Durable;
+use super::error::{OpenError, StoreError};
+use super::fence::Fence;
+use super::job::{self, Pending, Scope};
+use super::open::{self, Files};
+use super::readers::{Budget, Readers};
+use super::seal::Sealer;
+use super::settings::Settings;
+use super::sync::{Disk, FLUSHES_MAX, Syncer, Wal};
+use super::writer::{Counters, Order, Writer};
+use crate::base::Epoch;
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// The door to the store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    orders: SyncSender<Order>,
+    pub(super) readers: Readers,
+    pub(super) sealer: Sealer,
+    pub(super) epoch: Epoch,
+    durable: Durable,
+    fence: Fence,
+    counters: Arc<Counters>,
+    threads: Arc<Mutex<Threads>>,
+}
+
+/// The store's own threads; empty once it is closed.
+#[derive(Default)]
+struct Threads {
+    /// Dropping it ends the prober.
+    probing: Option<SyncSender<()>>,
+    all: Vec<JoinHandle<()>>,
+}
+
+/// What the store counts, for `/metrics` and `/health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stats {
+    pub(crate) readers_total: usize,
+    pub(crate) readers_idle: usize,
+    pub(crate) readers_waiting: usize,
+    pub(crate) queries: u64,
+    pub(crate) commits: u64,
+    pub(crate) jobs: u64,
+    pub(crate) queued: u64,
+    /// The last commit that is on disk for good.
+    pub(crate) durable_txid: u64,
+}
+
+impl Store {
+    /// Opens the database in `dir`, or makes it, under `epoch`, which nothing was written under
+    /// before. Blocks for some milliseconds.
+    pub(crate) fn open(dir: &Path, epoch: Epoch, data_key: &[u8; 32], settings: Settings) -> Result<Self, OpenError> {
+        let files = Files::in_dir(dir);
+        let wal = Box::new(Wal::new(files.wal.clone()));
+        Self::open_on(&files, epoch, data_key, (settings, wal))
+    }
+
+    pub(super) fn open_on(
+        files: &Files,
+        epoch: Epoch,
+        data_key: &[u8; 32],
+        (settings, mut disk): (Settings, Box<dyn Disk>),
+    ) -> Result<Self, OpenError> {
+        let (mut connection, last) = open::writer(files, epoch)?;
+        // What an earlier process had committed may not have reached the disk before it died.
+        disk.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
+        let (durable, fence) = (Durable::new(last), Fence::new());
+        let counters = Arc::new(Counters::default());
+        let failed = |source| OpenError::Open { path: files.database.clone(), source };
+        let readers = Readers::open(files.clone(), settings, durable.clone()).map_err(failed)?;
+        let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
+        let checkpoint = Checkpoint::new(&mut connection, durable.clone(), readers.clone(), limits).map_err(failed)?;
+        let (orders, taken) = sync_channel(settings.queue_jobs_max);
+        let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
+        let syncer = Syncer { flushes: to_flush, disk, durable: durable.clone(), fence: fence.clone() };
+        let writer = Writer {
+            connection,
+            epoch,
+            last,
+            orders: taken,
+            flushes,
+            checkpoint,
+            fence: fence.clone(),
+            settings,
+            counters: Arc::clone(&counters),
+        };
+        let (probing, ended) = sync_channel::<()>(0);
+        let probed = readers.clone();
+        let all = vec![
+            spawn("store-sync", move || syncer.run())?,
+            spawn("store-writer", move || writer.run())?,
+            spawn("store-probe", move || {
+                while ended.recv_timeout(settings.probe_every) == Err(RecvTimeoutError::Timeout) {
+                    probed.probe();
+                }
+            })?,
+        ];
+        let threads = Arc::new(Mutex::new(Threads { probing: Some(probing), all }));
+        Ok(Self { orders, readers, sealer: Sealer::new(data_key), epoch, durable, fence, counters, threads })
+    }
+
+    /// Queues `work`, which writes about `weight` bytes. Never waits: a full queue is an answer.
+    pub(super) fn write<T, W>(&self, weight: usize, work: W) -> Result<Pending<T>, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        if self.fence.is_raised() {
+            return Err(StoreError::Fenced);
+        }
+        let (job, pending) = job::job(weight, work);
+        self.counters.queued.fetch_add(1, Ordering::Relaxed);
+        self.orders.try_send(Order::Run(job)).map_err(|refused| {
+            self.counters.queued.fetch_sub(1, Ordering::Relaxed);
+            match refused {
+                TrySendError::Full(_) => StoreError::Overloaded,
+                TrySendError::Disconnected(_) => StoreError::Fenced,
+            }
+        })?;
+        Ok(pending)
+    }
+
+    pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        self.readers.read(budget, query).await
+    }
+
+    /// Whether a read works, and writes are accepted. Bounded by the chat path's budget.
+    pub(crate) async fn health(&self) -> Result<(), StoreError> {
+        if self.fence.is_raised() {
+            return Err(StoreError::Fenced);
+        }
+        self.read(Budget::Chat, |_| Ok(())).await
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let pool = self.readers.stats();
+        Stats {
+            readers_total: pool.total,
+            readers_idle: pool.idle,
+            readers_waiting: pool.waiting,
+            queries: pool.queries,
+            commits: self.counters.commits.load(Ordering::Relaxed),
+            jobs: self.counters.jobs.load(Ordering::Relaxed),
+            queued: self.counters.queued.load(Ordering::Relaxed),
+            durable_txid: self.durable.get().raw(),
+        }
+    }
+
+    /// Nothing more is accepted, for ever.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fence.is_raised()
+    }
+
+    /// Resolves when the store has been fenced, for the process to end.
+    pub(crate) async fn fenced(&self) {
+        self.fence.raised().await;
+    }
+
+    /// Finishes what was queued, flushes it, and closes the files. Later calls are refused.
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
+        let closing = tokio::task::spawn_blocking(move || {
+            let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            // Waits for room in a full queue; an error means that the writer has ended already.
+            drop(self.orders.send(Order::Stop));
+            drop(threads.probing);
+            let ended = threads.all.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
+            self.readers.close();
+            let fenced = self.fence.is_raised();
+            if ended && !fenced { Ok(()) } else { Err(StoreError::OutcomeUnknown) }
+        });
+        closing.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+}

@@ -1,0 +1,133 @@
+use super::error::OpenError;
+use crate::base::{Epoch, Position, Txid};
+use crate::clock;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use std::path::{Path, PathBuf};
+
+/// The letters `LLMc`.
+const APPLICATION_ID: i32 = 0x4C4C_4D63;
+/// Every schema change, oldest first; the number of the last is the schema that this build writes.
+const MIGRATIONS: &[&str] = &[include_str!("../../data/migrations/0001_first.sql")];
+/// Fixed for the life of a database: its pages are what is replicated.
+const PAGE_BYTES: u32 = 4096;
+/// Older versions may corrupt a write-ahead log when it is reset (fixed in 3.51.3).
+const SQLITE_MIN: i32 = 3_051_003;
+/// Of the page cache, for each connection.
+const WRITER_CACHE_KIB: u32 = 8 << 10;
+const READER_CACHE_KIB: u32 = 1 << 10;
+const STATEMENTS_MAX: usize = 64;
+
+/// Where a store's files lie.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) database: PathBuf,
+    pub(super) wal: PathBuf,
+}
+
+impl Files {
+    pub(super) fn in_dir(dir: &Path) -> Self {
+        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal") }
+    }
+}
+
+/// Opens the one connection that writes, and brings the schema up to date.
+pub(super) fn writer(files: &Files, epoch: Epoch) -> Result<(Connection, Txid), OpenError> {
+    if rusqlite::version_number() < SQLITE_MIN {
+        return Err(OpenError::OldSqlite { found: rusqlite::version() });
+    }
+    let path = &files.database;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|source| open(path, source))?;
+    let schema = check(&connection, path)?;
+    settle(&connection, WRITER_CACHE_KIB).map_err(|source| open(path, source))?;
+    for (number, migration) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > schema) {
+        migrate(&mut connection, epoch, number, migration).map_err(|source| OpenError::Migrate {
+            path: path.clone(),
+            schema: number,
+            source,
+        })?;
+    }
+    let position = position(&connection).map_err(|source| open(path, source))?;
+    Ok((connection, position.txid))
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reader(files: &Files) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&files.database, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB))?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Whether the file is ours and not newer than we are; its schema. Changes nothing.
+fn check(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
+    let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let application_id = read("application_id").map_err(|source| open(path, source))?;
+    let schema = read("user_version").map_err(|source| open(path, source))?;
+    let tables = "SELECT 1 FROM sqlite_schema LIMIT 1";
+    let empty = connection.query_row(tables, [], |_| Ok(())).optional().map_err(|source| open(path, source))?.is_none();
+    if application_id != APPLICATION_ID && !(empty && application_id == 0) {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    let supported = u32::try_from(MIGRATIONS.len()).expect("few migrations");
+    match u32::try_from(schema) {
+        Ok(found) if found <= supported => Ok(found),
+        found => Err(OpenError::TooNew { path: path.to_owned(), found: found.unwrap_or(u32::MAX), supported }),
+    }
+}
+
+fn open(path: &Path, source: rusqlite::Error) -> OpenError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(NotADatabase | DatabaseCorrupt) => OpenError::Damaged { path, source },
+        _ => OpenError::Open { path, source },
+    }
+}
+
+fn settle(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "auto_vacuum", "NONE")?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // A commit does not wait for the disk: `sync` flushes the log, once for many commits.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    // The log must survive the last connection: it may hold what is not yet in the database file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(())
+}
+
+/// One migration is one commit, position row and all.
+fn migrate(connection: &mut Connection, epoch: Epoch, number: u32, migration: &str) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", number)?;
+    let before = position(&transaction)?;
+    advance(&transaction, Position { epoch, txid: before.txid.next() })?;
+    transaction.commit()
+}
+
+/// Where the database stands, for the transaction that asks.
+pub(super) fn position(connection: &Connection) -> rusqlite::Result<Position> {
+    connection.prepare_cached("SELECT epoch, txid FROM _repl WHERE id = 1")?.query_row([], |row| {
+        let (epoch, txid): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Position { epoch: Epoch::from_raw(epoch.cast_unsigned()), txid: Txid::from_raw(txid.cast_unsigned()) })
+    })
+}
+
+/// Moves the position row; part of every transaction.
+pub(super) fn advance(connection: &Connection, to: Position) -> rusqlite::Result<()> {
+    let sql = "UPDATE _repl SET epoch = ?1, txid = ?2, at = ?3 WHERE id = 1";
+    let parameters = (to.epoch.raw().cast_signed(), to.txid.raw().cast_signed(), clock::unix_millis().0);
+    connection.prepare_cached(sql)?.execute(parameters).map(drop)
+}

@@ -1,0 +1,263 @@
+use super::durable::Durable;
+use super::error::StoreError;
+use super::open::{self, Files};
+use super::settings::Settings;
+use crate::base::{Chain, Txid};
+use crate::clock;
+use rusqlite::{Connection, InterruptHandle};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Virtual machine steps between two looks at the clock: some 50 us.
+const STEPS_PER_LOOK: i32 = 1000;
+/// Between tries of a read that was in somebody's way.
+const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
+/// More than so many waiting is worth a line in the log, at most once in `WARN_EVERY`.
+const WAITING_WARN: usize = 5;
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a read may take, all in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Budget {
+    /// The chat path: 100 ms for waiting, reading and trying again.
+    Chat,
+    /// 5 s for a reader, 5 s for each try, three more tries.
+    Normal,
+}
+
+/// The pool of connections that read. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Readers(Arc<Pool>);
+
+struct Pool {
+    files: Files,
+    settings: Settings,
+    durable: Durable,
+    slots: Arc<Semaphore>,
+    idle: Mutex<Vec<Reader>>,
+    /// Of the busy ones: how to stop them, by a number of ours.
+    busy: Mutex<Vec<(u64, InterruptHandle)>>,
+    next: AtomicU64,
+    waiting: AtomicUsize,
+    queries: AtomicU64,
+    warned_at: Mutex<Option<Instant>>,
+}
+
+struct Reader {
+    connection: Connection,
+    used_at: Instant,
+}
+
+/// What the pool shows of itself.
+pub(super) struct PoolStats {
+    pub(super) total: usize,
+    pub(super) idle: usize,
+    pub(super) waiting: usize,
+    pub(super) queries: u64,
+}
+
+impl Readers {
+    /// Opens `readers_min` connections.
+    pub(super) fn open(files: Files, settings: Settings, durable: Durable) -> rusqlite::Result<Self> {
+        let mut idle = Vec::with_capacity(settings.readers_max);
+        for _ in 0..settings.readers_min {
+            idle.push(Reader { connection: open::reader(&files)?, used_at: clock::now() });
+        }
+        Ok(Self(Arc::new(Pool {
+            files,
+            durable,
+            slots: Arc::new(Semaphore::new(settings.readers_max)),
+            settings,
+            idle: Mutex::new(idle),
+            busy: Mutex::default(),
+            next: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            queries: AtomicU64::new(0),
+            warned_at: Mutex::default(),
+        })))
+    }
+
+    /// Runs `query` in a read transaction, and answers once everything that it saw is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] where the budget was not enough.
+    pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        let settings = &self.0.settings;
+        let now = clock::now();
+        let (acquire_by, total_by) = match budget {
+            Budget::Chat => (now + settings.chat_budget, Some(now + settings.chat_budget)),
+            Budget::Normal => (now + settings.acquire_timeout, None),
+        };
+        let mut pauses = AGAIN_AFTER.into_iter();
+        loop {
+            let slot = self.slot(acquire_by).await?;
+            let by = total_by.unwrap_or_else(|| clock::now() + settings.query_timeout);
+            let error = match self.once(slot, by, query.clone()).await {
+                Ok((seen, value)) => {
+                    let left = by.saturating_duration_since(clock::now());
+                    let durable = self.0.durable.reached(seen, left).await;
+                    return if durable { Ok(value) } else { Err(StoreError::Unavailable) };
+                }
+                Err(error) if !error.is_passing() => return Err(error),
+                Err(error) => error,
+            };
+            let pause = pauses.next().filter(|pause| total_by.is_none_or(|by| clock::now() + *pause < by));
+            let Some(pause) = pause else {
+                tracing::warn!(error = %Chain(&error), "a read was given up");
+                return Err(StoreError::Unavailable);
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn slot(&self, by: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
+        let slots = Arc::clone(&self.0.slots);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let waiting = Waiting::begin(&self.0);
+        self.warn(waiting.count);
+        match tokio::time::timeout_at(by.into(), slots.acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(StoreError::Fenced),
+            Err(_) => Err(StoreError::Unavailable),
+        }
+    }
+
+    fn warn(&self, waiting: usize) {
+        if waiting <= WAITING_WARN {
+            return;
+        }
+        let now = clock::now();
+        let mut warned_at = lock(&self.0.warned_at);
+        if warned_at.is_none_or(|at| now >= at + WARN_EVERY) {
+            *warned_at = Some(now);
+            tracing::warn!(waiting, "reads wait for a reader");
+        }
+    }
+
+    /// One try. The reader goes back to the pool also when the caller has left meanwhile.
+    async fn once<T, Q>(&self, slot: OwnedSemaphorePermit, by: Instant, query: Q) -> Result<(Txid, T), StoreError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let pool = Arc::clone(&self.0);
+        pool.queries.fetch_add(1, Ordering::Relaxed);
+        let ran = tokio::task::spawn_blocking(move || {
+            let result = pool.with_reader(by, query);
+            drop(slot);
+            result
+        });
+        ran.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Stops every read that runs; their callers try again.
+    pub(super) fn interrupt(&self) {
+        lock(&self.0.busy).iter().for_each(|(_, handle)| handle.interrupt());
+    }
+
+    /// `SELECT 1` on connections that were idle for long; one that fails is closed, and so are
+    /// those above the minimum.
+    pub(super) fn probe(&self) {
+        let now = clock::now();
+        let every = self.0.settings.probe_every;
+        let (rested, kept): (Vec<_>, Vec<_>) =
+            lock(&self.0.idle).drain(..).partition(|reader| now.saturating_duration_since(reader.used_at) >= every);
+        let mut readers = kept;
+        for mut reader in rested {
+            if readers.len() >= self.0.settings.readers_min {
+                continue;
+            }
+            match reader.connection.query_row("SELECT 1", [], |_| Ok(())) {
+                Ok(()) => {
+                    reader.used_at = now;
+                    readers.push(reader);
+                }
+                Err(error) => tracing::warn!(error = %Chain(&error), "a reader failed its probe and is closed"),
+            }
+        }
+        lock(&self.0.idle).extend(readers);
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        let (idle, busy) = (lock(&self.0.idle).len(), lock(&self.0.busy).len());
+        let waiting = self.0.waiting.load(Ordering::Relaxed);
+        PoolStats { total: idle + busy, idle, waiting, queries: self.0.queries.load(Ordering::Relaxed) }
+    }
+
+    /// Closes the idle connections; later reads are refused.
+    pub(super) fn close(&self) {
+        self.0.slots.close();
+        self.interrupt();
+        lock(&self.0.idle).clear();
+    }
+}
+
+impl Pool {
+    fn with_reader<T>(
+        &self,
+        by: Instant,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<(Txid, T), StoreError> {
+        let idle = lock(&self.idle).pop();
+        let mut connection = match idle {
+            Some(reader) => reader.connection,
+            None => open::reader(&self.files).map_err(StoreError::sql("open a reader"))?,
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.busy).push((number, connection.get_interrupt_handle()));
+        let result = transaction(&mut connection, by, query);
+        lock(&self.busy).retain(|(other, _)| *other != number);
+        // One that failed in an unknown way is not used again.
+        if result.as_ref().err().is_none_or(|error| error.is_passing() || !matches!(error, StoreError::Sql { .. })) {
+            lock(&self.idle).push(Reader { connection, used_at: clock::now() });
+        }
+        result
+    }
+}
+
+/// Reads the position first: the transaction sees exactly that commit and nothing after it.
+fn transaction<T>(
+    connection: &mut Connection,
+    by: Instant,
+    query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<(Txid, T), StoreError> {
+    let doing = "read";
+    connection.progress_handler(STEPS_PER_LOOK, Some(move || clock::now() >= by)).map_err(StoreError::sql(doing))?;
+    let transaction = connection.unchecked_transaction().map_err(StoreError::sql(doing))?;
+    let position = open::position(&transaction).map_err(StoreError::sql(doing))?;
+    let value = query(&transaction)?;
+    transaction.finish().map_err(StoreError::sql(doing))?;
+    Ok((position.txid, value))
+}
+
+/// Counts a caller that waits, also one that gives up.
+struct Waiting<'a> {
+    pool: &'a Pool,
+    count: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(pool: &'a Pool) -> Self {
+        let count = pool.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { pool, count }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

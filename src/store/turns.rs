@@ -1,0 +1,310 @@
+//! Sessions and turns.
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::job::{Pending, Scope};
+use super::readers::Budget;
+use crate::base::{AgentId, Epoch, Label, Owner, UnixMillis};
+use crate::protocol::answer::Usage;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+/// How a turn stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnState {
+    Running,
+    Complete,
+    Failed,
+    /// The client left, the process stopped, or it died: a turn that runs under an older epoch.
+    Interrupted,
+}
+
+/// One event between the pieces of an answer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct StoredEvent {
+    pub(crate) name: String,
+    pub(crate) raw: String,
+    /// How many bytes of the answer came before it.
+    pub(crate) offset: usize,
+}
+
+/// What is known of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) upstream_chat_id: String,
+}
+
+/// A turn as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) chat: Label,
+    pub(crate) label: Label,
+    pub(crate) body_hash: [u8; 32],
+    pub(crate) state: TurnState,
+    pub(crate) answer: String,
+    pub(crate) reasoning: String,
+    pub(crate) events: Vec<StoredEvent>,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// What was, as far as a question can concern it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    pub(crate) session: Option<Session>,
+    pub(crate) turn: Option<Turn>,
+}
+
+/// A question to be stored as a running turn.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTurn {
+    pub(crate) owner: Owner,
+    pub(crate) agent_id: AgentId,
+    pub(crate) chat: Label,
+    pub(crate) upstream_chat_id: String,
+    /// Ours, random, new for each time that a question is asked.
+    pub(crate) turn_id: String,
+    pub(crate) label: Label,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) body_hash: [u8; 32],
+    pub(crate) upstream_item_id: String,
+    /// JSON of the user's message.
+    pub(crate) question: String,
+    pub(crate) at: UnixMillis,
+}
+
+/// How a running turn ended.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnEnd {
+    pub(crate) turn_id: String,
+    pub(crate) state: TurnState,
+    pub(crate) answer: String,
+    pub(crate) reasoning: String,
+    pub(crate) events: Vec<StoredEvent>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) failure: Option<String>,
+    pub(crate) at: UnixMillis,
+}
+
+impl Store {
+    /// What is stored of the conversation, and of the turn that `label` or the owner's
+    /// `idempotency_key` names; the key may name one of another conversation.
+    pub(crate) async fn past(
+        &self,
+        (owner, agent_id, chat): (&Owner, &AgentId, &Label),
+        label: Option<&Label>,
+        idempotency_key: Option<&str>,
+        budget: Budget,
+    ) -> Result<Past, StoreError> {
+        let (owner, agent_id, chat) = (owner.clone(), agent_id.clone(), chat.clone());
+        let (label, key, epoch) = (label.cloned(), idempotency_key.map(ToOwned::to_owned), self.epoch);
+        let query = move |rows: &Connection| {
+            let doing = || StoreError::sql("read a conversation");
+            let by_key = match &key {
+                Some(key) => turn_by_key(rows, epoch, &owner, key).map_err(doing())?,
+                None => None,
+            };
+            if let Some((turn, upstream_chat_id)) = by_key {
+                return Ok(Past { session: Some(Session { upstream_chat_id }), turn: Some(turn) });
+            }
+            let session = session(rows, &owner, &agent_id, &chat).map_err(doing())?;
+            let Some((session_id, upstream_chat_id)) = session else { return Ok(Past::default()) };
+            let turn = match &label {
+                Some(label) => turn_by_label(rows, epoch, session_id, label).map_err(doing())?,
+                None => None,
+            };
+            Ok(Past { session: Some(Session { upstream_chat_id }), turn })
+        };
+        self.read(budget, query).await
+    }
+
+    /// The last complete turns of a conversation as (question, answer), oldest first; the question
+    /// is JSON of the user's message.
+    pub(crate) async fn recent(
+        &self,
+        (owner, agent_id, chat): (&Owner, &AgentId, &Label),
+        turns_max: usize,
+        budget: Budget,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let (owner, agent_id, chat) = (owner.clone(), agent_id.clone(), chat.clone());
+        let limit = i64::try_from(turns_max).unwrap_or(i64::MAX);
+        let query = move |rows: &Connection| {
+            let sql = "SELECT question, answer FROM turns JOIN sessions ON sessions.id = session_id
+                WHERE sessions.owner = ?1 AND agent_id = ?2 AND chat_id = ?3 AND state = 'complete'
+                ORDER BY turns.id DESC LIMIT ?4";
+            let read = || {
+                let mut statement = rows.prepare_cached(sql)?;
+                let values = params![owner.as_str(), agent_id.as_str(), chat.as_str(), limit];
+                let turns = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+                turns.collect::<Result<Vec<(String, String)>, _>>()
+            };
+            let mut turns = read().map_err(StoreError::sql("read a conversation"))?;
+            turns.reverse();
+            Ok(turns)
+        };
+        self.read(budget, query).await
+    }
+
+    /// Stores a question as a running turn, with its session where that is new. A turn of the same
+    /// label that is not complete is asked again in its old place: that it does not run any more
+    /// is for the caller to know.
+    ///
+    /// # Errors
+    ///
+    /// By the [`Pending`]: [`StoreError::Conflict`] when the turn is complete, the session has
+    /// another upstream chatId, or the key names another turn.
+    pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
+        let weight = new.question.len() + 512;
+        self.write(weight, move |scope| begin(scope, &new))
+    }
+
+    /// Stores how a running turn ended. The same end twice is stored once.
+    ///
+    /// # Errors
+    ///
+    /// By the [`Pending`]: [`StoreError::Conflict`] when no such turn runs.
+    pub(crate) fn turn_finish(&self, end: TurnEnd) -> Result<Pending<()>, StoreError> {
+        let events = serde_json::to_string(&end.events).expect("texts and numbers always serialize");
+        let weight = end.answer.len() + end.reasoning.len() + events.len() + 256;
+        self.write(weight, move |scope| finish(scope.rows, &end, &events))
+    }
+}
+
+fn session(
+    rows: &Connection,
+    owner: &Owner,
+    agent_id: &AgentId,
+    chat: &Label,
+) -> rusqlite::Result<Option<(i64, String)>> {
+    let sql = "SELECT id, upstream_chat_id FROM sessions WHERE owner = ?1 AND agent_id = ?2 AND chat_id = ?3";
+    let values = params![owner.as_str(), agent_id.as_str(), chat.as_str()];
+    rows.prepare_cached(sql)?.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// The columns that [`turn`] reads, in its order.
+const TURN: &str = "SELECT chat_id, label, body_hash, state, epoch, answer, reasoning, events, prompt_tokens,
+    completion_tokens, upstream_chat_id FROM turns JOIN sessions ON sessions.id = session_id WHERE ";
+
+fn turn_by_label(rows: &Connection, epoch: Epoch, session_id: i64, label: &Label) -> rusqlite::Result<Option<Turn>> {
+    let sql = format!("{TURN} session_id = ?1 AND label = ?2");
+    let mut statement = rows.prepare_cached(&sql)?;
+    statement.query_row(params![session_id, label.as_str()], |row| turn(row, epoch)).optional()
+}
+
+fn turn_by_key(rows: &Connection, epoch: Epoch, owner: &Owner, key: &str) -> rusqlite::Result<Option<(Turn, String)>> {
+    let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2");
+    let mut statement = rows.prepare_cached(&sql)?;
+    statement.query_row(params![owner.as_str(), key], |row| Ok((turn(row, epoch)?, row.get(10)?))).optional()
+}
+
+fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<Turn> {
+    let label = |index: usize| {
+        let text: String = row.get(index)?;
+        Label::parse(&text).map_err(|error| unreadable(index, error))
+    };
+    let state = match row.get_ref(3)?.as_str()? {
+        "running" if row.get::<_, i64>(4)? == epoch.raw().cast_signed() => TurnState::Running,
+        "complete" => TurnState::Complete,
+        "failed" => TurnState::Failed,
+        // The CHECK of the column leaves `interrupted`, and `running` of an older epoch.
+        _ => TurnState::Interrupted,
+    };
+    let events = serde_json::from_str(row.get_ref(7)?.as_str()?).map_err(|error| unreadable(7, error))?;
+    let tokens = |index| row.get::<_, Option<i64>>(index).map(|tokens| tokens.map(i64::cast_unsigned));
+    let usage = match (tokens(8)?, tokens(9)?) {
+        (Some(prompt_tokens), Some(completion_tokens)) => Some(Usage { prompt_tokens, completion_tokens }),
+        _ => None,
+    };
+    Ok(Turn {
+        chat: label(0)?,
+        label: label(1)?,
+        body_hash: row.get(2)?,
+        state,
+        answer: row.get(5)?,
+        reasoning: row.get(6)?,
+        events,
+        usage,
+    })
+}
+
+fn unreadable(index: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+}
+
+fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
+    let rows = scope.rows;
+    let doing = || StoreError::sql("store a question");
+    let at = new.at.0;
+    let (owner, agent_id, chat) = (new.owner.as_str(), new.agent_id.as_str(), new.chat.as_str());
+    let sql = "INSERT INTO sessions (owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+        ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at
+        WHERE upstream_chat_id = excluded.upstream_chat_id RETURNING id";
+    let session_id: Option<i64> = rows
+        .prepare_cached(sql)
+        .and_then(|mut insert| {
+            insert.query_row(params![owner, agent_id, chat, new.upstream_chat_id, at], |row| row.get(0)).optional()
+        })
+        .map_err(doing())?;
+    let session_id = session_id.ok_or(StoreError::Conflict)?;
+    let sql = "INSERT INTO turns (turn_id, session_id, owner, label, idempotency_key, body_hash, upstream_item_id,
+            state, epoch, question, created_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'running', ?8, ?9, ?10)
+        ON CONFLICT (session_id, label) DO UPDATE SET turn_id = excluded.turn_id,
+            idempotency_key = coalesce(excluded.idempotency_key, idempotency_key), body_hash = excluded.body_hash,
+            upstream_item_id = excluded.upstream_item_id, state = 'running', epoch = excluded.epoch,
+            question = excluded.question, answer = '', reasoning = '', events = '[]', prompt_tokens = NULL,
+            completion_tokens = NULL, failure = NULL, created_at = excluded.created_at, finished_at = NULL
+        WHERE state <> 'complete'";
+    let values = params![
+        new.turn_id,
+        session_id,
+        owner,
+        new.label.as_str(),
+        new.idempotency_key,
+        new.body_hash,
+        new.upstream_item_id,
+        scope.epoch.raw().cast_signed(),
+        new.question,
+        at,
+    ];
+    match rows.prepare_cached(sql).and_then(|mut insert| insert.execute(values)) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(StoreError::Conflict),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            Err(StoreError::Conflict)
+        }
+        Err(error) => Err(doing()(error)),
+    }
+}
+
+fn finish(rows: &Connection, end: &TurnEnd, events: &str) -> Result<(), StoreError> {
+    let doing = || StoreError::sql("store an answer");
+    let state = match end.state {
+        TurnState::Running => return Err(StoreError::Conflict), // No end at all.
+        TurnState::Complete => "complete",
+        TurnState::Failed => "failed",
+        TurnState::Interrupted => "interrupted",
+    };
+    let sql = "UPDATE turns SET state = ?2, answer = ?3, reasoning = ?4, events = ?5, prompt_tokens = ?6,
+        completion_tokens = ?7, failure = ?8, finished_at = ?9 WHERE turn_id = ?1 AND state = 'running'";
+    let tokens = |of: fn(&Usage) -> u64| end.usage.as_ref().map(|usage| of(usage).cast_signed());
+    let values = params![
+        end.turn_id,
+        state,
+        end.answer,
+        end.reasoning,
+        events,
+        tokens(|usage| usage.prompt_tokens),
+        tokens(|usage| usage.completion_tokens),
+        end.failure,
+        end.at.0,
+    ];
+    if rows.prepare_cached(sql).and_then(|mut update| update.execute(values)).map_err(doing())? == 1 {
+        return Ok(());
+    }
+    let stored: Option<String> = rows
+        .query_row("SELECT state FROM turns WHERE turn_id = ?1", [&end.turn_id], |row| row.get(0))
+        .optional()
+        .map_err(doing())?;
+    if stored.as_deref() == Some(state) { Ok(()) } else { Err(StoreError::Conflict) }
+}

@@ -1,0 +1,206 @@
+use super::checkpoint::Checkpoint;
+use super::error::StoreError;
+use super::fence::Fence;
+use super::job::{Job, Rolled, Scope};
+use super::open;
+use super::settings::Settings;
+use super::sync::Flush;
+use crate::base::{Chain, Epoch, Position, Txid};
+use crate::clock;
+use rusqlite::{Connection, ErrorCode};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+
+/// A record must stay below 64 MB, and a job is at most one answer with its events.
+const GROUP_BYTES_MAX: usize = 32 << 20;
+
+/// What the queue carries.
+pub(super) enum Order {
+    Run(Box<dyn Job>),
+    /// Finish what was queued before, and end.
+    Stop,
+}
+
+/// What the writer counts, for those who look.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) commits: AtomicU64,
+    pub(super) jobs: AtomicU64,
+    pub(super) queued: AtomicU64,
+}
+
+/// The only one who writes. Lives on a thread of its own.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) epoch: Epoch,
+    pub(super) last: Txid,
+    pub(super) orders: Receiver<Order>,
+    pub(super) flushes: SyncSender<Flush>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) fence: Fence,
+    pub(super) settings: Settings,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// Jobs whose fate is the transaction's.
+type Group = Vec<Box<dyn Job>>;
+
+impl Writer {
+    /// Runs until told to stop, or until nobody can send any more.
+    pub(super) fn run(mut self) {
+        let mut stopping = false;
+        while !stopping {
+            let Ok(Order::Run(first)) = self.orders.recv() else { break };
+            stopping = self.commit_group(first);
+            self.checkpoint.when_due(&self.connection, self.last);
+        }
+        self.checkpoint.at_close(&self.connection, self.last);
+    }
+
+    /// One transaction of what is in the queue now. Nobody is waited for: while one group is
+    /// flushed the next gathers by itself. Whether the order to stop was among it.
+    fn commit_group(&mut self, first: Box<dyn Job>) -> bool {
+        if self.fence.is_raised() {
+            self.taken();
+            first.reply(Err(StoreError::Fenced));
+            return false;
+        }
+        if let Err(source) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            self.taken();
+            first.reply(Err(StoreError::sql("begin a transaction")(source)));
+            return false;
+        }
+        let until = clock::now() + self.settings.group_wait;
+        let (mut group, mut bytes, mut stopping, mut next) = (Group::new(), 0_usize, false, Some(first));
+        while let Some(mut job) = next.take() {
+            self.taken();
+            bytes = bytes.saturating_add(job.weight());
+            match self.run_job(&mut *job) {
+                Ran::Kept => group.push(job),
+                Ran::Rolled => job.reply(Ok(Position::default())), // Its own error is its reply.
+                Ran::Lost(lost) => {
+                    self.lose(group, job, lost);
+                    return false;
+                }
+            }
+            let full = group.len() >= self.settings.group_jobs_max || bytes >= GROUP_BYTES_MAX;
+            if full || clock::now() >= until {
+                break;
+            }
+            match self.orders.try_recv() {
+                Ok(Order::Run(job)) => next = Some(job),
+                Ok(Order::Stop) => stopping = true,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            }
+        }
+        self.commit(group);
+        stopping
+    }
+
+    fn taken(&self) {
+        self.counters.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Runs one job in a savepoint.
+    fn run_job(&self, job: &mut dyn Job) -> Ran {
+        let rows = &self.connection;
+        let scope = Scope { rows, epoch: self.epoch };
+        if let Err(source) = rows.execute_batch("SAVEPOINT job") {
+            return Ran::Lost(Lost::by(&source));
+        }
+        // A panic in a job is a bug of ours, and no reason to lose the others' writes.
+        let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&scope)));
+        if rows.is_autocommit() {
+            // SQLite has rolled the whole transaction back: a full disk, or worse.
+            let full = matches!(outcome, Ok(Err(Rolled { disk_full: true })));
+            return Ran::Lost(if full { Lost::DiskFull } else { Lost::Unknown("it was rolled back".to_owned()) });
+        }
+        let kept = matches!(outcome, Ok(Ok(())));
+        match rows.execute_batch(if kept { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" }) {
+            Ok(()) if kept => Ran::Kept,
+            Ok(()) => Ran::Rolled,
+            Err(source) => Ran::Lost(Lost::by(&source)),
+        }
+    }
+
+    /// The transaction is gone, and with it everybody's work.
+    fn lose(&mut self, group: Group, last: Box<dyn Job>, cause: Lost) {
+        self.roll_back();
+        let full = match cause {
+            Lost::DiskFull => true,
+            Lost::Unknown(why) => {
+                self.fence.raise(&format!("a transaction was lost: {why}"));
+                false
+            }
+        };
+        for job in group.into_iter().chain([last]) {
+            job.reply(Err(if full { StoreError::DiskFull } else { StoreError::Fenced }));
+        }
+    }
+
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            self.fence.raise(&format!("a rollback failed: {}", Chain(&error)));
+        }
+    }
+
+    fn commit(&mut self, group: Group) {
+        if group.is_empty() {
+            return self.roll_back(); // Nothing to commit, and no position without data.
+        }
+        let position = Position { epoch: self.epoch, txid: self.last.next() };
+        let committed =
+            open::advance(&self.connection, position).and_then(|()| self.connection.execute_batch("COMMIT"));
+        if let Err(source) = committed {
+            return self.not_committed(group, &source);
+        }
+        self.last = position.txid;
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.jobs.fetch_add(u64::try_from(group.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Err(unsent) = self.flushes.send(Flush { position, group }) {
+            self.fence.raise("the thread that flushes has died");
+            for job in unsent.0.group {
+                job.reply(Err(StoreError::OutcomeUnknown));
+            }
+        }
+    }
+
+    /// A full disk leaves nothing written; after anything else nobody knows.
+    fn not_committed(&mut self, group: Group, source: &rusqlite::Error) {
+        let full = source.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        self.roll_back();
+        if !full {
+            self.fence.raise(&format!("a commit failed: {}", Chain(source)));
+        }
+        for job in group {
+            job.reply(Err(if full { StoreError::DiskFull } else { StoreError::OutcomeUnknown }));
+        }
+    }
+}
+
+enum Ran {
+    Kept,
+    /// Its own work failed; nothing of it is left.
+    Rolled,
+    /// The transaction itself is gone.
+    Lost(Lost),
+}
+
+/// Why a transaction is gone.
+enum Lost {
+    DiskFull,
+    Unknown(String),
+}
+
+impl Lost {
+    fn by(source: &rusqlite::Error) -> Self {
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Unknown(Chain(source).to_string()),
+        }
+    }
+}
