@@ -1,0 +1,223 @@
+use super::answer::Answer;
+use super::diagnose;
+use super::settings::Settings;
+use crate::clock;
+use crate::net::{self, Resolver};
+use crate::protocol::agent::{Agent, Provider};
+use crate::protocol::answer::{Class, Failure};
+use crate::protocol::chat::Message;
+use crate::protocol::decode::{Decoder, Head};
+use crate::protocol::{fastgpt, openai};
+use bytes::Bytes;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, Url};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Below the 5 s after which Node closes an idle connection: a question sent into a closing
+/// connection may or may not have arrived, and could not be asked again.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Before the second and last try to connect: a server that restarts listens again by then.
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Init data describe one app; FastGPT's own JSON routes take 1 MB.
+const INIT_BYTES_MAX: usize = 4 << 20;
+
+/// What is asked. The ids are ours and random: the client's own mean something to its owner only.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) chat_id: String,
+    pub(crate) item_id: String,
+    /// Who asks, for the upstream's log.
+    pub(crate) customer: String,
+    pub(crate) detail: bool,
+    pub(crate) variables: Option<Map<String, Value>>,
+    pub(crate) metadata: Option<Value>,
+    pub(crate) retain_dataset_cite: Option<bool>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) max_tokens: Option<u32>,
+    /// The conversation so far where the upstream keeps none, and the user's message last.
+    pub(crate) messages: Vec<Message>,
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("read the trusted roots")]
+    Roots(#[from] net::RootsError),
+    #[error("upstream.proxy: `{proxy}` is no proxy")]
+    Proxy {
+        proxy: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("set up the HTTP client")]
+    Build(#[source] reqwest::Error),
+}
+
+/// The shared client: one pool of connections for every agent. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    settings: Arc<Settings>,
+}
+
+impl Client {
+    /// Sets the client up; nothing is connected yet.
+    pub(crate) fn new(settings: Settings, resolver: Resolver) -> Result<Self, ClientError> {
+        let mut tls = net::client_tls(net::roots(settings.ca_file.as_deref())?);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Arc::new(Names(resolver)))
+            .connect_timeout(settings.connect)
+            .tcp_nodelay(true)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(POOL_IDLE)
+            .user_agent(concat!("llmchat/", env!("CARGO_PKG_VERSION")))
+            .no_proxy();
+        if let Some(proxy) = &settings.proxy {
+            let to_error = |source| ClientError::Proxy { proxy: proxy.clone(), source };
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(to_error)?);
+        }
+        let http = builder.build().map_err(ClientError::Build)?;
+        Ok(Self { http, settings: Arc::new(settings) })
+    }
+
+    /// Asks, and returns the answer as soon as its head is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Class::Unreachable`]: the question cannot have arrived. Any other class: it may have.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the answer, hangs up, which stops a FastGPT v1 run.
+    pub(crate) async fn open(&self, agent: &Agent, question: &Question) -> Result<Answer, Failure> {
+        let asked_at = clock::now();
+        let body = Bytes::from(body(agent, question));
+        let first_byte_by = asked_at + self.settings.first_byte;
+        let request = || {
+            self.http
+                .post(agent.profile.endpoint.as_str())
+                .bearer_auth(agent.api_key.expose())
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone())
+        };
+        let response = match self.send(request(), first_byte_by).await {
+            Err(failure) if failure.class == Class::Unreachable => {
+                tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
+                self.send(request(), first_byte_by).await?
+            }
+            sent => sent?,
+        };
+        let head = head(&response);
+        let decoder = match agent.profile.provider {
+            Provider::Fastgpt => Decoder::fastgpt(head),
+            Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
+                Decoder::openai(head)
+            }
+        };
+        Ok(Answer::new(response, decoder, asked_at, Arc::clone(&self.settings)))
+    }
+
+    /// FastGPT's description of the agent's app, which costs nothing and starts no run.
+    ///
+    /// Waits at most the first-byte timer for each of head and body.
+    pub(crate) async fn init(&self, agent: &Agent, chat_id: Option<&str>) -> Result<Value, Failure> {
+        let app_id = agent.profile.app_id.as_deref().unwrap_or_default();
+        let url = fastgpt::management::init_url(&agent.profile.endpoint, app_id, chat_id);
+        let by = clock::now() + self.settings.first_byte;
+        let mut response = self.send(self.http.get(url).bearer_auth(agent.api_key.expose()), by).await?;
+        let head = head(&response);
+        let mut body = Vec::new();
+        loop {
+            let read = tokio::time::timeout_at(by.into(), response.chunk()).await;
+            match read.map_err(|_| diagnose::timed_out("the rest of its answer", self.settings.first_byte))? {
+                Ok(Some(bytes)) if body.len() + bytes.len() <= INIT_BYTES_MAX => body.extend_from_slice(&bytes),
+                Ok(Some(_)) => return Err(diagnose::too_long(INIT_BYTES_MAX)),
+                Ok(None) => return fastgpt::management::init(&head, &body),
+                Err(error) => return Err(diagnose::reading(&error)),
+            }
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder, first_byte_by: Instant) -> Result<Response, Failure> {
+        match tokio::time::timeout_at(first_byte_by.into(), request.send()).await {
+            Ok(sent) => sent.map_err(|error| diagnose::sending(&error, self.settings.connect)),
+            Err(_) => Err(diagnose::timed_out("its first byte", self.settings.first_byte)),
+        }
+    }
+}
+
+/// What the breaker tells upstreams and apps apart by: `scheme://host:port`, and the key with the
+/// app, hashed by the breaker and never shown.
+pub(crate) fn target(agent: &Agent) -> (String, String) {
+    let upstream = Url::parse(&agent.profile.endpoint).map_or_else(
+        |_| agent.profile.endpoint.clone(),
+        |url| {
+            let port = url.port_or_known_default().unwrap_or_default();
+            format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
+        },
+    );
+    let app = format!(
+        "{}/{}/{}",
+        agent.api_key.expose(),
+        agent.profile.app_id.as_deref().unwrap_or_default(),
+        agent.profile.model
+    );
+    (upstream, app)
+}
+
+fn body(agent: &Agent, question: &Question) -> Vec<u8> {
+    let profile = &agent.profile;
+    match profile.provider {
+        Provider::Fastgpt => fastgpt::Request {
+            chat_id: profile.features.supports_chat_id.then_some(question.chat_id.as_str()),
+            response_chat_item_id: &question.item_id,
+            app_id: profile.app_id.as_deref().unwrap_or_default(),
+            custom_uid: &question.customer,
+            detail: question.detail && profile.features.supports_detail,
+            variables: question.variables.as_ref(),
+            metadata: question.metadata.as_ref(),
+            retain_dataset_cite: question.retain_dataset_cite,
+            messages: &question.messages,
+        }
+        .to_json(),
+        Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
+            openai::Request {
+                model: &profile.model,
+                system_prompt: profile.system_prompt.as_deref(),
+                max_tokens: question.max_tokens.or(profile.max_tokens),
+                temperature: question.temperature.or(profile.temperature),
+                messages: &question.messages,
+            }
+            .to_json()
+        }
+    }
+}
+
+fn head(response: &Response) -> Head {
+    Head { status: response.status().as_u16(), retry_after: retry_after(response.headers()) }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Every outgoing name goes through the one resolver.
+struct Names(Resolver);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            let addresses = resolver.resolve(name.as_str()).await?;
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! From a transport's error to a failure whose message an operator understands.
+
+use crate::net::ResolveError;
+use crate::protocol::answer::{Class, Failure};
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+/// The question could not be sent, or no head came back.
+pub(super) fn sending(error: &reqwest::Error, connect_limit: Duration) -> Failure {
+    if error.is_connect() {
+        return failure(Class::Unreachable, connecting(error, connect_limit));
+    }
+    failure(Class::Reset, format!("the connection broke before an answer came: {}", deepest(error)))
+}
+
+/// The answer broke off.
+pub(super) fn reading(error: &reqwest::Error) -> Failure {
+    failure(Class::Truncated, format!("the answer broke off: {}", deepest(error)))
+}
+
+pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
+    failure(Class::TimedOut, format!("waited {limit:?} for {what}"))
+}
+
+pub(super) fn too_long(bytes_max: usize) -> Failure {
+    failure(Class::Unknown, format!("the answer is longer than {bytes_max} bytes"))
+}
+
+pub(super) fn ended() -> Failure {
+    failure(Class::Truncated, "the answer has ended before".to_owned())
+}
+
+fn failure(class: Class, message: String) -> Failure {
+    Failure::new(class, message)
+}
+
+fn connecting(error: &reqwest::Error, limit: Duration) -> String {
+    if error.is_timeout() {
+        return format!("no connection within {limit:?}: wrong address, or a firewall drops packets");
+    }
+    for cause in causes(error) {
+        if let Some(cause) = cause.downcast_ref::<ResolveError>() {
+            return format!("DNS: {cause}");
+        }
+        if let Some(cause) = cause.downcast_ref::<rustls::Error>() {
+            return format!("TLS: {}", tls(cause));
+        }
+        let Some(cause) = cause.downcast_ref::<io::Error>() else { continue };
+        if let Some(inner) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return format!("TLS: {}", tls(inner));
+        }
+        match cause.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                return "connection refused: nothing listens at that address".to_owned();
+            }
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                return "no route to that address".to_owned();
+            }
+            io::ErrorKind::UnexpectedEof => {
+                return "TLS: the server hung up during the handshake; does that port speak TLS?".to_owned();
+            }
+            _ => {}
+        }
+    }
+    deepest(error)
+}
+
+fn tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "the certificate is signed by nobody we trust; set upstream.ca_file to its CA".to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on that port; is it http?".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |&cause| cause.source())
+}
+
+/// The last cause says what happened; those above it repeat the URL.
+fn deepest(error: &reqwest::Error) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
