@@ -1,0 +1,12 @@
+//! Agents: what an operator writes, checked once, and the list that everything else reads.
+//!
+//! The agents file seeds and updates rows that came from it; a change by a person wins over the
+//! file from then on, and the file is never written back.
+
+mod check;
+mod file;
+mod probe;
+mod service;
+
+pub(crate) use probe::Probe;
+pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster};

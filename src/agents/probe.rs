@@ -1,0 +1,140 @@
+//! `agents test`: asks the upstream as a chat would, and explains what came of it.
+
+use crate::base::random_id;
+use crate::protocol::agent::{Agent, Provider};
+use crate::protocol::answer::{Class, Ending, Event, Failure};
+use crate::protocol::chat::{Message, Role};
+use crate::upstream::{Client, Next, Question};
+
+/// The parts of the answer that an operator is shown.
+const ANSWER_CHARS_MAX: usize = 200;
+
+/// What a test found, in the order of its steps.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// One step of a test.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) ok: bool,
+    /// One sentence, without keys.
+    pub(crate) says: String,
+}
+
+impl Probe {
+    pub(crate) fn is_ok(&self) -> bool {
+        self.findings.iter().all(|finding| finding.ok)
+    }
+
+    fn found(&mut self, ok: bool, says: impl Into<String>) {
+        self.findings.push(Finding { ok, says: says.into() });
+    }
+}
+
+/// Asks for the app's description where the dialect has one, then `question` where one is given.
+/// Stops at the first step that fails.
+pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) -> Probe {
+    let mut probe = Probe::default();
+    for problem in &agent.profile.problems {
+        probe.found(false, problem.clone());
+    }
+    if !agent.profile.problems.is_empty() {
+        return probe;
+    }
+    if agent.profile.provider == Provider::Fastgpt {
+        match client.init(agent, None).await {
+            Ok(data) => {
+                let name = data.pointer("/app/name").and_then(|name| name.as_str()).unwrap_or("without a name");
+                probe.found(true, format!("FastGPT knows the key and the app: {name}"));
+            }
+            Err(failure) => {
+                probe.found(false, explain(agent, &failure));
+                return probe;
+            }
+        }
+    }
+    if let Some(question) = question {
+        ask(client, agent, question, &mut probe).await;
+    }
+    probe
+}
+
+async fn ask(client: &Client, agent: &Agent, question: &str, probe: &mut Probe) {
+    let question = Question {
+        chat_id: random_id(),
+        item_id: random_id(),
+        customer: "operator:test".to_owned(),
+        detail: true,
+        variables: None,
+        metadata: None,
+        retain_dataset_cite: None,
+        temperature: None,
+        max_tokens: None,
+        messages: vec![Message { role: Role::User, content: question.into() }],
+    };
+    let mut answer = match client.open(agent, &question).await {
+        Ok(answer) => answer,
+        Err(failure) => return probe.found(false, explain(agent, &failure)),
+    };
+    let mut text = String::new();
+    loop {
+        match answer.next().await {
+            Next::Events(events) => text.extend(events.into_iter().filter_map(|event| match event {
+                Event::Text(text) => Some(text),
+                _ => None,
+            })),
+            Next::End(Ending::Failed(failure)) => return probe.found(false, explain(agent, &failure)),
+            Next::End(Ending::Done(finish)) if finish.node_failed => {
+                return probe
+                    .found(false, "the app answered nothing because one of its nodes failed; open its log in FastGPT");
+            }
+            Next::End(Ending::Done(_)) => break,
+        }
+    }
+    let shown: String = text.chars().take(ANSWER_CHARS_MAX).collect();
+    match shown.trim() {
+        "" => probe.found(true, "it answered, with no text"),
+        shown => probe.found(true, format!("it answered: {shown}")),
+    }
+}
+
+/// What failed and what to do about it.
+fn explain(agent: &Agent, failure: &Failure) -> String {
+    let said = &failure.message;
+    let endpoint = &agent.profile.endpoint;
+    match failure.class {
+        Class::Unreachable => format!("cannot reach {endpoint}: {said}"),
+        Class::Reset => format!("{endpoint} hung up on the question: {said}"),
+        Class::TimedOut => format!("{endpoint} did not answer in time: {said}"),
+        Class::BadGateway => {
+            format!("something else answers at {endpoint}, a proxy or a web page ({said}); check the URL and the proxy")
+        }
+        Class::Truncated => format!("the answer broke off: {said}"),
+        Class::Infrastructure => format!("the upstream has trouble of its own: {said}"),
+        Class::Model => format!("the app works and its model does not: {said}"),
+        Class::Throttled { retry_after } => format!("too many requests; it asks to wait {} s", retry_after.as_secs()),
+        Class::Busy => format!("the upstream says that the chat is busy: {said}"),
+        Class::Rejected => format!("the upstream refuses the question: {said}"),
+        Class::TooLarge => format!("the upstream finds the question too large: {said}"),
+        Class::Quota => format!("the upstream's balance or plan is used up: {said}"),
+        Class::Misconfigured => format!("the upstream refuses {}: {said}", refused(said)),
+        Class::Unknown => format!("the upstream failed: {said}"),
+    }
+}
+
+/// Which of our settings an upstream complains about, by its own names for it.
+fn refused(said: &str) -> &'static str {
+    let lower = said.to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if any(&["unauthapikey", "unauthorization", "openapi", "key has expired", "invalid_api_key", "unauthorized"]) {
+        "the key (wrong, expired or over its limit)"
+    } else if any(&["appunexist", "unauthapp", "appid", "app is empty", "app key", "invalidapptype"]) {
+        "the appId (wrong, or not one that this key may use)"
+    } else if any(&["model"]) {
+        "the model"
+    } else {
+        "our key or app"
+    }
+}

@@ -1,0 +1,174 @@
+use super::file::{FileError, Import, Rejected};
+use super::probe::{self, Probe};
+use crate::base::AgentId;
+use crate::cache::Cache;
+use crate::clock;
+use crate::protocol::agent::{Agent, Provider, Source};
+use crate::protocol::answer::{Class, Failure};
+use crate::store::{Budget, Store, StoreError};
+use crate::upstream::Client;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The list is dropped at every change; the time only bounds what a bug could hide.
+const ROSTER_TTL: Duration = Duration::from_hours(1);
+
+/// Every agent, by id.
+pub(crate) type Roster = BTreeMap<String, Arc<Agent>>;
+
+/// Why an agent cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentsError {
+    #[error("no agent has the id that was asked for")]
+    Unknown,
+    #[error("the agent is switched off")]
+    Inactive,
+    #[error("the store did not answer")]
+    Store(#[source] StoreError),
+    #[error("the agent's server did not describe it")]
+    Upstream(#[source] Failure),
+}
+
+impl From<StoreError> for AgentsError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What an import did, for an operator.
+#[derive(Debug, Default)]
+pub(crate) struct ImportReport {
+    pub(crate) stored: usize,
+    /// Rows that a person has edited since: the file does not win over them.
+    pub(crate) kept: usize,
+    /// Stored, and not served: id and what is missing.
+    pub(crate) inactive: Vec<(String, Vec<String>)>,
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// An import that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("store the agents")]
+    Store(#[from] StoreError),
+}
+
+/// The caches of this room.
+pub(crate) struct Caches {
+    pub(crate) roster: Cache<(), Arc<Roster>>,
+    pub(crate) init: Cache<AgentId, Arc<Value>>,
+    pub(crate) init_ttl: Duration,
+}
+
+/// The door to agents. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Agents {
+    store: Store,
+    client: Client,
+    caches: Arc<Caches>,
+}
+
+impl Agents {
+    pub(crate) fn new(store: Store, client: Client, caches: Caches) -> Self {
+        Self { store, client, caches: Arc::new(caches) }
+    }
+
+    /// Every agent. From memory, or one read of the store within the chat path's 100 ms.
+    pub(crate) async fn all(&self) -> Result<Arc<Roster>, AgentsError> {
+        if let Some(roster) = self.caches.roster.get(&(), clock::now()) {
+            return Ok(roster);
+        }
+        let agents = self.store.agents_list(Budget::Chat).await?;
+        let roster: Roster = agents.into_iter().map(|agent| (agent.id.to_string(), Arc::new(agent))).collect();
+        let roster = Arc::new(roster);
+        self.caches.roster.insert((), Arc::clone(&roster), clock::now(), ROSTER_TTL);
+        Ok(roster)
+    }
+
+    /// Every agent as the store has it, for an operator who can wait for a moment.
+    pub(crate) async fn stored(&self) -> Result<Vec<Agent>, AgentsError> {
+        Ok(self.store.agents_list(Budget::Normal).await?)
+    }
+
+    pub(crate) async fn find(&self, id: &str) -> Result<Arc<Agent>, AgentsError> {
+        self.all().await?.get(id).map(Arc::clone).ok_or(AgentsError::Unknown)
+    }
+
+    /// The agent, if questions go to it.
+    pub(crate) async fn served(&self, id: &str) -> Result<Arc<Agent>, AgentsError> {
+        let agent = self.find(id).await?;
+        if agent.profile.is_served() { Ok(agent) } else { Err(AgentsError::Inactive) }
+    }
+
+    /// What the page needs to know before the first question: FastGPT's own words about the app,
+    /// under the ids that the client knows. One request upstream at a time, good for `init_ttl`.
+    pub(crate) async fn init(&self, agent: &Agent, chat_id: &str) -> Result<Value, AgentsError> {
+        let described = match agent.profile.provider {
+            Provider::Fastgpt => {
+                let load = async || self.client.init(agent, None).await.map(Arc::new);
+                let loaded = self.caches.init.get_or_load(agent.id.clone(), clock::now(), self.caches.init_ttl, load);
+                loaded.await.map_err(|failure| AgentsError::Upstream((*failure).clone()))?
+            }
+            Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
+                let profile = &agent.profile;
+                let app =
+                    json!({ "name": profile.name, "intro": profile.description, "chatConfig": { "variables": [] } });
+                Arc::new(json!({ "title": profile.name, "app": app }))
+            }
+        };
+        let mut data = Value::clone(&described);
+        let Value::Object(fields) = &mut data else {
+            let message = "the init data are no JSON object".to_owned();
+            return Err(AgentsError::Upstream(Failure::new(Class::Unknown, message)));
+        };
+        fields.insert("chatId".to_owned(), chat_id.into());
+        fields.insert("appId".to_owned(), agent.id.as_str().into());
+        Ok(data)
+    }
+
+    /// Whether [`Agents::init`] would answer without asking the upstream.
+    pub(crate) fn is_described(&self, agent: &Agent) -> bool {
+        agent.profile.provider != Provider::Fastgpt || self.caches.init.get(&agent.id, clock::now()).is_some()
+    }
+
+    /// Reads the text of an agents file into the store: all that are agents, in one commit.
+    /// Waits until they are durable. From `Source::File`, rows that a person edited are kept.
+    pub(crate) async fn import(&self, text: &str, source: Source) -> Result<ImportReport, ImportError> {
+        let import = Import::parse(text, source, clock::unix_millis(), &|name| std::env::var(name).ok())?;
+        let inactive = import
+            .agents
+            .iter()
+            .filter(|agent| !agent.profile.problems.is_empty())
+            .map(|agent| (agent.id.to_string(), agent.profile.problems.clone()))
+            .collect();
+        let mut report = ImportReport { inactive, rejected: import.rejected, ..ImportReport::default() };
+        if !import.agents.is_empty() {
+            let put = self.store.agents_put(import.agents, source == Source::File)?.await?.value;
+            (report.stored, report.kept) = (put.stored, put.kept);
+            self.forget();
+        }
+        Ok(report)
+    }
+
+    /// Removes an agent; what was said with it stays. `false` when there is none of that id.
+    pub(crate) async fn remove(&self, id: AgentId) -> Result<bool, StoreError> {
+        let removed = self.store.agent_remove(id)?.await?.value;
+        self.forget();
+        Ok(removed)
+    }
+
+    /// Really asks the upstream, and says in an operator's words what came of it.
+    pub(crate) async fn test(&self, id: &str, question: Option<&str>) -> Result<Probe, AgentsError> {
+        let agent = self.find(id).await?;
+        Ok(probe::run(&self.client, &agent, question).await)
+    }
+
+    fn forget(&self) {
+        self.caches.roster.remove(&());
+        self.caches.init.clear();
+    }
+}
