@@ -1,0 +1,157 @@
+use super::running::{Claim, Claimed, Running};
+use super::turn::Turn;
+use crate::base::{AgentId, Label, Owner, random_id};
+use crate::cache::Cache;
+use crate::clock;
+use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
+use std::time::Duration;
+
+/// A question, as far as identity and record go.
+pub(crate) struct Ask {
+    pub(crate) owner: Owner,
+    /// The owner has just been made up: nothing stored can be theirs.
+    pub(crate) owner_is_new: bool,
+    pub(crate) agent_id: AgentId,
+    pub(crate) chat: Option<Label>,
+    pub(crate) turn: Option<Label>,
+    pub(crate) idempotency_key: Option<Label>,
+    /// SHA-256 of what makes the question this question and no other.
+    pub(crate) body_hash: [u8; 32],
+}
+
+/// What a question turns out to be.
+pub(crate) enum Begun {
+    /// Asked and answered before: give the stored answer.
+    Replay(Box<store::Turn>),
+    /// New, and nobody else can start it until this is dropped.
+    Reserved(Box<Reserved>),
+}
+
+/// Why a question is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionsError {
+    #[error("the chat is still answering an earlier question")]
+    Busy,
+    #[error("this turn was asked before with another body")]
+    Mismatch,
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+}
+
+/// (owner, agent, chat) to the upstream's chatId: saves the read for a client that numbers its
+/// chats and not its turns.
+type Known = Cache<(Owner, AgentId, Label), String>;
+
+/// The door to conversations. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    store: Store,
+    known: Known,
+    known_ttl: Duration,
+    running: Running,
+}
+
+impl Sessions {
+    pub(crate) fn new(store: Store, known: Known, known_ttl: Duration) -> Self {
+        Self { store, known, known_ttl, running: Running::default() }
+    }
+
+    /// Finds out whether the question is new, and if so keeps its place.
+    ///
+    /// Waits for one read of the store, 100 ms at most, and only where the client gave ids.
+    pub(crate) async fn reserve(&self, ask: Ask) -> Result<Begun, SessionsError> {
+        let chat = ask.chat.clone().unwrap_or_else(Label::random);
+        let mut claims = vec![Claim::Chat(ask.owner.clone(), ask.agent_id.clone(), chat.clone())];
+        claims.extend(ask.idempotency_key.clone().map(|key| Claim::Key(ask.owner.clone(), key)));
+        let claimed = self.running.claim(claims).ok_or(SessionsError::Busy)?;
+        let past = self.past(&ask, &chat).await?;
+        if let Some(turn) = past.turn {
+            if turn.body_hash != ask.body_hash {
+                return Err(SessionsError::Mismatch);
+            }
+            if turn.state == TurnState::Complete {
+                return Ok(Begun::Replay(Box::new(turn)));
+            }
+            // It failed, or its process died: it is asked again under its old place.
+            return Ok(self.reserved(ask, (turn.chat, Some(turn.label)), past.session, claimed));
+        }
+        let label = ask.turn.clone();
+        Ok(self.reserved(ask, (chat, label), past.session, claimed))
+    }
+
+    async fn past(&self, ask: &Ask, chat: &Label) -> Result<Past, StoreError> {
+        let nothing_to_know = ask.chat.is_none() && ask.turn.is_none() && ask.idempotency_key.is_none();
+        if ask.owner_is_new || nothing_to_know {
+            return Ok(Past::default());
+        }
+        if ask.turn.is_none() && ask.idempotency_key.is_none() {
+            let key = (ask.owner.clone(), ask.agent_id.clone(), chat.clone());
+            if let Some(upstream_chat_id) = self.known.get(&key, clock::now()) {
+                return Ok(Past { session: Some(store::Session { upstream_chat_id }), turn: None });
+            }
+        }
+        let key = ask.idempotency_key.as_ref().map(Label::as_str);
+        self.store.past((&ask.owner, &ask.agent_id, chat), ask.turn.as_ref(), key, Budget::Chat).await
+    }
+
+    fn reserved(
+        &self,
+        ask: Ask,
+        (chat, label): (Label, Option<Label>),
+        session: Option<store::Session>,
+        claimed: Claimed,
+    ) -> Begun {
+        let is_first = session.is_none();
+        let upstream_chat_id = session.map_or_else(random_id, |session| session.upstream_chat_id);
+        let label = label.unwrap_or_else(Label::random);
+        let sessions = self.clone();
+        Begun::Reserved(Box::new(Reserved { sessions, ask, chat, label, upstream_chat_id, is_first, claimed }))
+    }
+}
+
+/// A place kept for one turn. Dropping it gives the place back; nothing was stored.
+pub(crate) struct Reserved {
+    sessions: Sessions,
+    ask: Ask,
+    pub(crate) chat: Label,
+    /// The client's `responseChatItemId`, or ours.
+    pub(crate) label: Label,
+    pub(crate) upstream_chat_id: String,
+    /// Nothing was said in this conversation before.
+    pub(crate) is_first: bool,
+    claimed: Claimed,
+}
+
+impl Reserved {
+    /// The conversation so far, oldest first, as (question, answer): for upstreams that keep none.
+    pub(crate) async fn history(&self, turns_max: usize) -> Result<Vec<(String, String)>, SessionsError> {
+        if self.is_first {
+            return Ok(Vec::new());
+        }
+        let Ask { owner, agent_id, .. } = &self.ask;
+        Ok(self.sessions.store.recent((owner, agent_id, &self.chat), turns_max, Budget::Chat).await?)
+    }
+
+    /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
+    pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
+        let Self { sessions, ask, chat, label, upstream_chat_id, is_first: _, claimed } = self;
+        let id = random_id();
+        let upstream_item_id = random_id();
+        let begun = sessions.store.turn_begin(NewTurn {
+            owner: ask.owner.clone(),
+            agent_id: ask.agent_id.clone(),
+            chat: chat.clone(),
+            upstream_chat_id: upstream_chat_id.clone(),
+            turn_id: id.clone(),
+            label: label.clone(),
+            idempotency_key: ask.idempotency_key.as_ref().map(ToString::to_string),
+            body_hash: ask.body_hash,
+            upstream_item_id: upstream_item_id.clone(),
+            question,
+            at: clock::unix_millis(),
+        })?;
+        let key = (ask.owner, ask.agent_id, chat.clone());
+        sessions.known.insert(key, upstream_chat_id.clone(), clock::now(), sessions.known_ttl);
+        Ok(Turn { store: sessions.store, id, chat, label, upstream_chat_id, upstream_item_id, begun, claimed })
+    }
+}

@@ -1,0 +1,118 @@
+use super::running::Claimed;
+use crate::base::Label;
+use crate::clock;
+use crate::protocol::answer::{Event, Usage};
+use crate::store::{Pending, Store, StoreError, StoredEvent, TurnEnd, TurnState};
+
+/// What a client may be told again of the workflow's own events; an answer's text is never cut.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+
+/// A turn under way. Its place in the conversation is free again once this is dropped.
+pub(crate) struct Turn {
+    pub(super) store: Store,
+    pub(super) id: String,
+    pub(crate) chat: Label,
+    pub(crate) label: Label,
+    pub(crate) upstream_chat_id: String,
+    pub(crate) upstream_item_id: String,
+    /// The commit of the question.
+    pub(super) begun: Pending<()>,
+    pub(super) claimed: Claimed,
+}
+
+/// How a turn ended, for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Complete(Option<Usage>),
+    /// The code that the client was told.
+    Failed(&'static str),
+    /// The client left, or the process was told to stop.
+    Interrupted,
+}
+
+impl Turn {
+    /// Whether the question is on disk; to be awaited beside the upstream.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; after it has resolved it must not be awaited again.
+    pub(crate) async fn question_stored(&mut self) -> Result<(), StoreError> {
+        (&mut self.begun).await.map(|_| ())
+    }
+
+    /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
+    /// the turn's place until the outcome is known.
+    pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Closing, StoreError> {
+        let (state, usage, failure) = match outcome {
+            Outcome::Complete(usage) => (TurnState::Complete, usage, None),
+            Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
+            Outcome::Interrupted => (TurnState::Interrupted, None, None),
+        };
+        let finished = self.store.turn_finish(TurnEnd {
+            turn_id: self.id,
+            state,
+            answer: transcript.answer,
+            reasoning: transcript.reasoning,
+            events: transcript.events,
+            usage,
+            failure,
+            at: clock::unix_millis(),
+        })?;
+        Ok(Closing { finished, _claimed: self.claimed })
+    }
+}
+
+/// A turn whose end is on its way to the disk.
+pub(crate) struct Closing {
+    finished: Pending<()>,
+    _claimed: Claimed,
+}
+
+impl Closing {
+    /// Waits until the turn is durable, or certainly is not.
+    pub(crate) async fn durable(&mut self) -> Result<(), StoreError> {
+        (&mut self.finished).await.map(|_| ())
+    }
+}
+
+/// What was said, collected while it is relayed.
+#[derive(Default)]
+pub(crate) struct Transcript {
+    pub(crate) answer: String,
+    pub(crate) reasoning: String,
+    pub(crate) events: Vec<StoredEvent>,
+    event_bytes: usize,
+}
+
+impl Transcript {
+    /// No word of the answer or of the thinking yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.answer.is_empty() && self.reasoning.is_empty()
+    }
+
+    /// Nothing at all came yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_silent() && self.events.is_empty()
+    }
+
+    /// Notes one event of the upstream.
+    pub(crate) fn note(&mut self, event: &Event) {
+        match event {
+            Event::Text(text) => self.answer.push_str(text),
+            Event::Reasoning(text) => self.reasoning.push_str(text),
+            Event::Heartbeat => {}
+            Event::NodeStatus { raw, .. } => self.keep("flowNodeStatus", raw),
+            Event::FlowResponses(raw) => self.keep("flowResponses", raw),
+            Event::Other { name, raw } => self.keep(name, raw),
+        }
+    }
+
+    fn keep(&mut self, name: &str, raw: &[u8]) {
+        self.event_bytes = self.event_bytes.saturating_add(name.len() + raw.len());
+        // Past the limit, and for bytes that are no text, the answer is kept and the event is not.
+        let Ok(raw) = std::str::from_utf8(raw) else { return };
+        if self.event_bytes <= EVENT_BYTES_MAX {
+            self.events.push(StoredEvent { name: name.to_owned(), raw: raw.to_owned(), offset: self.answer.len() });
+        }
+    }
+}
