@@ -1,95 +1,166 @@
-//! A question comes in, an upstream is opened, its answer is relayed.
-
-use crate::base::{Label, random_id};
-use crate::gateway::relay::{self, Out};
-use crate::protocol::chat::{ChatRequest, Role};
-use crate::upstream::{self, Agent, Question};
+use super::admission::Breakers;
+use super::error::ChatError;
+use super::relay::{Errand, Relay};
+use super::reply::Reply;
+use super::settings::Settings;
+use crate::accounts::Caller;
+use crate::agents::Agents;
+use crate::base::Label;
+use crate::breaker::State;
+use crate::protocol::agent::{Agent, Provider};
+use crate::protocol::chat::{ChatRequest, Message, Role};
+use crate::sessions::{Ask, Begun, Reserved, Sessions};
+use crate::telemetry::Telemetry;
+use crate::upstream::{Client, Question};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Events between the upstream and a client that reads slowly: about a second of a fast model.
 /// When it is full the upstream waits, which is TCP's own back-pressure.
 const RELAY_EVENTS_MAX: usize = 64;
 
-/// Why a question was not taken.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ChatError {
-    #[error("no agent has the id that was asked for")]
-    UnknownAgent,
-    #[error("{field}: {rule}")]
-    Invalid { field: &'static str, rule: &'static str },
-    #[error("the agent's server did not answer")]
-    Upstream(#[from] upstream::Error),
+/// What the pipeline is made of.
+pub(crate) struct Parts {
+    pub(crate) agents: Agents,
+    pub(crate) sessions: Sessions,
+    pub(crate) breakers: Breakers,
+    pub(crate) client: Client,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) settings: Settings,
 }
 
-/// An answer on its way: what the client is told first, and the events that follow.
-pub(crate) struct Reply {
-    pub(crate) chat_id: String,
-    pub(crate) turn_id: String,
-    pub(crate) agent_id: String,
-    pub(crate) events: mpsc::Receiver<Out>,
-}
-
-/// The door to the pipeline.
+/// The door to the pipeline. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    agents: Arc<[Agent]>,
-    client: upstream::Client,
-    relays: TaskTracker,
+    parts: Arc<Parts>,
+    slots: Arc<Semaphore>,
+    turns: TaskTracker,
+    cut: CancellationToken,
 }
 
 impl Gateway {
-    pub(crate) fn new(agents: Vec<Agent>, client: upstream::Client, relays: TaskTracker) -> Self {
-        Self { agents: agents.into(), client, relays }
+    pub(crate) fn new(parts: Parts) -> Self {
+        let slots = Arc::new(Semaphore::new(parts.settings.turns_max));
+        Self { parts: Arc::new(parts), slots, turns: TaskTracker::new(), cut: CancellationToken::new() }
     }
 
-    pub(crate) fn agents(&self) -> &[Agent] {
-        &self.agents
-    }
-
-    /// One turn: check, ask, relay. The answer arrives through [`Reply::events`].
-    pub(crate) async fn chat(&self, request: ChatRequest) -> Result<Reply, ChatError> {
-        check(&request)?;
-        let agent = self.agents.iter().find(|agent| agent.id == request.agent_id).ok_or(ChatError::UnknownAgent)?;
-        let upstream_chat = random_id();
-        let upstream_turn = random_id();
-        let question = Question {
-            chat_id: &upstream_chat,
-            response_chat_item_id: &upstream_turn,
-            app_id: &agent.app_id,
-            stream: true,
-            detail: request.detail,
-            variables: &request.variables,
-            messages: &request.messages,
+    /// One turn, in the order it travels. The answer arrives through the [`Reply`].
+    ///
+    /// Waits for the upstream's first frame, its failure, or `head_hold`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future dropped while it waits is a client that has left: the upstream is hung up on and
+    /// the turn recorded as interrupted.
+    #[tracing::instrument(name = "chat", skip_all, fields(agent.id = %request.agent_id))]
+    pub(crate) async fn chat(
+        &self,
+        caller: &Caller,
+        key: Option<Label>,
+        request: ChatRequest,
+    ) -> Result<Reply, ChatError> {
+        let Parts { agents, sessions, breakers, client, telemetry, settings } = &*self.parts;
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
+        let agent = agents.served(&request.agent_id).await?;
+        let named = (agent.id.to_string(), agent.profile.model.clone());
+        let reserved = match sessions.reserve(ask(caller, key, &agent, &request)).await? {
+            Begun::Replay(turn) => return Ok(Reply::replayed(named, *turn)),
+            Begun::Reserved(reserved) => reserved,
         };
-        let answer = self.client.open(agent, &question).await?;
+        let admission = breakers.admit(&agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))?;
+        let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
+        let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
+        let turn = reserved.begin(asked.unwrap_or_default())?;
+        let ids = (turn.chat.to_string(), turn.label.to_string());
+        let question = question(caller, &turn.upstream_chat_id, &turn.upstream_item_id, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);
-        self.relays.spawn(relay::run(answer, out));
-        Ok(Reply {
-            chat_id: request.chat_id.unwrap_or_else(random_id),
-            turn_id: request.response_chat_item_id.unwrap_or_else(random_id),
-            agent_id: agent.id.clone(),
-            events,
-        })
+        let errand =
+            Errand { client: client.clone(), agent, question, telemetry: telemetry.clone(), settings: *settings };
+        self.turns.spawn(Relay::new(turn, admission, out, self.cut.clone()).run(errand, slot));
+        Reply::running(named, ids, events).head(settings.head_hold).await
+    }
+
+    /// What a page needs to know of an agent before the first question. From the cache, or asked
+    /// of the upstream unless its breaker is open; starts no run and settles nothing with it.
+    pub(crate) async fn init(&self, agent_id: &str, chat_id: &str) -> Result<Value, ChatError> {
+        let agent = self.parts.agents.served(agent_id).await?;
+        let breaker = self.parts.breakers.snapshot(&agent);
+        if breaker.state == State::Open && !self.parts.agents.is_described(&agent) {
+            return Err(ChatError::Open { retry_after: breaker.retry_after });
+        }
+        Ok(self.parts.agents.init(&agent, chat_id).await?)
+    }
+
+    /// Turns under way.
+    pub(crate) fn running(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Ends every turn that still runs, recorded as interrupted, and waits until all are recorded.
+    pub(crate) async fn close(&self) {
+        self.cut.cancel();
+        self.turns.close();
+        self.turns.wait().await;
     }
 }
 
-fn check(request: &ChatRequest) -> Result<(), ChatError> {
-    let invalid = |field, rule| Err(ChatError::Invalid { field, rule });
-    match request.messages.last() {
-        None => return invalid("messages", "must not be empty"),
-        Some(last) if last.role != Role::User => return invalid("messages", "must end with a user's message"),
-        Some(_) => {}
+fn ask(caller: &Caller, key: Option<Label>, agent: &Agent, request: &ChatRequest) -> Ask {
+    Ask {
+        owner: caller.owner.clone(),
+        owner_is_new: caller.new_cookie.is_some(),
+        agent_id: agent.id.clone(),
+        chat: request.chat_id.clone(),
+        turn: request.response_chat_item_id.clone(),
+        idempotency_key: key,
+        body_hash: body_hash(request),
     }
-    if request.messages.iter().any(|message| !(message.content.is_string() || message.content.is_array())) {
-        return invalid("messages[].content", "must be text or a list of parts");
+}
+
+/// What makes a question this question. `stream` is not part of it: a repeat may ask for the
+/// stored answer in the other form.
+fn body_hash(request: &ChatRequest) -> [u8; 32] {
+    let chat_id = request.chat_id.as_ref().map(Label::as_str);
+    let parts = (&request.agent_id, chat_id, &request.messages, &request.variables, request.detail);
+    Sha256::digest(serde_json::to_vec(&parts).expect("strings and JSON values always serialize")).into()
+}
+
+/// What the upstream must be told: all that the client sent, and, where the upstream keeps no
+/// conversation and the client sent one message, what was said before.
+async fn conversation(
+    agent: &Agent,
+    reserved: &Reserved,
+    request: &ChatRequest,
+    turns_max: usize,
+) -> Result<Vec<Message>, ChatError> {
+    let remembers = agent.profile.provider == Provider::Fastgpt && agent.profile.features.supports_chat_id;
+    if remembers || request.messages.len() > 1 {
+        return Ok(request.messages.clone());
     }
-    if request.chat_id.as_deref().is_some_and(|id| Label::parse(id).is_err()) {
-        return invalid("chatId", "must match [A-Za-z0-9_.:-]{1,128}");
+    let mut messages = Vec::new();
+    for (question, answer) in reserved.history(turns_max).await? {
+        // A row that an older version wrote in another form is no reason to refuse the next question.
+        let Ok(question) = serde_json::from_str::<Message>(&question) else { continue };
+        messages.extend([question, Message { role: Role::Assistant, content: answer.into() }]);
     }
-    if request.response_chat_item_id.as_deref().is_some_and(|id| Label::parse(id).is_err()) {
-        return invalid("responseChatItemId", "must match [A-Za-z0-9_.:-]{1,128}");
+    messages.extend(request.messages.iter().cloned());
+    Ok(messages)
+}
+
+fn question(caller: &Caller, chat_id: &str, item_id: &str, request: ChatRequest, messages: Vec<Message>) -> Question {
+    Question {
+        chat_id: chat_id.to_owned(),
+        item_id: item_id.to_owned(),
+        customer: caller.owner.as_str().to_owned(),
+        detail: request.detail,
+        variables: request.variables,
+        metadata: request.metadata,
+        retain_dataset_cite: request.retain_dataset_cite,
+        temperature: request.temperature,
+        max_tokens: request.max_tokens,
+        messages,
     }
-    Ok(())
 }

@@ -1,63 +1,238 @@
-//! Carries an open answer to the client's channel, and says truthfully how it ended.
+use super::admission::Admission;
+use super::error::{self, ChatError};
+use super::reply::{Finished, Out};
+use super::settings::Settings;
+use crate::base::Chain;
+use crate::breaker::{self, Verdict};
+use crate::clock;
+use crate::protocol::agent::Agent;
+use crate::protocol::answer::{Class, Ending, Event, Failure, Finish, Usage};
+use crate::sessions::{Outcome, Transcript, Turn};
+use crate::store::StoreError;
+use crate::telemetry::Telemetry;
+use crate::upstream::{Client, Next, Question};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use crate::protocol::fastgpt::Event;
-use crate::upstream::Answer;
-use tokio::sync::mpsc;
+/// A client that takes nothing for so long has left without saying so.
+const CLIENT_STALL_MAX: Duration = Duration::from_mins(2);
+/// FastGPT caps one answer at 20 MB; what is longer is a runaway.
+const ANSWER_BYTES_MAX: usize = 20 << 20;
 
-/// What a client is told, in order. Exactly one of `Complete` and `Failed` comes last.
-#[derive(Debug)]
-pub(crate) enum Out {
-    Event(Event),
-    Complete,
-    Failed(&'static str),
+/// How the carrying ended, before anything is recorded.
+enum Carried {
+    Finished(Option<Usage>),
+    Failed(ChatError),
+    /// The client left before the end.
+    Left,
 }
 
-/// Runs until the upstream ends, fails, or the client has left; in the last case dropping the
-/// answer hangs up on the upstream at once.
-pub(crate) async fn run(mut answer: Answer, out: mpsc::Sender<Out>) {
-    let mut done = false;
-    loop {
-        let events = tokio::select! {
-            events = answer.next() => events,
-            () = out.closed() => return,
-        };
-        let events = match events {
-            Ok(events) => events,
+/// Whom to ask, and what.
+pub(super) struct Errand {
+    pub(super) client: Client,
+    pub(super) agent: Arc<Agent>,
+    pub(super) question: Question,
+    pub(super) telemetry: Telemetry,
+    pub(super) settings: Settings,
+}
+
+/// Carries one turn from the upstream to its client, and records it. Runs on a task of its own.
+pub(super) struct Relay {
+    turn: Turn,
+    admission: Admission,
+    out: mpsc::Sender<Out>,
+    /// The process stops, and streams have had their time.
+    cut: CancellationToken,
+    transcript: Transcript,
+    /// The question's commit is still on its way.
+    storing: bool,
+    /// When the client was seen to have left; the upstream is read on for `resume_grace`.
+    left_at: Option<Instant>,
+}
+
+impl Relay {
+    pub(super) fn new(turn: Turn, admission: Admission, out: mpsc::Sender<Out>, cut: CancellationToken) -> Self {
+        Self { turn, admission, out, cut, transcript: Transcript::default(), storing: true, left_at: None }
+    }
+
+    /// Asks, relays, settles with the breakers, records, and says truthfully how it ended.
+    /// `slot` is given back as soon as the upstream is done with.
+    pub(super) async fn run(mut self, to: Errand, slot: OwnedSemaphorePermit) {
+        let began = clock::now();
+        let (carried, verdict) = self.carry(&to).await;
+        let Errand { telemetry, settings, .. } = to;
+        let Self { turn, admission, out, transcript, .. } = self;
+        admission.settle(verdict);
+        telemetry.turn_finished(carried.kind(), clock::now() - began);
+        if let Carried::Failed(ChatError::Upstream(failure)) = &carried {
+            telemetry.upstream_failed(error::class(failure.class));
+        }
+        let closing = turn.finish(carried.outcome(), transcript);
+        drop(slot);
+        let mut closing = match closing {
+            Ok(closing) => closing,
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), "answer broke off");
-                let _ = out.send(Out::Failed("UPSTREAM_FAILED")).await;
-                return;
+                tracing::error!(error = %Chain(&error), "the end of a turn is not recorded");
+                return tell(&out, carried.told(false)).await;
             }
         };
-        if events.is_empty() {
-            let last = if done { Out::Complete } else { Out::Failed("UPSTREAM_FAILED") };
-            let _ = out.send(last).await;
-            return;
-        }
-        for event in events {
-            let last = match event {
-                Event::Done => {
-                    done = true;
-                    continue;
-                }
-                Event::Quiet => continue,
-                Event::Failed(_) => Out::Failed("UPSTREAM_FAILED"),
-                event => Out::Event(event),
-            };
-            let failed = matches!(last, Out::Failed(_));
-            if out.send(last).await.is_err() || failed {
-                return;
+        match tokio::time::timeout(settings.record_wait, closing.durable()).await {
+            Ok(stored) => {
+                log_unless_stored(stored.as_ref().err());
+                drop(closing); // The next question may come as soon as the client has read the end.
+                tell(&out, carried.told(stored.is_ok())).await;
             }
+            Err(_) => {
+                tell(&out, carried.told(false)).await;
+                log_unless_stored(closing.durable().await.err().as_ref());
+            }
+        }
+    }
+
+    async fn carry(&mut self, to: &Errand) -> (Carried, Verdict) {
+        let Errand { client, agent, question, telemetry, settings } = to;
+        let asked_at = clock::now();
+        let opened = tokio::select! {
+            opened = client.open(agent, question) => opened,
+            end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
+        };
+        let mut answer = match opened {
+            Ok(answer) => answer,
+            Err(failure) => return failed(agent, failure),
+        };
+        loop {
+            tokio::select! {
+                next = answer.next() => match next {
+                    Next::Events(events) => {
+                        let speaks = events.iter().any(|event| matches!(event, Event::Text(_) | Event::Reasoning(_)));
+                        if speaks && self.transcript.is_silent() {
+                            telemetry.first_token(clock::now() - asked_at);
+                        }
+                        if let Err(end) = self.pass_on(events).await {
+                            return (end, Verdict::Neutral);
+                        }
+                    }
+                    Next::End(Ending::Failed(failure)) => return failed(agent, failure),
+                    Next::End(Ending::Done(finish)) => return finished(agent, finish),
+                },
+                end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
+            }
+        }
+    }
+
+    /// Waits for a reason to end the turn before the upstream does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what it has learnt is kept in `self`.
+    async fn interruption(&mut self, grace: Duration) -> Carried {
+        loop {
+            let left_at = self.left_at;
+            tokio::select! {
+                () = self.out.closed(), if left_at.is_none() => self.left_at = Some(clock::now()),
+                () = until(left_at, grace) => return Carried::Left,
+                () = self.cut.cancelled() => return Carried::Failed(ChatError::Stopped),
+                stored = self.turn.question_stored(), if self.storing => {
+                    self.storing = false;
+                    match stored {
+                        // Too late to refuse: the answer goes on, and its end says that it is not kept.
+                        Err(error) if self.transcript.is_empty() => return Carried::Failed(ChatError::Store(error)),
+                        stored => log_unless_stored(stored.err().as_ref()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes the events and hands them to the client, if there still is one.
+    async fn pass_on(&mut self, events: Vec<Event>) -> Result<(), Carried> {
+        for event in events {
+            self.transcript.note(&event);
+            if self.transcript.answer.len() + self.transcript.reasoning.len() > ANSWER_BYTES_MAX {
+                let message = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+                return Err(Carried::Failed(ChatError::Upstream(Failure::new(Class::Unknown, message))));
+            }
+            if self.left_at.is_some() {
+                continue;
+            }
+            tokio::select! {
+                sent = tokio::time::timeout(CLIENT_STALL_MAX, self.out.send(Out::Event(event))) => {
+                    // A closed channel is judged in one place, `interruption`.
+                    if sent.is_err() {
+                        return Err(Carried::Left);
+                    }
+                }
+                () = self.cut.cancelled() => return Err(Carried::Failed(ChatError::Stopped)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Carried {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Finished(_) => "complete",
+            Self::Failed(error) => error.kind(),
+            Self::Left => "client_left",
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Finished(usage) => Outcome::Complete(*usage),
+            Self::Failed(ChatError::Stopped) | Self::Left => Outcome::Interrupted,
+            Self::Failed(error) => Outcome::Failed(error.kind()),
+        }
+    }
+
+    /// What the client hears; nobody listens after `Left`.
+    fn told(self, persisted: bool) -> Out {
+        match self {
+            Self::Finished(usage) => Out::Finished(Finished { persisted, usage }),
+            Self::Failed(error) => Out::Failed { error, persisted },
+            Self::Left => Out::Failed { error: ChatError::Stopped, persisted },
         }
     }
 }
 
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+async fn until(left_at: Option<Instant>, grace: Duration) {
+    match left_at {
+        Some(left_at) => tokio::time::sleep_until((left_at + grace).into()).await,
+        None => std::future::pending().await,
     }
-    text
+}
+
+async fn tell(out: &mpsc::Sender<Out>, last: Out) {
+    // A client that has left, or takes nothing, misses the end; the record has it.
+    let _ = tokio::time::timeout(CLIENT_STALL_MAX, out.send(last)).await;
+}
+
+fn failed(agent: &Agent, failure: Failure) -> (Carried, Verdict) {
+    let agent_id = agent.id.as_str();
+    if failure.class == Class::Misconfigured {
+        tracing::error!(agent.id = agent_id, reason = %failure, "agent is misconfigured: check its key, appId and app");
+    } else {
+        tracing::warn!(agent.id = agent_id, reason = %failure, "upstream failed");
+    }
+    let ending = Ending::Failed(failure.clone());
+    (Carried::Failed(ChatError::Upstream(failure)), breaker::verdict(&ending))
+}
+
+fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
+    let (node_failed, usage) = (finish.node_failed, finish.usage);
+    let verdict = breaker::verdict(&Ending::Done(finish));
+    if node_failed {
+        tracing::warn!(agent.id = agent.id.as_str(), "a node of the workflow failed and left the answer empty");
+        return (Carried::Failed(ChatError::NodeFailed), verdict);
+    }
+    (Carried::Finished(usage), verdict)
+}
+
+fn log_unless_stored(error: Option<&StoreError>) {
+    if let Some(error) = error {
+        tracing::error!(error = %Chain(error), "a turn is not recorded");
+    }
 }

@@ -1,0 +1,108 @@
+use super::error::ChatError;
+use crate::protocol::answer::{Event, Usage};
+use crate::store;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What a client is told, in order. Exactly one of `Finished` and `Failed` comes last.
+#[derive(Debug)]
+pub(crate) enum Out {
+    Event(Event),
+    Finished(Finished),
+    Failed {
+        error: ChatError,
+        /// The failed turn itself is on disk.
+        persisted: bool,
+    },
+}
+
+/// The end of a whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// The turn is durable.
+    pub(crate) persisted: bool,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// An answer on its way: what the client is told first, and what follows. Dropping it tells the
+/// turn that its client has left.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) agent_id: String,
+    pub(crate) model: String,
+    pub(crate) chat_id: String,
+    pub(crate) turn_id: String,
+    /// Before the channel's own: what was looked at already, or the whole of a stored answer.
+    ready: VecDeque<Out>,
+    rest: Option<mpsc::Receiver<Out>>,
+}
+
+impl Reply {
+    pub(super) fn running(agent: (String, String), ids: (String, String), rest: mpsc::Receiver<Out>) -> Self {
+        let ((agent_id, model), (chat_id, turn_id)) = (agent, ids);
+        Self { agent_id, model, chat_id, turn_id, ready: VecDeque::new(), rest: Some(rest) }
+    }
+
+    /// The stored answer again, in the order it was first given.
+    pub(super) fn replayed(agent: (String, String), turn: store::Turn) -> Self {
+        let (agent_id, model) = agent;
+        let finished = Out::Finished(Finished { persisted: true, usage: turn.usage });
+        let ids = (turn.chat.to_string(), turn.label.to_string());
+        let ready = replay(turn).map(Out::Event).chain([finished]).collect();
+        Self { agent_id, model, chat_id: ids.0, turn_id: ids.1, ready, rest: None }
+    }
+
+    /// Waits for the first event, at most `hold`, so that a failure before it can still have a
+    /// status of its own.
+    pub(super) async fn head(mut self, hold: Duration) -> Result<Self, ChatError> {
+        let Some(rest) = &mut self.rest else { return Ok(self) };
+        match tokio::time::timeout(hold, rest.recv()).await {
+            Err(_) => Ok(self),
+            Ok(Some(Out::Failed { error, .. })) => Err(error),
+            Ok(Some(first)) => {
+                self.ready.push_back(first);
+                Ok(self)
+            }
+            Ok(None) => Err(ChatError::Stopped),
+        }
+    }
+
+    /// The next thing to tell the client; `None` only after the last, or when the turn's task died.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<Out> {
+        match self.ready.pop_front() {
+            Some(out) => Some(out),
+            None => self.rest.as_mut()?.recv().await,
+        }
+    }
+}
+
+/// Text with the events between its pieces, by the offsets they were stored with.
+fn replay(turn: store::Turn) -> impl Iterator<Item = Event> {
+    let mut events = Vec::new();
+    if !turn.reasoning.is_empty() {
+        events.push(Event::Reasoning(turn.reasoning));
+    }
+    let mut told = 0;
+    for stored in turn.events {
+        if let Some(piece) = turn.answer.get(told..stored.offset).filter(|piece| !piece.is_empty()) {
+            events.push(Event::Text(piece.to_owned()));
+            told = stored.offset;
+        }
+        let raw = Bytes::from(stored.raw);
+        events.push(match stored.name.as_str() {
+            "flowResponses" => Event::FlowResponses(raw),
+            "flowNodeStatus" => Event::node_status(raw),
+            _ => Event::Other { name: stored.name, raw },
+        });
+    }
+    if let Some(piece) = turn.answer.get(told..).filter(|piece| !piece.is_empty()) {
+        events.push(Event::Text(piece.to_owned()));
+    }
+    events.into_iter()
+}
