@@ -1,0 +1,105 @@
+//! `POST /api/chat/completions`: the gateway's reply as server-sent events or as one JSON body.
+
+use super::{envelope, stream};
+use crate::accounts::Caller;
+use crate::clock;
+use crate::gateway::{Finished, Out, Reply};
+use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
+use crate::http::extract::{IdempotencyKey, JsonBody, Language, set_cookie};
+use crate::protocol::answer::Event;
+use crate::protocol::chat::ChatRequest;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+pub(in crate::http) async fn completions(
+    State(edge): State<Edge>,
+    caller: Caller,
+    key: IdempotencyKey,
+    language: Language,
+    JsonBody(body): JsonBody,
+) -> Response {
+    let mut response = match answer(&edge, &caller, key, language, &body).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    if let Some(cookie) = set_cookie(&caller, edge.settings.secure) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+async fn answer(
+    edge: &Edge,
+    caller: &Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    language: Language,
+    body: &[u8],
+) -> Result<Response, ApiError> {
+    let request = ChatRequest::parse(body)?;
+    let (streaming, detail) = (request.stream, request.detail);
+    let reply = edge.gateway.chat(caller, key, request).await?;
+    if streaming {
+        return Ok(stream::response(reply, language, edge.settings.comment_every));
+    }
+    whole(reply, detail).await
+}
+
+/// Collects the answer. One that is not durable is no answer: the client may ask again with the
+/// same ids.
+async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
+    let mut content = String::new();
+    let mut reasoning = String::new();
+    let mut run_details: Option<Box<RawValue>> = None;
+    let mut variables = Map::new();
+    let mut interactive: Option<Value> = None;
+    let usage = loop {
+        match reply.next().await {
+            Some(Out::Event(Event::Text(text))) => content.push_str(&text),
+            Some(Out::Event(Event::Reasoning(text))) => reasoning.push_str(&text),
+            Some(Out::Event(Event::FlowResponses(raw))) => run_details = serde_json::from_slice(&raw).ok(),
+            Some(Out::Event(Event::Other { name, raw })) => match name.as_str() {
+                "updateVariables" => variables.extend(serde_json::from_slice::<Map<_, _>>(&raw).unwrap_or_default()),
+                "interactive" => interactive = serde_json::from_slice(&raw).ok(),
+                _ => {}
+            },
+            Some(Out::Event(Event::Heartbeat | Event::NodeStatus { .. })) => {}
+            Some(Out::Finished(Finished { persisted: true, usage })) => break usage.unwrap_or_default(),
+            Some(Out::Finished(Finished { persisted: false, .. })) => {
+                let message = "the answer is here and could not be kept in time; ask again";
+                return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message));
+            }
+            Some(Out::Failed { error, .. }) => return Err(error.into()),
+            None => return Err(error::internal()),
+        }
+    };
+    let mut message = json!({ "role": "assistant", "content": content });
+    if !reasoning.is_empty() {
+        message["reasoning_content"] = reasoning.into();
+    }
+    let mut data = json!({
+        "content": content, "chatId": reply.chat_id, "id": reply.turn_id, "object": "chat.completion",
+        "created": clock::unix_millis().0 / 1000, "model": reply.model,
+        "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }],
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+        },
+    });
+    if detail {
+        if let Some(details) = run_details.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
+            data["responseData"] = details;
+        }
+        if !variables.is_empty() {
+            data["newVariables"] = variables.into();
+        }
+    }
+    if let Some(Value::Object(pause)) = interactive {
+        data["interactive"] = pause.get("interactive").cloned().unwrap_or_default();
+    }
+    Ok(Json(envelope("SUCCESS", data)).into_response())
+}

@@ -1,0 +1,165 @@
+//! The control socket: what an operator's commands ask of a running process. HTTP and JSON over
+//! a Unix socket, 0660, peer credentials checked; the same service functions as everything else.
+
+use super::error::{self, ApiError};
+use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
+use crate::base::AgentId;
+use crate::protocol::agent::{Agent, Source};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::serve::Listener;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// An agents file of a thousand agents is far below.
+const BODY_BYTES_MAX: usize = 16 << 20;
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What operators may do. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Control {
+    agents: Agents,
+}
+
+impl Control {
+    pub(crate) fn new(agents: Agents) -> Self {
+        Self { agents }
+    }
+
+    /// Every agent as an operator sees it; keys never.
+    pub(crate) async fn list(&self) -> Result<Value, AgentsError> {
+        Ok(self.agents.stored().await?.iter().map(shown).collect())
+    }
+
+    /// Stores the agents of an agents file's text, over whatever is there.
+    pub(crate) async fn import(&self, text: &str) -> Result<Value, ImportError> {
+        self.agents.import(text, Source::Admin).await.map(|report| reported(&report))
+    }
+
+    pub(crate) async fn remove(&self, id: AgentId) -> Result<Value, crate::store::StoreError> {
+        Ok(json!({ "removed": self.agents.remove(id).await? }))
+    }
+
+    /// Asks the agent's upstream: its description, and `question` where one is given.
+    pub(crate) async fn test(&self, id: &str, question: Option<&str>) -> Result<Value, AgentsError> {
+        self.agents.test(id, question).await.map(|probe| probed(&probe))
+    }
+}
+
+fn shown(agent: &Agent) -> Value {
+    let profile = &agent.profile;
+    json!({
+        "id": agent.id.as_str(), "name": profile.name, "provider": profile.provider.as_str(),
+        "endpoint": profile.endpoint, "appId": profile.app_id, "source": agent.source,
+        "hasApiKey": !agent.api_key.expose().is_empty(), "isActive": profile.is_active,
+        "isServed": profile.is_served(), "problems": profile.problems,
+    })
+}
+
+fn reported(report: &ImportReport) -> Value {
+    let inactive: Vec<Value> =
+        report.inactive.iter().map(|(id, problems)| json!({ "id": id, "problems": problems })).collect();
+    let failed: Vec<Value> = report
+        .rejected
+        .iter()
+        .map(|entry| json!({ "index": entry.index, "id": entry.id, "problems": entry.problems }))
+        .collect();
+    json!({ "stored": report.stored, "kept": report.kept, "inactive": inactive, "failed": failed })
+}
+
+fn probed(probe: &Probe) -> Value {
+    let findings: Vec<Value> =
+        probe.findings.iter().map(|finding| json!({ "ok": finding.ok, "says": finding.says })).collect();
+    json!({ "ok": probe.is_ok(), "findings": findings })
+}
+
+/// Serves the socket until `stop`.
+pub(crate) async fn serve(listener: UnixListener, control: Control, stop: CancellationToken) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
+        .route("/agents", get(list))
+        .route("/agents/import", post(import))
+        .route("/agents/{id}", delete(remove))
+        .route("/agents/{id}/test", post(test))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::map_response(render))
+        .with_state(control);
+    axum::serve(Operators(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// Errors get their bodies here as everywhere; an operator's command needs no request id.
+async fn render(response: axum::response::Response) -> axum::response::Response {
+    match response.extensions().get::<ApiError>() {
+        Some(error) => error.render("control"),
+        None => response,
+    }
+}
+
+async fn list(State(control): State<Control>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(control.list().await?))
+}
+
+async fn import(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {
+    control.import(&text).await.map(Json).map_err(|error| match error {
+        ImportError::File(cause) => {
+            let why = std::error::Error::source(&cause).map(|why| format!(": {why}")).unwrap_or_default();
+            ApiError::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", format!("{cause}{why}"))
+        }
+        ImportError::Store(cause) => AgentsError::Store(cause).into(),
+    })
+}
+
+async fn remove(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let id = AgentId::parse(&id).map_err(|rule| error::validation("id", &rule.to_string()))?;
+    Ok(Json(control.remove(id).await.map_err(AgentsError::Store)?))
+}
+
+#[derive(Deserialize, Serialize)]
+struct Asked {
+    question: Option<String>,
+}
+
+async fn test(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(control.test(&id, asked.question.as_deref()).await?))
+}
+
+/// Accepts only our own user, root, and those of our group: what the socket's mode says, checked
+/// once more for a directory that was opened up by mistake.
+struct Operators(UnixListener);
+
+impl Listener for Operators {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, Self::Addr) {
+        loop {
+            match self.0.accept().await {
+                Ok((socket, address)) if is_operator(&socket) => return (socket, address),
+                Ok(_) => tracing::warn!("refused a stranger at the control socket"),
+                Err(error) => {
+                    tracing::warn!(%error, "accept at the control socket");
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+fn is_operator(socket: &UnixStream) -> bool {
+    let Ok(peer) = socket.peer_cred() else { return false };
+    let (us, our_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    peer.uid() == us || peer.uid() == 0 || peer.gid() == our_group
+}

@@ -1,0 +1,187 @@
+//! From a request's parts to checked types.
+
+use super::edge::Edge;
+use super::error::{self, ApiError};
+use crate::accounts::Caller;
+use crate::base::{Cidr, Label};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const VISITOR_COOKIE: &str = "llmchat_visitor";
+/// A year: a visitor's chats are theirs for as long as they come back.
+const VISITOR_COOKIE_SECONDS: u32 = 365 * 24 * 3600;
+/// 10 MiB at 100 kB/s and some more; past that the sender is a slow loris.
+const BODY_TIME_MAX: Duration = Duration::from_mins(2);
+
+/// A JSON body's bytes, within the limits of size and time.
+pub(super) struct JsonBody(pub(super) Bytes);
+
+impl FromRequest<Edge> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, edge: &Edge) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let message = "the body must be application/json";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+        }
+        let body = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, edge)).await;
+        let body = body
+            .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body came too slowly"))?;
+        match body {
+            Ok(body) => Ok(Self(body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("the body is longer than {} bytes", edge.settings.body_bytes_max);
+                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
+            }
+            Err(_) => Err(error::validation("body", "broke off before its end")),
+        }
+    }
+}
+
+/// A body without a type is taken for JSON; any other type is refused by name.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+impl FromRequestParts<Edge> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        Ok(edge.visitors.caller(cookie(&parts.headers, VISITOR_COOKIE)))
+    }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(known, value)| (known == name).then_some(value))
+}
+
+/// The header that makes `caller` known next time, where they are new.
+pub(super) fn set_cookie(caller: &Caller, secure: bool) -> Option<HeaderValue> {
+    let value = caller.new_cookie.as_ref()?;
+    let secure = if secure { "; Secure" } else { "" };
+    let cookie =
+        format!("{VISITOR_COOKIE}={value}; Path=/; Max-Age={VISITOR_COOKIE_SECONDS}; HttpOnly; SameSite=Lax{secure}");
+    Some(HeaderValue::try_from(cookie).expect("hex, base64 and our own text are good header bytes"))
+}
+
+/// The caller's own name for this turn, if they gave one.
+pub(super) struct IdempotencyKey(pub(super) Option<Label>);
+
+impl FromRequestParts<Edge> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let label = value.to_str().ok().and_then(|text| Label::parse(text).ok());
+        let label = label.ok_or_else(|| error::validation("Idempotency-Key", "must match [A-Za-z0-9_.:-]{1,128}"))?;
+        Ok(Self(Some(label)))
+    }
+}
+
+/// The language of sentences for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Chinese,
+    English,
+}
+
+impl FromRequestParts<Edge> for Language {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, ApiError> {
+        let accepted = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        Ok(Self::preferred(accepted.unwrap_or_default()))
+    }
+}
+
+impl Language {
+    /// The one of ours that stands highest in an `Accept-Language`; Chinese where none does.
+    fn preferred(accepted: &str) -> Self {
+        let weighed = accepted.split(',').filter_map(|range| {
+            let mut parts = range.split(';');
+            let tag = parts.next()?.trim();
+            let weight = parts.find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            let language = match tag.get(..2)?.to_ascii_lowercase().as_str() {
+                "zh" => Self::Chinese,
+                "en" => Self::English,
+                _ => return None,
+            };
+            (weight > 0.0).then_some((weight, language))
+        });
+        let best = weighed.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.map_or(Self::Chinese, |(_, language)| language)
+    }
+}
+
+/// The address that the connection comes from, put there where it was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// The client's address: the peer's, or, behind trusted proxies, the last hop of
+/// `X-Forwarded-For` that is none of them.
+pub(super) fn client_address(parts: &Parts, trusted: &[Cidr]) -> Option<IpAddr> {
+    let mut address = parts.extensions.get::<Peer>()?.0.ip().to_canonical();
+    let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(address));
+    let lines = parts.headers.get_all("x-forwarded-for").into_iter().rev().filter_map(|line| line.to_str().ok());
+    for hop in lines.flat_map(|line| line.rsplit(',')) {
+        if !is_trusted(address) {
+            break;
+        }
+        match hop.trim().parse::<IpAddr>() {
+            Ok(hop) => address = hop.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_the_best_loved_of_ours_and_else_chinese() {
+        for (accepted, expected) in [
+            ("", Language::Chinese),
+            ("en-US,en;q=0.9", Language::English),
+            ("fr, en;q=0.3, zh-CN;q=0.4", Language::Chinese),
+            ("de", Language::Chinese),
+            ("en;q=0, zh;q=0.1", Language::Chinese),
+            (",;q=x, e", Language::Chinese),
+        ] {
+            assert_eq!(Language::preferred(accepted), expected, "{accepted}");
+        }
+    }
+
+    fn parts(peer: &str, forwarded: &[&str]) -> Parts {
+        let mut request = Request::builder();
+        for line in forwarded {
+            request = request.header("x-forwarded-for", *line);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        parts.extensions.insert(Peer(SocketAddr::new(peer.parse().unwrap(), 1)));
+        parts
+    }
+
+    #[test]
+    fn a_forwarded_address_is_believed_only_from_trusted_proxies() {
+        let trusted = [Cidr::parse("10.0.0.0/8").unwrap()];
+        let ask = |peer, forwarded: &[&str]| client_address(&parts(peer, forwarded), &trusted).unwrap().to_string();
+        assert_eq!(ask("203.0.113.1", &["127.0.0.1"]), "203.0.113.1", "the peer is nobody we trust");
+        assert_eq!(
+            ask("10.0.0.1", &["198.51.100.7, 203.0.113.9", "10.0.0.2"]),
+            "203.0.113.9",
+            "the first forged hop is not read"
+        );
+        assert_eq!(ask("10.0.0.1", &["nonsense"]), "10.0.0.1");
+        assert_eq!(ask("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+    }
+}

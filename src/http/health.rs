@@ -1,0 +1,179 @@
+//! `/health*` and `/metrics`: for load balancers, scripts and collectors. No login, no secrets.
+
+use super::edge::Edge;
+use super::error::{self, ApiError};
+use super::extract::client_address;
+use crate::clock;
+use crate::disk;
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The longest any check may take.
+const CHECK_MAX: Duration = Duration::from_secs(2);
+/// Memory over this many hundredths of `limits.memory` is worth a look.
+const MEMORY_WARNING_PERCENT: u64 = 80;
+/// Below this the next hours of chats fit and the next days may not.
+const DISK_WARNING_BYTES: u64 = 1 << 30;
+/// Below this the store's own reserve is at stake.
+const DISK_UNHEALTHY_BYTES: u64 = 64 << 20;
+
+/// How one part stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    Healthy,
+    Warning,
+    Unhealthy,
+    Unknown,
+}
+
+impl Check {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Warning => "warning",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+struct Checks {
+    database: Check,
+    cache: Check,
+    memory: Check,
+    disk: Check,
+    replication: Check,
+}
+
+impl Checks {
+    async fn run(edge: &Edge) -> Self {
+        let database = match tokio::time::timeout(CHECK_MAX, edge.store.health()).await {
+            Ok(Ok(())) => Check::Healthy,
+            Ok(Err(_)) | Err(_) => Check::Unhealthy,
+        };
+        // Alone there is nothing to replicate to, and nothing to say about it.
+        Self { database, cache: Check::Healthy, memory: memory(edge), disk: disk(edge), replication: Check::Unknown }
+    }
+
+    fn all(&self) -> [Check; 5] {
+        [self.database, self.cache, self.memory, self.disk, self.replication]
+    }
+}
+
+fn memory(edge: &Edge) -> Check {
+    let Some(resident) = resident_bytes() else { return Check::Unknown };
+    let limit = edge.settings.memory_bytes_max;
+    if resident > limit / 100 * MEMORY_WARNING_PERCENT { Check::Warning } else { Check::Healthy }
+}
+
+fn disk(edge: &Edge) -> Check {
+    match disk::free_bytes(&edge.state_dir) {
+        Ok(free) if free < DISK_UNHEALTHY_BYTES => Check::Unhealthy,
+        Ok(free) if free < DISK_WARNING_BYTES => Check::Warning,
+        Ok(_) => Check::Healthy,
+        Err(_) => Check::Unknown,
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    disk::resident_bytes()
+}
+
+pub(super) async fn health(State(edge): State<Edge>) -> Response {
+    let checks = Checks::run(&edge).await;
+    let ill = checks.all().contains(&Check::Unhealthy);
+    let body = json!({
+        "status": if ill { "unhealthy" } else { "healthy" },
+        "timestamp": clock::timestamp(),
+        "uptime": (clock::now() - edge.started_at).as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "role": "primary",
+        "checks": {
+            "database": checks.database.as_str(),
+            "redis": checks.cache.as_str(),
+            "cache": checks.cache.as_str(),
+            "memory": checks.memory.as_str(),
+            "disk": checks.disk.as_str(),
+            "replication": checks.replication.as_str(),
+        },
+    });
+    (if ill { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, Json(body)).into_response()
+}
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "alive" }))
+}
+
+pub(super) async fn ready(State(edge): State<Edge>) -> Response {
+    let reason = if edge.drain.is_draining() {
+        "draining"
+    } else if edge.store.is_fenced() {
+        "the store has failed"
+    } else {
+        return Json(json!({ "status": "ready" })).into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not_ready", "reason": reason }))).into_response()
+}
+
+/// The listener opens after everything else has: who reads this sees a process that has started.
+pub(super) async fn startup() -> Json<Value> {
+    Json(json!({ "status": "started" }))
+}
+
+pub(super) async fn primary() -> Json<Value> {
+    Json(json!({ "role": "primary" }))
+}
+
+pub(super) async fn standby() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "role": "primary" }))).into_response()
+}
+
+pub(super) async fn detailed(State(edge): State<Edge>, request: Request) -> Result<Response, ApiError> {
+    allowed(&edge, request)?;
+    let checks = Checks::run(&edge).await;
+    let mut upstreams = Vec::new();
+    for agent in edge.agents.all().await?.values() {
+        let breaker = edge.breakers.snapshot(agent);
+        upstreams.push(json!({ "agentId": agent.id.as_str(), "breaker": super::api::agents::breaker(&breaker) }));
+    }
+    let degraded = checks.all().iter().any(|check| matches!(check, Check::Unhealthy | Check::Warning));
+    let stats = edge.store.stats();
+    let (hits, misses) = (edge.cache_hits)();
+    let body = json!({
+        "status": if degraded { "degraded" } else { "ok" },
+        "components": {
+            "database": {
+                "status": checks.database.as_str(),
+                "pool": { "total": stats.readers_total, "idle": stats.readers_idle, "waiting": stats.readers_waiting },
+                "commits": stats.commits,
+                "durableTxid": stats.durable_txid,
+            },
+            "redis": { "status": "not_configured" },
+            "cache": { "status": checks.cache.as_str(), "hits": hits, "misses": misses },
+            "replication": { "status": checks.replication.as_str() },
+            "upstreams": upstreams,
+        },
+        "memory": { "rss": resident_bytes(), "limit": edge.settings.memory_bytes_max },
+        "version": env!("CARGO_PKG_VERSION"),
+        "environment": "production",
+    });
+    Ok(Json(body).into_response())
+}
+
+pub(super) async fn metrics(State(edge): State<Edge>, request: Request) -> Result<Response, ApiError> {
+    allowed(&edge, request)?;
+    let text = edge.telemetry.render();
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// Who is not on the list is told what an unknown route is told.
+fn allowed(edge: &Edge, request: Request) -> Result<(), ApiError> {
+    let parts = request.into_parts().0;
+    let address = client_address(&parts, &edge.settings.trusted_proxies);
+    let listed = address.is_some_and(|address| edge.settings.metrics_allow.iter().any(|range| range.contains(address)));
+    if listed { Ok(()) } else { Err(error::unlisted()) }
+}

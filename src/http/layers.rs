@@ -1,0 +1,179 @@
+//! What surrounds every route: the request's id, the drain, security headers, the metrics.
+
+use super::drain::Drain;
+use super::edge::Edge;
+use super::error::{self, ApiError};
+use crate::base::random_id;
+use crate::clock;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
+use tracing::Instrument;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Ours have 32; what a proxy sends is rarely longer than a UUID with a prefix.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+const CORS_AGE: Duration = Duration::from_mins(10);
+
+/// Puts the layers around `routes`; the last one named here is the first to see a request.
+pub(super) fn around(routes: Router<Edge>, edge: &Edge) -> Router<Edge> {
+    let routes = routes
+        .layer(CompressionLayer::new()) // Never of event streams: that is in its default predicate.
+        .layer(CatchPanicLayer::custom(|_| error::internal().into_response()));
+    let routes = match cors(&edge.settings.cors_origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn_with_state(edge.clone(), surround))
+}
+
+/// `None` where nobody may call from another site.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let headers =
+        ["authorization", "content-type", "accept-language", "idempotency-key", "x-request-id", "last-event-id"];
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(headers.map(HeaderName::from_static))
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(CORS_AGE);
+    Some(layer)
+}
+
+async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let is_api = request.uri().path().starts_with("/api/");
+    let watched = Watched::begin(&edge, &request);
+    let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
+    let span = tracing::info_span!("request", id = id.as_str());
+    let response = if refused { error::draining().into_response() } else { next.run(request).instrument(span).await };
+    let mut response = match response.extensions().get::<ApiError>() {
+        Some(error) => keep_headers(response.headers(), error.render(&id)),
+        None => response,
+    };
+    let headers = response.headers_mut();
+    if refused {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked to be visible ASCII"));
+    secure(headers, is_api, edge.settings.secure);
+    watched.attach(response)
+}
+
+/// Those who must see a draining process: load balancers and the collector.
+fn is_probe(path: &str) -> bool {
+    path == "/metrics" || path == "/health" || path.starts_with("/health/")
+}
+
+/// The caller's id if it is sane, else ours.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let sane = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    };
+    given.filter(sane).map_or_else(random_id, ToOwned::to_owned)
+}
+
+/// What inner layers and the handler said in headers (a cookie, CORS, Allow) stands beside the rendered error.
+fn keep_headers(from: &HeaderMap, mut rendered: Response) -> Response {
+    for (name, value) in from {
+        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
+            rendered.headers_mut().append(name, value.clone());
+        }
+    }
+    rendered
+}
+
+fn secure(headers: &mut HeaderMap, is_api: bool, tls: bool) {
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::X_FRAME_OPTIONS, "SAMEORIGIN");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    if tls {
+        set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+    if is_api {
+        set(header::CACHE_CONTROL, "no-store");
+    }
+}
+
+/// A request from its head to the last byte of its answer.
+struct Watched {
+    edge: Edge,
+    method: Method,
+    /// The full template, or `unmatched`: a bounded label.
+    route: Box<str>,
+    began: Instant,
+    status: u16,
+    _counted: Option<TaskTrackerToken>,
+}
+
+impl Watched {
+    fn begin(edge: &Edge, request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).into();
+        let drain: &Drain = &edge.drain;
+        // A probe every second must not keep a draining process from its end.
+        let counted = (!is_probe(request.uri().path())).then(|| drain.enter());
+        let method = request.method().clone();
+        Self { edge: edge.clone(), method, route, began: clock::now(), status: 0, _counted: counted }
+    }
+
+    fn attach(mut self, response: Response) -> Response {
+        self.status = response.status().as_u16();
+        response.map(|inner| Body::new(WatchedBody { inner, _watched: self }))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Without a status the client left before there was an answer: nginx's 499.
+        let status = if self.status == 0 { 499 } else { self.status };
+        self.edge.telemetry.http_finished(self.method.as_str(), &self.route, status, clock::now() - self.began);
+    }
+}
+
+/// A body that tells when it was read to its end or dropped.
+struct WatchedBody {
+    inner: Body,
+    _watched: Watched,
+}
+
+impl HttpBody for WatchedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,152 @@
+//! Connections: accept, TLS, HTTP/1.1 or 2, and the way to a clean stop.
+
+use super::edge::Edge;
+use super::extract::Peer;
+use crate::net::ServerTls;
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// A handshake takes two round trips; who needs longer is not talking TLS.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// After a failed `accept`: file descriptors come back only when connections end.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// For the last bytes of answers that have ended, once the drain is over.
+const LAST_BYTES_MAX: Duration = Duration::from_secs(2);
+
+/// Where the edge listens.
+pub(crate) struct Listen {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<ServerTls>,
+    /// How long requests in flight may go on after the stop.
+    pub(crate) grace: Duration,
+}
+
+/// Serves until `stop`, then drains: new requests are refused, those in flight end by themselves
+/// within the grace, and after it are ended. Returns when no connection is left.
+pub(crate) async fn serve(listen: Listen, edge: Edge, stop: CancellationToken) {
+    let Listen { listener, tls, grace } = listen;
+    let connections = Arc::new(Connections::new(&edge));
+    let drained = async {
+        stop.cancelled().await;
+        edge.drain.start();
+        tracing::info!(turns = edge.gateway.running(), "draining: no new requests");
+        if tokio::time::timeout(grace, edge.drain.finished()).await.is_err() {
+            tracing::warn!(turns = edge.gateway.running(), "the grace is over: ending the turns that still run");
+            edge.gateway.close().await;
+            let _ = tokio::time::timeout(LAST_BYTES_MAX, edge.drain.finished()).await;
+        }
+    };
+    tokio::pin!(drained);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => connections.take(socket, peer, tls.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "accept a connection");
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                }
+            },
+            () = &mut drained => break,
+        }
+    }
+    drop(listener);
+    connections.close().await;
+}
+
+/// The open connections, each on a task of its own.
+struct Connections {
+    router: Router,
+    edge: Edge,
+    http: Builder<TokioExecutor>,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Connections {
+    fn new(edge: &Edge) -> Self {
+        let mut http = Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(edge.settings.head_timeout);
+        http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+        Self {
+            router: edge.router(),
+            edge: edge.clone(),
+            http,
+            slots: Arc::new(Semaphore::new(edge.settings.connections_max)),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Takes a connection in, or closes it unanswered when there are too many.
+    fn take(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, tls: Option<ServerTls>) {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
+        let connections = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _ = socket.set_nodelay(true); // Only a socket that is gone already refuses it.
+            match tls {
+                None => connections.speak(socket, peer, slot).await,
+                Some(tls) => {
+                    let shaken =
+                        tokio::time::timeout(HANDSHAKE_MAX, TlsAcceptor::from(tls.config()).accept(socket)).await;
+                    match shaken {
+                        Ok(Ok(socket)) => connections.speak(socket, peer, slot).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                        Err(_) => tracing::debug!("TLS handshake took too long"),
+                    }
+                }
+            }
+        });
+    }
+
+    async fn speak<S>(&self, socket: S, peer: SocketAddr, slot: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.edge.telemetry.connection_opened();
+        let router = self.router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let answered = router.clone().oneshot(request);
+            async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(socket), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke");
+        }
+        self.edge.telemetry.connection_closed();
+        drop(slot);
+    }
+
+    /// Closes idle connections at once and the others after their last bytes.
+    async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(LAST_BYTES_MAX, self.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = self.tasks.len(), "some connections were cut");
+        }
+    }
+}
