@@ -42,20 +42,21 @@ fn ask(demo: &Demo, body: &str) -> String {
 }
 
 #[test]
-fn a_streamed_chat_comes_in_the_order_the_front_end_relies_on() {
-    let answer =
-        ask(&demo(), r#"{"agentId":"demo","stream":true,"chatId":"c1","messages":[{"role":"user","content":"hi"}]}"#);
+fn a_streamed_chat_is_kept_and_comes_in_the_order_the_front_end_relies_on() {
+    let body =
+        r#"{"agentId":"demo","stream":true,"detail":true,"chatId":"c1","messages":[{"role":"user","content":"hi"}]}"#;
+    let answer = ask(&demo(), body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let events: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!(&events[..4], ["chatId", "start", "status", "flowNodeStatus"]);
-    assert_eq!(&events[events.len() - 4..], ["status", "flowResponses", "status", "end"]);
-    assert!(answer.contains(r#"{"chatId":"c1"}"#), "{answer}");
+    assert_eq!(&events[events.len() - 5..], ["status", "flowResponses", "usage", "status", "end"]);
+    assert!(answer.contains(r#"{"chatId":"c1"}"#) && answer.contains(r#""persisted":true"#), "{answer}");
 }
 
 #[test]
 fn a_chat_that_does_not_stream_is_one_json_body() {
     let answer = ask(&demo(), r#"{"agentId":"demo","messages":[{"role":"user","content":"hi"}]}"#);
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("You asked: hi."), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""object":"chat.completion""#), "{answer}");
 }
 
 #[test]
@@ -64,5 +65,5 @@ fn what_cannot_be_asked_is_refused_by_name() {
     let missing = ask(&demo, r#"{"agentId":"none","messages":[{"role":"user","content":"hi"}]}"#);
     assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("AGENT_NOT_FOUND"), "{missing}");
     let empty = ask(&demo, r#"{"agentId":"demo","messages":[]}"#);
-    assert!(empty.starts_with("HTTP/1.1 400") && empty.contains("messages: must not be empty"), "{empty}");
+    assert!(empty.starts_with("HTTP/1.1 400") && empty.contains(r#""field":"messages""#), "{empty}");
 }

@@ -1,48 +1,95 @@
-//! `llmchat demo`: everything on loopback, nothing to set up.
+//! `llmchat demo`: everything on loopback, nothing to set up, nothing left behind.
 
-use crate::fastgpt_sim::{self, Script};
-use crate::gateway::Gateway;
-use crate::http;
-use crate::upstream::{Agent, Client};
-use anyhow::Context;
-use std::io::Write;
+use super::say;
+use crate::app::{self, Listeners};
+use crate::config::Config;
+use crate::disk;
+use crate::fastgpt_sim::{Script, Sim};
+use crate::net;
+use anyhow::{Context, Result};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
 
-/// Runs until Ctrl-C.
-pub(super) fn run() -> anyhow::Result<()> {
-    tokio::runtime::Runtime::new().context("start the runtime")?.block_on(serve())
+/// The port that `serve` has, so that bookmarks work; any free one where it is taken.
+const PORT: u16 = 3001;
+/// A model thinks for a moment, and a person reads along at this pace.
+const FIRST_TOKEN: Duration = Duration::from_millis(300);
+const PACE: Duration = Duration::from_millis(40);
+const API_KEY: &str = "fastgpt-demo";
+const APP_ID: &str = "6700aa00bb11cc22dd33ee10";
+
+/// Runs until Ctrl-C. The state lives in a directory of its own and goes with the process.
+pub(super) async fn run(mut config: Config) -> Result<()> {
+    let state = Temporary::make()?;
+    let sim = net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let script = Script {
+        api_key: API_KEY.to_owned(),
+        app_id: APP_ID.to_owned(),
+        first_token: FIRST_TOKEN,
+        pace: PACE,
+        ..Script::default()
+    };
+    let sim = Sim::start(sim, script).context("start the simulator")?;
+
+    config.agents_file = Some(state.agents_file(&sim.url())?);
+    config.state_dir = state.dir.join("state");
+    config.runtime_dir = state.dir.join("state");
+    let edge = listen()?;
+    announce(edge.local_addr().context("read the listening address")?)?;
+    app::run(config, Listeners { edge, tls: None }).await
 }
 
-async fn serve() -> anyhow::Result<()> {
-    let api_key = "fastgpt-demo".to_owned();
-    let sim = TcpListener::bind("127.0.0.1:0").await.context("listen for the simulator")?;
-    let edge = TcpListener::bind("127.0.0.1:0").await.context("listen for the gateway")?;
-    let agent = Agent {
-        id: "demo".to_owned(),
-        name: "Demo".to_owned(),
-        endpoint: format!(
-            "http://{}/api/v1/chat/completions",
-            sim.local_addr().context("read the simulator's address")?
-        ),
-        api_key: api_key.clone(),
-        app_id: "6700aa00bb11cc22dd33ee10".to_owned(),
-    };
-    let relays = TaskTracker::new();
-    let gateway = Gateway::new(vec![agent], Client::new().context("set up the HTTP client")?, relays);
-    announce(&format!("http://{}", edge.local_addr().context("read the gateway's address")?))?;
-    tokio::select! {
-        ended = fastgpt_sim::serve(sim, Script { api_key, pace: Duration::from_millis(40), ..Script::default() }) => ended.context("serve the simulator"),
-        ended = http::serve(edge, gateway) => ended.context("serve"),
-        signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+fn listen() -> Result<TcpListener> {
+    match net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))) {
+        Ok(listener) => Ok(listener),
+        Err(_) => Ok(net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?),
     }
 }
 
-fn announce(url: &str) -> anyhow::Result<()> {
+fn announce(address: SocketAddr) -> Result<()> {
     let body = r#"{"agentId":"demo","stream":true,"detail":true,"messages":[{"role":"user","content":"hello"}]}"#;
-    let text = format!(
-        "chat in a browser:  {url}/\nor paste:           curl -N {url}/api/chat/completions -H 'content-type: application/json' -d '{body}'\n"
-    );
-    std::io::stdout().write_all(text.as_bytes()).context("write to the terminal")
+    say(&format!(
+        "Chat at  http://{address}
+or with  curl -N http://{address}/api/chat/completions -H 'content-type: application/json' -d '{body}'
+Ask      sim:error=quota or sim:truncate, and see what a failing FastGPT looks like (llmchat fastgpt-sim --help)
+Ctrl-C ends the demo and removes what it stored.
+"
+    ))
+}
+
+/// A private directory that is removed with the demo.
+struct Temporary {
+    dir: PathBuf,
+}
+
+impl Temporary {
+    fn make() -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("llmchat-demo-{}", crate::base::random_id()));
+        disk::make_private_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    fn agents_file(&self, sim: &str) -> Result<PathBuf> {
+        let file = self.dir.join("agents.json");
+        let agents = serde_json::json!({ "agents": [{
+            "id": "demo", "name": "Demo", "description": "A simulated FastGPT app", "provider": "fastgpt",
+            "endpoint": format!("{sim}/api/v1/chat/completions"), "apiKey": API_KEY, "appId": APP_ID,
+        }] });
+        disk::replace(&file, agents.to_string().as_bytes())?;
+        Ok(file)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        remove(&self.dir);
+    }
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(%error, "remove `{}`", dir.display());
+    }
 }

@@ -6,7 +6,7 @@ use crate::config::old_names;
 use crate::config::problems::{Note, Problem, Problems};
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
-use crate::config::sections::{Agents, File, Frontend, Limits, Metrics};
+use crate::config::sections::{Agents, File, Limits, Metrics};
 use crate::gateway;
 use crate::http;
 use crate::net::TlsFiles;
@@ -35,8 +35,6 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
     pub(crate) agents_file: Option<PathBuf>,
-    /// A built front end to serve at `/`.
-    pub(crate) frontend_dir: Option<PathBuf>,
     /// Directives for `EnvFilter`, which has accepted them.
     pub(crate) log_level: String,
     /// From the first signal to the end, streams in flight included.
@@ -61,8 +59,6 @@ impl Config {
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) tls: Option<TlsFiles>,
-    /// Without a slash at its end.
-    pub(crate) public_url: Option<String>,
 }
 
 /// What the layers are read from.
@@ -150,12 +146,11 @@ fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, Str
 }
 
 fn check(file: File, rules: &mut Rules) -> Config {
-    let File { server, node, log, agents, chat, upstream, breaker, store, cache, metrics, limits, frontend } = file;
+    let File { server, node, log, agents, chat, upstream, breaker, store, cache, metrics, limits } = file;
     let Limits { memory_bytes } = limits;
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
-    let Frontend { dir } = frontend;
     Config {
         server,
         state_dir,
@@ -167,7 +162,6 @@ fn check(file: File, rules: &mut Rules) -> Config {
         breaker: breaker.check(rules),
         store: store.check(rules),
         cache: cache.check(memory_bytes, rules),
-        frontend_dir: rules.directory("frontend.dir", dir),
         shutdown_grace,
         http,
     }
@@ -196,13 +190,12 @@ fn check_edge(
     let rule = "must be an address and a port such as 127.0.0.1:3001 or [::]:3001";
     rules.need_text(address.is_ok(), "server.listen", rule, &listen);
     let public_url = rules.url("server.public_url", public_url, UrlForm::Public);
-    let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
     let trusted_proxies = rules.cidrs("server.trusted_proxies", &trusted_proxies);
     let origin = |origin| rules.url("server.cors_origins", origin, UrlForm::Origin);
     let cors_origins = cors_origins.into_iter().filter_map(origin).collect();
     let connections_max = rules.number("server.connections_max", connections_max, 1..=1_000_000);
     let head_timeout = rules.ms("server.head_timeout_ms", head_timeout_ms, 100..=600_000);
-    let body_bytes_max = rules.number("server.body_bytes_max", body_bytes_max, 1_024..=1 << 30);
+    let body_bytes_max = rules.number("server.body_bytes_max", body_bytes_max, 1_024..=32 << 20);
     let comment_every = rules.ms("server.comment_every_ms", comment_every_ms, 100..=600_000);
     let shutdown_grace = rules.ms("server.shutdown_grace_ms", shutdown_grace_ms, 0..=3_600_000);
     let tls = tls.check(rules);
@@ -219,5 +212,5 @@ fn check_edge(
         memory_bytes_max: rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44),
     };
     let listen = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    (Server { listen, tls, public_url }, http, shutdown_grace)
+    (Server { listen, tls }, http, shutdown_grace)
 }

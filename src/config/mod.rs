@@ -16,6 +16,6 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use load::{Config, Server, Sources, load};
+pub(crate) use load::{Config, Sources, load};
 pub(crate) use print::effective;
-pub(crate) use problems::{Note, Problem, Problems};
+pub(crate) use problems::Problems;

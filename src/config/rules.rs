@@ -74,13 +74,6 @@ impl Rules<'_> {
         }
     }
 
-    /// A directory; `None` for "".
-    pub(super) fn directory(&mut self, key: &str, got: String) -> Option<PathBuf> {
-        let path = path(got)?;
-        self.need(path.is_dir(), key, "must be a directory", path.display());
-        Some(path)
-    }
-
     pub(super) fn cidrs(&mut self, key: &str, got: &[String]) -> Vec<Cidr> {
         let parse = |text: &String| match Cidr::parse(text) {
             Ok(range) => Some(range),

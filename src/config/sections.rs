@@ -17,7 +17,6 @@ pub(super) struct File {
     pub(super) cache: Cache,
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
-    pub(super) frontend: Frontend,
 }
 
 #[derive(Deserialize)]
@@ -127,10 +126,4 @@ pub(super) struct Metrics {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) memory_bytes: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Frontend {
-    pub(super) dir: String,
 }

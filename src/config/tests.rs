@@ -177,7 +177,6 @@ fn single_values_are_checked() {
         ("upstream.ca_file", "\"/nonexistent/ca.pem\"", "must be a file that can be read"),
         ("upstream.ca_file", "\"/\"", "must be a file, not a directory"),
         ("agents.file", "\"/nonexistent/agents.json\"", "must be a file that can be read"),
-        ("frontend.dir", "\"/dev/null\"", "must be a directory"),
         ("breaker.cooldown_ms", "1", "must be from 100 to"),
         ("metrics.allow", "[\"10.0.0.0/33\"]", "must be an address or a range"),
         ("node.state_dir", "\"\"", "must not be empty"),
@@ -298,7 +297,6 @@ fn what_is_printed_is_a_configuration_again() {
 fn clients_count_as_secure_behind_tls_here_or_at_a_proxy() {
     let (config, _) = good("[server]\npublic_url = \"https://chat.example.org/llm/\"\n", &[]);
     assert!(config.http.secure);
-    assert_eq!(config.server.public_url.as_deref(), Some("https://chat.example.org/llm"));
     let made = rcgen::generate_simple_self_signed(["chat.example.org".to_owned()]).unwrap();
     let (cert, key) = (file(&made.cert.pem()), file(&made.signing_key.serialize_pem()));
     let text = format!("[server.tls]\ncert = {:?}\nkey = {:?}\n", cert.path(), key.path());

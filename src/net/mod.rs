@@ -10,7 +10,7 @@ mod roots;
 mod tests;
 mod tls;
 
-pub(crate) use listen::{ListenError, listen};
+pub(crate) use listen::listen;
 pub(crate) use resolver::{ResolveError, Resolver};
 pub(crate) use roots::{RootsError, check_roots, client_tls, roots};
-pub(crate) use tls::{ServerTls, TlsError, TlsFiles};
+pub(crate) use tls::{ServerTls, TlsFiles};

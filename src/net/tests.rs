@@ -1,6 +1,7 @@
 use crate::clock;
 use crate::net::resolver::System;
-use crate::net::{ResolveError, Resolver, RootsError, ServerTls, TlsError, TlsFiles, client_tls, roots};
+use crate::net::tls::TlsError;
+use crate::net::{ResolveError, Resolver, RootsError, ServerTls, TlsFiles, client_tls, roots};
 use hickory_resolver::Hosts;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;

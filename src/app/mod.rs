@@ -1,0 +1,7 @@
+//! Puts the rooms together and takes them apart again, each in one readable order.
+
+mod core;
+mod node;
+
+pub(crate) use core::Core;
+pub(crate) use node::{Listeners, run};

@@ -1,0 +1,153 @@
+use super::core::Core;
+use crate::base::Chain;
+use crate::config::Config;
+use crate::disk;
+use crate::gateway::{self, Breakers, Gateway};
+use crate::http::{self, Edge, Listen};
+use crate::net::ServerTls;
+use crate::sessions::Sessions;
+use crate::store::Store;
+use crate::supervisor::{Reloads, StopSignals, Supervisor};
+use crate::telemetry::Telemetry;
+use anyhow::{Context, Result, bail};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+/// After the streams' own grace: the last commits, and the connections' last bytes.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Where a node is reached.
+pub(crate) struct Listeners {
+    pub(crate) edge: TcpListener,
+    pub(crate) tls: Option<ServerTls>,
+}
+
+/// Runs a node until a signal or the first fault: opens everything from the disk upwards, serves,
+/// and closes everything from the edge downwards.
+///
+/// # Errors
+///
+/// The start failed, or a task ended that should not have: systemd starts the process again.
+pub(crate) async fn run(config: Config, listeners: Listeners) -> Result<()> {
+    let core = Core::open(&config).await?;
+    if let Some(path) = &config.agents_file {
+        core.seed_agents(path).await?;
+    }
+    let telemetry = Telemetry::new().context("set up the metrics")?;
+    let breakers = Breakers::new(config.breaker);
+    let gateway = gateway(&config, &core, &telemetry, &breakers);
+    let edge = Edge::new(http::Parts {
+        gateway: gateway.clone(),
+        agents: core.agents.clone(),
+        breakers: breakers.clone(),
+        visitors: core.visitors.clone(),
+        store: core.store.clone(),
+        telemetry: telemetry.clone(),
+        settings: config.http.clone(),
+        state_dir: config.state_dir.clone(),
+        cache_hits: Arc::clone(&core.caches.counters),
+    });
+    observe(&telemetry, &core, (&gateway, breakers));
+    let control = control_socket(&config)?;
+
+    let mut stop = StopSignals::new().context("listen for signals")?;
+    let mut tasks = Supervisor::new();
+    let served = core.control();
+    tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, stop).await?));
+    let reloads = Reloads::new().context("listen for SIGHUP")?;
+    let tls = listeners.tls.clone();
+    tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
+    let store = core.store.clone();
+    tasks.spawn("store", async move |stop| fenced(store, stop).await);
+    let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
+    tasks.spawn("http", async move |stop| {
+        http::serve(listen, edge, stop).await;
+        Ok(())
+    });
+
+    let ran = tasks.run(async || stop.next().await, config.shutdown_grace + CLOSE_MAX).await;
+    let closed = tokio::time::timeout(CLOSE_MAX, async {
+        gateway.close().await;
+        core.close().await
+    });
+    let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
+    ran.and(closed)
+}
+
+fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {
+    let sessions = Sessions::new(core.store.clone(), core.caches.known.clone(), config.cache.session_ttl);
+    Gateway::new(gateway::Parts {
+        agents: core.agents.clone(),
+        sessions,
+        breakers: breakers.clone(),
+        client: core.client.clone(),
+        telemetry: telemetry.clone(),
+        settings: config.chat,
+    })
+}
+
+/// What the other rooms count, under the names of the operators' runbook.
+fn observe(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gateway, Breakers)) {
+    let store = core.store.clone();
+    telemetry.observe("db_pool_total", "Readers of the store.", move || count(store.stats().readers_total));
+    let store = core.store.clone();
+    telemetry.observe("db_pool_idle", "Readers that wait for a query.", move || count(store.stats().readers_idle));
+    let store = core.store.clone();
+    telemetry
+        .observe("db_pool_waiting", "Queries that wait for a reader.", move || count(store.stats().readers_waiting));
+    let hits = Arc::clone(&core.caches.counters);
+    telemetry.observe("cache_hit_rate", "Hits per lookup since the start, 0 to 1.", move || {
+        let (hits, misses) = hits();
+        count(hits) / count((hits + misses).max(1))
+    });
+    let store = core.store.clone();
+    telemetry.observe_total("db_queries_total", "Reads of the store.", move || store.stats().queries);
+    let store = core.store.clone();
+    telemetry.observe_total("llmchat_store_commits_total", "Transactions of the store.", move || store.stats().commits);
+    let store = core.store.clone();
+    telemetry.observe_total("llmchat_store_jobs_total", "Writes in those transactions.", move || store.stats().jobs);
+    let store = core.store.clone();
+    telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
+    telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
+    let gateway = gateway.clone();
+    telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
+}
+
+/// Counts stay far below 2^53, where a float still tells neighbours apart.
+fn count(value: impl TryInto<u32>) -> f64 {
+    value.try_into().map_or(f64::from(u32::MAX), f64::from)
+}
+
+/// On SIGHUP reads the certificate again; without TLS there is nothing to read, and no reason to die of it.
+async fn reload(mut reloads: Reloads, tls: Option<ServerTls>, stop: CancellationToken) -> Result<()> {
+    loop {
+        tokio::select! {
+            () = reloads.next() => match tls.as_ref().map(ServerTls::reload) {
+                Some(Ok(())) => tracing::info!("certificate read again"),
+                Some(Err(error)) => tracing::error!(error = %Chain(&error), "the old certificate stays in use"),
+                None => tracing::info!("SIGHUP: nothing to read again"),
+            },
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Ends, as a fault, when the store has given up: no reply may be made up from memory after that.
+async fn fenced(store: Store, stop: CancellationToken) -> Result<()> {
+    tokio::select! {
+        () = store.fenced() => bail!("the store has failed and accepts nothing more; see the log above"),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+/// The socket of an earlier process is removed: the state lock says that nobody serves it.
+fn control_socket(config: &Config) -> Result<UnixListener> {
+    disk::make_private_dir(&config.runtime_dir)?;
+    let path = config.control_socket();
+    disk::remove_if_present(&path)?;
+    let socket = UnixListener::bind(&path).with_context(|| format!("listen on `{}`", path.display()))?;
+    disk::set_mode(&path, 0o660)?;
+    Ok(socket)
+}

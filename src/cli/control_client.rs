@@ -1,0 +1,70 @@
+//! The operator's end of the control socket.
+
+use anyhow::{Context, Result, bail};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::TaskTracker;
+
+/// The longest answer: a list of thousands of agents.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// `agents test` waits for an upstream's own timers, the longest of which is the first token's.
+const CALL_MAX: Duration = Duration::from_mins(5);
+
+/// Whether a node answers at the socket.
+pub(super) enum Reached {
+    Running(Client),
+    Nobody,
+}
+
+/// Connects. A socket that nobody listens on is left over from a process that died.
+pub(super) async fn reach(socket: &Path) -> Result<Reached> {
+    let stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(Reached::Nobody);
+        }
+        Err(error) => return Err(error).with_context(|| format!("connect to `{}`", socket.display())),
+    };
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("speak to the running node")?;
+    let connection = AbortOnDropHandle::new(TaskTracker::new().spawn(async move { drop(connection.await) }));
+    Ok(Reached::Running(Client { sender, _connection: connection }))
+}
+
+/// One connection for one call.
+pub(super) struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Client {
+    /// The answer's JSON, or its error's sentence as an error.
+    pub(super) async fn call(mut self, method: &str, path: &str, body: String) -> Result<Value> {
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "control")
+            .body(Full::from(body))
+            .context("write the request")?;
+        let answered = tokio::time::timeout(CALL_MAX, async {
+            let response = self.sender.send_request(request).await.context("ask the running node")?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!("read the running node's answer: {error}"))?.to_bytes();
+            let body: Value = serde_json::from_slice(&body).context("read the running node's answer")?;
+            anyhow::Ok((status, body))
+        });
+        let (status, body) = answered.await.context("the running node did not answer")??;
+        if !status.is_success() {
+            bail!("{}", body["message"].as_str().unwrap_or("the running node refused"));
+        }
+        Ok(body)
+    }
+}
