@@ -125,10 +125,10 @@ fn ask(address: SocketAddr, path: &str, body: &str) -> (Instant, Instant) {
     socket.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
     let asked = Instant::now();
     let length = body.len();
-    let head = format!(
+    let request = format!(
         "POST {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
-    socket.write_all(format!("{head}{body}").as_bytes()).expect("ask");
+    socket.write_all(format!("{request}{body}").as_bytes()).expect("ask");
     let mut answer = Vec::new();
     let mut heard = None;
     let mut buffer = [0; 8192];
@@ -164,7 +164,7 @@ fn converse(socket: TcpStream, spoke: &mpsc::SyncSender<Instant>) {
     let mut reader = BufReader::new(socket.try_clone().expect("clone the socket"));
     let mut socket = socket;
     loop {
-        let mut length = 0;
+        let (mut length, mut last) = (0, false);
         let mut line = String::new();
         loop {
             line.clear();
@@ -174,6 +174,7 @@ fn converse(socket: TcpStream, spoke: &mpsc::SyncSender<Instant>) {
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length");
             }
+            last |= line.eq_ignore_ascii_case("connection: close\r\n");
             if line == "\r\n" {
                 break;
             }
@@ -201,7 +202,7 @@ fn converse(socket: TcpStream, spoke: &mpsc::SyncSender<Instant>) {
         }
         spoke.send(now).expect("the bench listens");
         let end = framed(&delta("null", r#""stop""#)) + &framed("data: [DONE]\n\n") + "0\r\n\r\n";
-        if socket.write_all(end.as_bytes()).is_err() {
+        if socket.write_all(end.as_bytes()).is_err() || last {
             return;
         }
     }
