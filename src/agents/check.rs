@@ -59,7 +59,11 @@ fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::E
 /// A problem with a field whose variable is not set does not reject the agent: it is kept,
 /// inactive, and says what is missing.
 pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMillis) -> Result<Agent, Vec<String>> {
-    let entry: Entry = serde_json::from_value(entry).map_err(|error| vec![error.to_string()])?;
+    let entry: Entry = serde_path_to_error::deserialize(entry).map_err(|error| {
+        let (path, rule) = (error.path().to_string(), error.into_inner().to_string());
+        // A missing or unknown key names itself, and its path is the whole entry.
+        vec![if path == "." { rule } else { format!("{path}: {rule}") }]
+    })?;
     let mut faults = Faults { unset, hard: Vec::new() };
     let id = AgentId::parse(&entry.id);
     faults.need(id.is_ok(), "id", "must match [A-Za-z0-9_.:-]{1,128}");

@@ -1,15 +1,15 @@
 use crate::accounts::Visitors;
 use crate::agents::{self, Agents, Roster};
-use crate::base::{AgentId, Label, Owner};
+use crate::base::{AgentId, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
 use crate::disk::{self, StateLock};
 use crate::http::Control;
 use crate::net::Resolver;
-use crate::node_state::{NodeState, Secrets};
+use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
-use crate::store::Store;
+use crate::store::{Expect, Opening, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub(crate) struct Core {
     /// Held until everything else is closed.
     _lock: StateLock,
     /// Keeps the node's promises open and locked against a second process.
-    _node: NodeState,
+    node: NodeState,
 }
 
 /// Reads the hits and misses of every cache so far.
@@ -49,22 +49,30 @@ fn length(length: usize) -> u64 {
 
 impl Core {
     /// Opens the state directory in the one right order: lock, promises, secrets, store.
-    pub(crate) async fn open(config: &Config) -> Result<Self> {
+    ///
+    /// With `accept_loss` a database that was lost or rewound is taken as it is.
+    pub(crate) async fn open(config: &Config, accept_loss: bool) -> Result<Self> {
         let state_dir = config.state_dir.clone();
         disk::make_private_dir(&state_dir)?;
         let lock = StateLock::take(&state_dir)?;
         let node = NodeState::open(&state_dir)?;
         let secrets = Secrets::open_or_make(&state_dir)?;
+        let expect = match node.store_last_seen()? {
+            _ if accept_loss => Expect::Nothing,
+            LastSeen::Never => Expect::Nothing,
+            LastSeen::Open => Expect::Log,
+            LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
+        };
         let epoch = node.mint_epoch()?;
-        let settings = config.store;
-        let data_key = *secrets.data_key();
-        let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir, epoch, &data_key, settings));
+        let opening = Opening { epoch, data_key: *secrets.data_key(), expect, settings: config.store };
+        let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir, opening));
         let store = opened.await.context("open the store")??;
+        node.note_store(LastSeen::Open)?;
         let client =
             Client::new(config.upstream.clone(), Resolver::new(clock::now)).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);
         let visitors = Visitors::new(secrets.cookie_key());
-        Ok(Self { store, client, agents, visitors, caches, _lock: lock, _node: node })
+        Ok(Self { store, client, agents, visitors, caches, _lock: lock, node })
     }
 
     fn agents(config: &Config, store: &Store, client: &Client) -> (Agents, Caches) {
@@ -114,6 +122,8 @@ impl Core {
 
     /// Closes the store: what was accepted is on disk when this returns.
     pub(crate) async fn close(self) -> Result<()> {
-        self.store.close().await.context("close the store")
+        let last = self.store.close().await.context("close the store")?;
+        self.node.note_store(LastSeen::Closed(last.raw()))?;
+        Ok(())
     }
 }

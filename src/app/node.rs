@@ -30,8 +30,8 @@ pub(crate) struct Listeners {
 /// # Errors
 ///
 /// The start failed, or a task ended that should not have: systemd starts the process again.
-pub(crate) async fn run(config: Config, listeners: Listeners) -> Result<()> {
-    let core = Core::open(&config).await?;
+pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool) -> Result<()> {
+    let core = Core::open(&config, accept_loss).await?;
     if let Some(path) = &config.agents_file {
         core.seed_agents(path).await?;
     }

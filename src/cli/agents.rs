@@ -70,7 +70,7 @@ async fn online(client: control_client::Client, command: &Command) -> Result<Val
 }
 
 async fn offline(config: &Config, command: &Command) -> Result<Value> {
-    let core = Core::open(config).await?;
+    let core = Core::open(config, false).await?;
     let control = core.control();
     let answer = match command {
         Command::List { .. } => control.list().await.map_err(anyhow::Error::from),

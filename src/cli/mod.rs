@@ -29,7 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service until SIGTERM or Ctrl-C
-    Serve,
+    Serve(serve::Args),
     /// Start a simulated FastGPT and the service on loopback, and chat at once
     Demo,
     /// Look after the agents, of the running service or of the state directory
@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     match command {
-        Command::Serve => wait(serve::run(configured(sources)?)),
+        Command::Serve(args) => wait(serve::run(configured(sources)?, args)),
         Command::Demo => wait(demo::run(configured(sources)?)),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {

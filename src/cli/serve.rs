@@ -6,12 +6,20 @@ use crate::net::{self, ServerTls};
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Start although the database, or its log, is missing or older than it was left: the chats in
+    /// it are given up. Only after looking for a copy of it
+    #[arg(long)]
+    accept_loss: bool,
+}
+
 /// Runs until SIGTERM or SIGINT.
-pub(super) async fn run(config: Config) -> Result<()> {
+pub(super) async fn run(config: Config, args: Args) -> Result<()> {
     let tls = config.server.tls.clone().map(ServerTls::load).transpose().context("read server.tls")?;
     let edge = net::listen(config.server.listen)?;
     announce(&edge, tls.is_some())?;
-    app::run(config, Listeners { edge, tls }).await
+    app::run(config, Listeners { edge, tls }, args.accept_loss).await
 }
 
 /// Scripts and people wait for this line; the port may have been chosen by the kernel.

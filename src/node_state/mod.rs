@@ -6,7 +6,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use promises::NodeState;
+pub(crate) use promises::{LastSeen, NodeState};
 pub(crate) use secrets::Secrets;
 
 use std::path::PathBuf;

@@ -21,6 +21,19 @@ pub(super) struct Identity {
     pub(super) member_id: u8,
     /// Reigns begun so far.
     pub(super) epoch_counter: u64,
+    /// What must be found beside this file.
+    pub(super) store: LastSeen,
+}
+
+/// How the database was left, so that a lost or rewound one is not taken for a new one.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) enum LastSeen {
+    /// There was none yet.
+    Never,
+    /// In use by a process that has not closed it: what it promised may be in the log alone.
+    Open,
+    /// Closed, at this position's txid.
+    Closed(u64),
 }
 
 /// The node's promises, on disk before anybody hears of them.
@@ -42,7 +55,12 @@ impl NodeState {
         crate::disk::set_mode(&path, 0o600)?;
         let state = Self { database: opened, path };
         if fresh {
-            state.write(&Identity { node_id: random_id(), member_id: MEMBER, epoch_counter: 0 })?;
+            state.write(&Identity {
+                node_id: random_id(),
+                member_id: MEMBER,
+                epoch_counter: 0,
+                store: LastSeen::Never,
+            })?;
         }
         Ok(state)
     }
@@ -56,6 +74,16 @@ impl NodeState {
         let epoch = Epoch::mint(identity.epoch_counter, identity.member_id, false).ok_or_else(format)?;
         self.write(&identity)?;
         Ok(epoch)
+    }
+
+    /// How the database was left by the process before.
+    pub(crate) fn store_last_seen(&self) -> Result<LastSeen, NodeError> {
+        Ok(self.read()?.store)
+    }
+
+    /// Notes how the database is left; on disk when this returns.
+    pub(crate) fn note_store(&self, seen: LastSeen) -> Result<(), NodeError> {
+        self.write(&Identity { store: seen, ..self.read()? })
     }
 
     fn read(&self) -> Result<Identity, NodeError> {

@@ -1,4 +1,4 @@
-use super::promises::{self, Identity, MEMBER};
+use super::promises::{self, Identity, LastSeen, MEMBER};
 use super::{NodeError, NodeState, Secrets, secrets};
 use crate::base::Epoch;
 use crate::disk;
@@ -25,9 +25,9 @@ fn a_database_without_its_node_is_never_given_a_fresh_one() {
 
 #[test]
 fn the_stored_bytes_are_pinned() {
-    let identity = Identity { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300 };
+    let identity = Identity { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
     let body = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
-    assert_eq!(body, [2, b'a', b'b', 1, 251, 44, 1]);
+    assert_eq!(body, [2, b'a', b'b', 1, 251, 44, 1, 2, 7]);
 }
 
 #[test]

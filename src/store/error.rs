@@ -81,6 +81,18 @@ pub(crate) enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error(
+        "`{path}` is gone, and chats were kept in it; put it back from a backup, or move its whole directory away to start anew"
+    )]
+    Lost { path: PathBuf },
+    #[error(
+        "`{path}` is missing or damaged, and the last chats may be in it alone; put it back, or go on without them by `llmchat serve --accept-loss`"
+    )]
+    LostLog { path: PathBuf },
+    #[error(
+        "`{path}` stands at commit {found} and was left at {expected}: it is an older copy; put the newer one back, or go on by `llmchat serve --accept-loss`"
+    )]
+    Rewound { path: PathBuf, found: u64, expected: u64 },
     #[error("flush the write-ahead log of `{path}`")]
     Flush {
         path: PathBuf,

@@ -3,13 +3,13 @@ use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Pending, Scope};
-use super::open::{self, Files};
+use super::open::{self, Expect, Files};
 use super::readers::{Budget, Readers};
 use super::seal::Sealer;
 use super::settings::Settings;
 use super::sync::{Disk, FLUSHES_MAX, Syncer, Wal};
 use super::writer::{Counters, Order, Writer};
-use crate::base::Epoch;
+use crate::base::{Epoch, Txid};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -28,6 +28,17 @@ pub(crate) struct Store {
     fence: Fence,
     counters: Arc<Counters>,
     threads: Arc<Mutex<Threads>>,
+}
+
+/// What a store is opened with.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening {
+    /// Nothing was written under it before.
+    pub(crate) epoch: Epoch,
+    /// Seals agents' keys.
+    pub(crate) data_key: [u8; 32],
+    pub(crate) expect: Expect,
+    pub(crate) settings: Settings,
 }
 
 /// The store's own threads; empty once it is closed.
@@ -53,21 +64,16 @@ pub(crate) struct Stats {
 }
 
 impl Store {
-    /// Opens the database in `dir`, or makes it, under `epoch`, which nothing was written under
-    /// before. Blocks for some milliseconds.
-    pub(crate) fn open(dir: &Path, epoch: Epoch, data_key: &[u8; 32], settings: Settings) -> Result<Self, OpenError> {
+    /// Opens the database in `dir`, or makes it. Blocks for some milliseconds.
+    pub(crate) fn open(dir: &Path, opening: Opening) -> Result<Self, OpenError> {
         let files = Files::in_dir(dir);
         let wal = Box::new(Wal::new(files.wal.clone()));
-        Self::open_on(&files, epoch, data_key, (settings, wal))
+        Self::open_on(&files, opening, wal)
     }
 
-    pub(super) fn open_on(
-        files: &Files,
-        epoch: Epoch,
-        data_key: &[u8; 32],
-        (settings, mut disk): (Settings, Box<dyn Disk>),
-    ) -> Result<Self, OpenError> {
-        let (mut connection, last) = open::writer(files, epoch)?;
+    pub(super) fn open_on(files: &Files, opening: Opening, mut disk: Box<dyn Disk>) -> Result<Self, OpenError> {
+        let Opening { epoch, data_key, expect, settings } = opening;
+        let (mut connection, last) = open::writer(files, epoch, expect)?;
         // What an earlier process had committed may not have reached the disk before it died.
         disk.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
         let (durable, fence) = (Durable::new(last), Fence::new());
@@ -102,7 +108,7 @@ impl Store {
             })?,
         ];
         let threads = Arc::new(Mutex::new(Threads { probing: Some(probing), all }));
-        Ok(Self { orders, readers, sealer: Sealer::new(data_key), epoch, durable, fence, counters, threads })
+        Ok(Self { orders, readers, sealer: Sealer::new(&data_key), epoch, durable, fence, counters, threads })
     }
 
     /// Queues `work`, which writes about `weight` bytes. Never waits: a full queue is an answer.
@@ -166,8 +172,9 @@ impl Store {
         self.fence.raised().await;
     }
 
-    /// Finishes what was queued, flushes it, and closes the files. Later calls are refused.
-    pub(crate) async fn close(self) -> Result<(), StoreError> {
+    /// Finishes what was queued, flushes it, and closes the files; the last commit. Later calls are
+    /// refused.
+    pub(crate) async fn close(self) -> Result<Txid, StoreError> {
         let closing = tokio::task::spawn_blocking(move || {
             let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
             // Waits for room in a full queue; an error means that the writer has ended already.
@@ -176,7 +183,7 @@ impl Store {
             let ended = threads.all.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
             self.readers.close();
             let fenced = self.fence.is_raised();
-            if ended && !fenced { Ok(()) } else { Err(StoreError::OutcomeUnknown) }
+            if ended && !fenced { Ok(self.durable.get()) } else { Err(StoreError::OutcomeUnknown) }
         });
         closing.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }

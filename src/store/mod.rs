@@ -28,8 +28,9 @@ mod turns;
 mod writer;
 
 pub(crate) use error::StoreError;
-pub(crate) use handle::Store;
+pub(crate) use handle::{Opening, Store};
 pub(crate) use job::Pending;
+pub(crate) use open::Expect;
 pub(crate) use readers::Budget;
 pub(crate) use settings::Settings;
 pub(crate) use turns::{NewTurn, Past, Session, StoredEvent, Turn, TurnEnd, TurnState};

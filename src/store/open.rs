@@ -18,6 +18,40 @@ const WRITER_CACHE_KIB: u32 = 8 << 10;
 const READER_CACHE_KIB: u32 = 1 << 10;
 const STATEMENTS_MAX: usize = 64;
 
+/// How the database was left; what does not fit is refused and not taken for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Nothing is known, or a loss has been accepted.
+    Nothing,
+    /// It was in use: what was promised last is in the log.
+    Log,
+    /// It was closed at this commit or a later one.
+    Closed(Txid),
+}
+
+/// A log begins with one of these, by the byte order of its sums.
+const LOG_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
+
+/// Looks at the files without SQLite, which would take a log that it cannot read for an empty one.
+fn check_files(files: &Files, expect: Expect) -> Result<(), OpenError> {
+    if expect == Expect::Nothing {
+        return Ok(());
+    }
+    if !files.database.exists() {
+        return Err(OpenError::Lost { path: files.database.clone() });
+    }
+    let readable = || {
+        let mut magic = [0; 4];
+        let mut log = std::fs::File::open(&files.wal).ok()?;
+        std::io::Read::read_exact(&mut log, &mut magic).ok()?;
+        LOG_MAGIC.contains(&magic).then_some(())
+    };
+    if expect == Expect::Log && readable().is_none() {
+        return Err(OpenError::LostLog { path: files.wal.clone() });
+    }
+    Ok(())
+}
+
 /// Where a store's files lie.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
@@ -32,14 +66,21 @@ impl Files {
 }
 
 /// Opens the one connection that writes, and brings the schema up to date.
-pub(super) fn writer(files: &Files, epoch: Epoch) -> Result<(Connection, Txid), OpenError> {
+pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Connection, Txid), OpenError> {
     if rusqlite::version_number() < SQLITE_MIN {
         return Err(OpenError::OldSqlite { found: rusqlite::version() });
     }
+    check_files(files, expect)?;
     let path = &files.database;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|source| open(path, source))?;
     let schema = check(&connection, path)?;
+    if let Expect::Closed(expected) = expect {
+        let found = position(&connection).map_err(|source| open(path, source))?.txid;
+        if found < expected {
+            return Err(OpenError::Rewound { path: path.clone(), found: found.raw(), expected: expected.raw() });
+        }
+    }
     settle(&connection, WRITER_CACHE_KIB).map_err(|source| open(path, source))?;
     for (number, migration) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > schema) {
         migrate(&mut connection, epoch, number, migration).map_err(|source| OpenError::Migrate {

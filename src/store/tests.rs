@@ -34,8 +34,12 @@ fn epoch(counter: u64) -> Epoch {
     Epoch::mint(counter, 1, false).unwrap()
 }
 
+fn opening(counter: u64, settings: Settings) -> Opening {
+    Opening { epoch: epoch(counter), data_key: KEY, expect: Expect::Nothing, settings }
+}
+
 fn open(dir: &TempDir) -> Store {
-    Store::open(dir.path(), epoch(1), &KEY, SETTINGS).unwrap()
+    Store::open(dir.path(), opening(1, SETTINGS)).unwrap()
 }
 
 /// A disk whose flushes a test allows one by one, and can fail.
@@ -51,7 +55,7 @@ fn open_held(dir: &TempDir, settings: Settings) -> (Store, Sender<io::Result<()>
     let (allow, allowed) = channel();
     allow.send(Ok(())).unwrap(); // For the flush of the opening itself.
     let files = Files::in_dir(dir.path());
-    let store = Store::open_on(&files, epoch(1), &KEY, (settings, Box::new(Held(allowed)))).unwrap();
+    let store = Store::open_on(&files, opening(1, settings), Box::new(Held(allowed))).unwrap();
     (store, allow)
 }
 
@@ -196,7 +200,7 @@ async fn a_failed_flush_fences_the_store_for_ever() {
 #[tokio::test]
 async fn a_full_queue_is_an_answer() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), epoch(1), &KEY, Settings { queue_jobs_max: 1, ..SETTINGS }).unwrap();
+    let store = Store::open(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
     let (entered, inside) = channel();
     let (leave, left) = channel::<()>();
     let first = store.write(1, move |_| {
@@ -246,7 +250,7 @@ async fn what_was_acknowledged_is_there_after_a_start_that_followed_no_close() {
     for name in ["llmchat.db", "llmchat.db-wal"] {
         std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
-    let again = Store::open(copy.path(), epoch(2), &KEY, SETTINGS).unwrap();
+    let again = Store::open(copy.path(), opening(2, SETTINGS)).unwrap();
     assert_eq!(past(&again, "1", "c", "t").await.turn.unwrap().answer, "kept");
     let cut = past(&again, "1", "c", "u").await.turn.unwrap();
     assert_eq!(cut.state, TurnState::Interrupted, "it ran under an older epoch");
@@ -318,7 +322,7 @@ async fn another_data_key_opens_no_agent_and_says_which() {
     let store = open(&dir);
     store.agents_put(vec![agent("k", Source::File)], true).unwrap().await.unwrap();
     store.close().await.unwrap();
-    let other = Store::open(dir.path(), epoch(2), &[8; 32], SETTINGS).unwrap();
+    let other = Store::open(dir.path(), Opening { data_key: [8; 32], ..opening(2, SETTINGS) }).unwrap();
     let refused = other.agents_list(Budget::Normal).await.unwrap_err().to_string();
     assert!(refused.contains("`a`"), "{refused}");
 }
@@ -396,7 +400,7 @@ fn what_is_not_ours_is_refused_by_name_and_left_as_it_is() {
         let path = dir.path().join("llmchat.db");
         make(&path);
         let bytes = std::fs::read(&path).unwrap();
-        let error = Store::open(dir.path(), epoch(1), &KEY, SETTINGS).err().expect("not ours");
+        let error = Store::open(dir.path(), opening(1, SETTINGS)).err().expect("not ours");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{error}: the file was changed");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         error
@@ -412,4 +416,24 @@ fn what_is_not_ours_is_refused_by_name_and_left_as_it_is() {
         Connection::open(path).unwrap().execute_batch(sql).unwrap();
     });
     assert!(matches!(newer, OpenError::TooNew { found: 99, .. }), "{newer}");
+}
+
+#[tokio::test]
+async fn a_store_that_was_left_otherwise_is_not_taken_for_a_new_one() {
+    let dir = TempDir::new().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let expecting = |expect| Store::open(dir.path(), Opening { expect, ..opening(2, SETTINGS) });
+    assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::Lost { .. })), "there never was one");
+    let store = open(&dir);
+    answered(&store, question("1", "c", "t", "id1"), "kept").await;
+    let last = store.close().await.unwrap();
+    assert!(matches!(expecting(Expect::Closed(last.next())).err(), Some(OpenError::Rewound { .. })));
+    expecting(Expect::Closed(last)).unwrap().close().await.unwrap();
+    std::fs::File::create(file("llmchat.db-wal")).unwrap();
+    assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is empty");
+    std::fs::remove_file(file("llmchat.db-wal")).unwrap();
+    assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is gone");
+    expecting(Expect::Nothing).unwrap().close().await.unwrap();
+    std::fs::remove_file(file("llmchat.db")).unwrap();
+    assert!(matches!(expecting(Expect::Closed(last)).err(), Some(OpenError::Lost { .. })));
 }

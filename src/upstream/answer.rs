@@ -1,7 +1,7 @@
 use super::diagnose;
 use super::settings::Settings;
 use crate::clock;
-use crate::protocol::answer::{Ending, Event};
+use crate::protocol::answer::{Class, Ending, Event};
 use crate::protocol::decode::Decoder;
 use reqwest::Response;
 use std::sync::Arc;
@@ -66,7 +66,13 @@ impl Answer {
                 }
             }
             Ok(Ok(None)) => self.ending = Some(decoder.finish(events)),
-            Ok(Err(error)) => self.ending = Some(Ending::Failed(diagnose::reading(&error))),
+            Ok(Err(error)) => {
+                // What broke off after its end mark is whole; otherwise the break says more than the cut.
+                self.ending = Some(match decoder.finish(events) {
+                    Ending::Failed(cut) if cut.class == Class::Truncated => Ending::Failed(diagnose::reading(&error)),
+                    ending => ending,
+                });
+            }
             Err(_) => self.ending = Some(Ending::Failed(diagnose::timed_out(what, limit))),
         }
     }

@@ -1,0 +1,25 @@
+//! The API and the command line as their users meet them: the real binary, a real socket server in FastGPT's place.
+
+mod breaker;
+mod cli;
+mod edge;
+mod fixtures;
+mod order;
+mod ownership;
+mod recorded;
+mod repeat;
+mod service;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use serde_json::{Value, json};
+
+/// A question to agent `a` under the ids that a front end would make up, so that two people's collide.
+fn question(text: &str, stream: bool) -> Value {
+    let messages = json!([{ "role": "user", "content": text, "id": "1-user" }]);
+    json!({
+        "agentId": "a", "stream": stream, "detail": true, "messages": messages,
+        "chatId": "session_1", "responseChatItemId": "1-a",
+    })
+}

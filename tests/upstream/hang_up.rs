@@ -1,0 +1,143 @@
+//! A client that hangs up, hangs up on the upstream: FastGPT v1 stops a run when its connection closes.
+
+use crate::question;
+use crate::support::{Agent, Answering, Browser, Home, Node, PATIENCE, Response, Upstream, Wire, frame, now};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// From the client's last packet to the end of the upstream's connection.
+const CANCEL_MAX: Duration = Duration::from_millis(300);
+
+/// Runs `before` for the first question, waits there for the hang-up and reports when it came; answers every later
+/// question.
+fn watched(before: impl Fn(&mut Wire) + Send + Sync + 'static) -> (Upstream, Receiver<Option<Instant>>) {
+    let (report, reported) = channel();
+    let report = std::sync::Mutex::new(Some(report));
+    let upstream = Upstream::start(move |_, wire| {
+        let first = report.lock().expect("scripts do not panic").take();
+        let Some(report) = first else { return wire.say("whole") };
+        before(wire);
+        let _ = report.send(wire.hung_up());
+    });
+    (upstream, reported)
+}
+
+#[track_caller]
+fn cancelled(reported: &Receiver<Option<Instant>>, left_at: Instant) {
+    let hung_up = reported.recv_timeout(PATIENCE).expect("the upstream reports").expect("the upstream is hung up on");
+    let after = hung_up.saturating_duration_since(left_at);
+    assert!(after <= CANCEL_MAX, "the upstream ran on for {after:?}");
+}
+
+/// Asks the same turn again until its first try is recorded.
+fn again(browser: &mut Browser, stream: bool) -> Response {
+    let by = now() + PATIENCE;
+    loop {
+        let answer = browser.chat(&question("a", stream));
+        if answer.status != 409 {
+            return answer;
+        }
+        assert!(now() < by, "the turn is never free again");
+    }
+}
+
+/// The interrupted turn may be asked again, under the same chat and as a new item, and is then whole.
+#[track_caller]
+fn can_be_asked_again(upstream: &Upstream, browser: &mut Browser, stream: bool) {
+    assert_eq!(again(browser, stream).answer(), "whole");
+    let asked = upstream.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].field("chatId"), asked[1].field("chatId"));
+    assert_ne!(asked[0].field("responseChatItemId"), asked[1].field("responseChatItemId"));
+    assert_eq!(again(browser, stream).answer(), "whole");
+    assert_eq!(upstream.asked().len(), 2, "once whole it is replayed");
+}
+
+/// A browser that the node knows, so that it can come back to its turn.
+fn known(node: &Node, upstream: &Upstream) -> Browser {
+    let mut browser = node.browser();
+    assert_eq!(browser.get("/api/agents").status, 200);
+    let refused = browser.chat(&serde_json::json!({ "agentId": "a", "messages": [] }));
+    assert_eq!(refused.status, 400);
+    assert!(browser.cookie().is_some(), "the first chat sets the cookie, also where it is refused");
+    assert_eq!(upstream.asked().len(), 0);
+    browser
+}
+
+#[test]
+fn a_client_that_leaves_inside_a_stream_cancels_the_upstream() {
+    let (upstream, reported) = watched(|wire| {
+        wire.stream();
+        wire.chunk(frame("half"));
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let mut browser = known(&node, &upstream);
+    let mut stream: Answering = browser.open(&question("a", true)).expect("the head comes");
+    stream.up_to("chunk");
+    let left_at = now();
+    stream.hang_up();
+    cancelled(&reported, left_at);
+    can_be_asked_again(&upstream, &mut browser, true);
+}
+
+#[test]
+fn a_client_that_leaves_before_the_head_cancels_the_upstream() {
+    for stream in [true, false] {
+        let (upstream, reported) = watched(|_| {});
+        let home = Home::new(&[Agent::of("a", &upstream)]);
+        let node = home.start();
+        let mut browser = known(&node, &upstream);
+        let socket = browser.post(&question("a", stream));
+        upstream.wait_asked(1);
+        let left_at = now();
+        drop(socket);
+        cancelled(&reported, left_at);
+        can_be_asked_again(&upstream, &mut browser, stream);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_stream_and_leaves_inside_the_answer_cancels_the_upstream() {
+    let (upstream, reported) = watched(|wire| {
+        wire.stream();
+        wire.chunk(frame("half"));
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("chat.head_hold_ms = 0");
+    let node = home.start();
+    let mut browser = known(&node, &upstream);
+    let socket = browser.post(&question("a", false));
+    upstream.wait_asked(1);
+    let left_at = now();
+    drop(socket);
+    cancelled(&reported, left_at);
+    can_be_asked_again(&upstream, &mut browser, false);
+}
+
+#[test]
+fn within_the_grace_the_upstream_is_read_on_and_the_answer_is_kept_whole() {
+    let upstream = {
+        let (report, reported) = channel::<()>();
+        let reported = std::sync::Mutex::new(reported);
+        let upstream = Upstream::start(move |_, wire| {
+            wire.stream();
+            wire.chunk(frame("half "));
+            let _ = reported.lock().expect("scripts do not panic").recv_timeout(PATIENCE);
+            wire.chunk(frame("whole"));
+            wire.end();
+        });
+        (upstream, report)
+    };
+    let (upstream, go_on) = upstream;
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("chat.resume_grace_ms = 20000");
+    let node = home.start();
+    let mut browser = known(&node, &upstream);
+    let mut stream = browser.open(&question("a", true)).expect("the head comes");
+    stream.up_to("chunk");
+    stream.hang_up();
+    go_on.send(()).expect("the upstream waits");
+    assert_eq!(again(&mut browser, true).answer(), "half whole");
+    assert_eq!(upstream.asked().len(), 1, "read to its end without its client");
+}
