@@ -10,10 +10,28 @@ use crate::store::Store;
 use crate::supervisor::{Reloads, StopSignals, Supervisor};
 use crate::telemetry::Telemetry;
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+
+impl Listeners {
+    fn url(&self) -> Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let address = self.edge.local_addr().context("read the listening address")?;
+        Ok(format!("{scheme}://{address}"))
+    }
+}
+
+/// Every connection is an open file, and the usual soft limit of 1024 is for programs that use select.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
+    }
+}
 
 /// After the streams' own grace: the last commits, and the connections' last bytes.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -31,6 +49,8 @@ pub(crate) struct Listeners {
 ///
 /// The start failed, or a task ended that should not have: systemd starts the process again.
 pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool) -> Result<()> {
+    raise_open_files();
+    let address = listeners.url()?;
     let core = Core::open(&config, accept_loss).await?;
     if let Some(path) = &config.agents_file {
         core.seed_agents(path).await?;
@@ -67,6 +87,8 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         Ok(())
     });
 
+    // Scripts and people wait for this line; the port may have been chosen by the kernel.
+    tracing::info!("listening on {address}");
     let ran = tasks.run(async || stop.next().await, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;

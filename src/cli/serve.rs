@@ -4,7 +4,6 @@ use crate::app::{self, Listeners};
 use crate::config::Config;
 use crate::net::{self, ServerTls};
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -18,14 +17,5 @@ pub(super) struct Args {
 pub(super) async fn run(config: Config, args: Args) -> Result<()> {
     let tls = config.server.tls.clone().map(ServerTls::load).transpose().context("read server.tls")?;
     let edge = net::listen(config.server.listen)?;
-    announce(&edge, tls.is_some())?;
     app::run(config, Listeners { edge, tls }, args.accept_loss).await
-}
-
-/// Scripts and people wait for this line; the port may have been chosen by the kernel.
-fn announce(edge: &TcpListener, tls: bool) -> Result<()> {
-    let address = edge.local_addr().context("read the listening address")?;
-    let scheme = if tls { "https" } else { "http" };
-    tracing::info!("listening on {scheme}://{address}");
-    Ok(())
 }

@@ -56,7 +56,7 @@ impl Gateway {
     ///
     /// A future dropped while it waits is a client that has left: the upstream is hung up on and
     /// the turn recorded as interrupted.
-    #[tracing::instrument(name = "chat", skip_all, fields(agent.id = %request.agent_id))]
+    #[tracing::instrument(name = "chat", skip_all, fields(agent.id))]
     pub(crate) async fn chat(
         &self,
         caller: &Caller,
@@ -66,6 +66,8 @@ impl Gateway {
         let Parts { agents, sessions, breakers, client, telemetry, settings } = &*self.parts;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
         let agent = agents.served(&request.agent_id).await?;
+        // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
+        tracing::Span::current().record("agent.id", agent.id.as_str());
         let named = (agent.id.to_string(), agent.profile.model.clone());
         let reserved = match sessions.reserve(ask(caller, key, &agent, &request)).await? {
             Begun::Replay(turn) => return Ok(Reply::replayed(named, *turn)),

@@ -100,7 +100,7 @@ impl Relay {
         };
         let mut answer = match opened {
             Ok(answer) => answer,
-            Err(failure) => return failed(agent, failure),
+            Err(failure) => return failed(to, failure),
         };
         loop {
             tokio::select! {
@@ -114,7 +114,7 @@ impl Relay {
                             return (end, Verdict::Neutral);
                         }
                     }
-                    Next::End(Ending::Failed(failure)) => return failed(agent, failure),
+                    Next::End(Ending::Failed(failure)) => return failed(to, failure),
                     Next::End(Ending::Done(finish)) => return finished(agent, finish),
                 },
                 end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
@@ -210,15 +210,34 @@ async fn tell(out: &mpsc::Sender<Out>, last: Out) {
     let _ = tokio::time::timeout(CLIENT_STALL_MAX, out.send(last)).await;
 }
 
-fn failed(agent: &Agent, failure: Failure) -> (Carried, Verdict) {
-    let agent_id = agent.id.as_str();
-    if failure.class == Class::Misconfigured {
-        tracing::error!(agent.id = agent_id, reason = %failure, "agent is misconfigured: check its key, appId and app");
+fn failed(to: &Errand, failure: Failure) -> (Carried, Verdict) {
+    let agent_id = to.agent.id.as_str();
+    let class = error::class(failure.class);
+    let asked = to.question.messages.iter().map(|message| message.content.to_string());
+    let reason = if asked.into_iter().any(|asked| quotes(&failure.message, &asked)) {
+        "(its words quote the question)"
     } else {
-        tracing::warn!(agent.id = agent_id, reason = %failure, "upstream failed");
+        failure.message.as_str()
+    };
+    if failure.class == Class::Misconfigured {
+        tracing::error!(agent.id = agent_id, reason, "agent is misconfigured: check its key, appId and app");
+    } else {
+        tracing::warn!(agent.id = agent_id, class, reason, "upstream failed");
     }
     let ending = Ending::Failed(failure.clone());
     (Carried::Failed(ChatError::Upstream(failure)), breaker::verdict(&ending))
+}
+
+/// So much in a row two texts share only if one quotes the other: 16 letters, or 6 of Chinese.
+const QUOTE_BYTES: usize = 16;
+
+/// Whether an upstream's error repeats a part of what was asked, which belongs in no log.
+fn quotes(said: &str, asked: &str) -> bool {
+    said.char_indices().any(|(begin, _)| {
+        let rest = &said[begin..];
+        let end = (QUOTE_BYTES..=rest.len()).find(|end| rest.is_char_boundary(*end));
+        end.is_some_and(|end| asked.contains(&rest[..end]))
+    })
 }
 
 fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
@@ -234,5 +253,19 @@ fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
 fn log_unless_stored(error: Option<&StoreError>) {
     if let Some(error) = error {
         tracing::error!(error = %Chain(error), "a turn is not recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quotes;
+
+    #[test]
+    fn an_error_that_quotes_the_question_is_seen() {
+        let asked = r#""我的身份证号是 11010119900307, what may I do?""#;
+        assert!(quotes("content policy: 身份证号是 1101 refused", asked));
+        assert!(quotes("refused: 307, what may I do?", asked));
+        assert!(!quotes("无可用渠道 (request id: 20261)", asked));
+        assert!(!quotes("", asked));
     }
 }

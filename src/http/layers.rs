@@ -8,7 +8,7 @@ use crate::clock;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -59,6 +59,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let is_api = request.uri().path().starts_with("/api/");
+    // HTTP/2 has no such header; there the connection is told to go away when the drain is over.
+    let can_close = request.version() < Version::HTTP_2;
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
     let span = tracing::info_span!("request", id = id.as_str());
@@ -68,7 +70,7 @@ async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Res
         None => response,
     };
     let headers = response.headers_mut();
-    if refused {
+    if refused && can_close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked to be visible ASCII"));

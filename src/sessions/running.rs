@@ -33,6 +33,18 @@ pub(crate) struct Claimed {
     claims: Vec<Claim>,
 }
 
+impl Claimed {
+    /// Holds `claim` too; `None` when another turn does.
+    pub(super) fn add(&mut self, claim: Claim) -> Option<()> {
+        let mut held = self.running.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.insert(claim.clone()) {
+            return None;
+        }
+        self.claims.push(claim);
+        Some(())
+    }
+}
+
 impl Drop for Claimed {
     fn drop(&mut self) {
         let mut held = self.running.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +68,11 @@ mod tests {
         let first = running.claim(vec![chat("1", "c")]).expect("nothing runs");
         assert!(running.claim(vec![chat("1", "c")]).is_none());
         assert!(running.claim(vec![chat("2", "c")]).is_some(), "another owner's chat of the same name");
+        let mut other = running.claim(vec![chat("1", "d")]).expect("another chat");
+        assert!(other.add(chat("1", "c")).is_none());
         drop(first);
+        assert!(other.add(chat("1", "c")).is_some());
+        drop(other);
         assert!(running.claim(vec![chat("1", "c")]).is_some());
     }
 

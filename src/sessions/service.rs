@@ -72,7 +72,13 @@ impl Sessions {
             if turn.state == TurnState::Complete {
                 return Ok(Begun::Replay(Box::new(turn)));
             }
-            // It failed, or its process died: it is asked again under its old place.
+            // It failed, or its process died: it is asked again in its old place, which the key may
+            // have found in another conversation.
+            let mut claimed = claimed;
+            if turn.chat != chat {
+                let place = Claim::Chat(ask.owner.clone(), ask.agent_id.clone(), turn.chat.clone());
+                claimed.add(place).ok_or(SessionsError::Busy)?;
+            }
             return Ok(self.reserved(ask, (turn.chat, Some(turn.label)), past.session, claimed));
         }
         let label = ask.turn.clone();

@@ -140,12 +140,12 @@ impl Store {
         self.readers.read(budget, query).await
     }
 
-    /// Whether a read works, and writes are accepted. Bounded by the chat path's budget.
+    /// Whether a read works, and writes are accepted. Put a timer around it.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
         if self.fence.is_raised() {
             return Err(StoreError::Fenced);
         }
-        self.read(Budget::Chat, |_| Ok(())).await
+        self.read(Budget::Normal, |_| Ok(())).await
     }
 
     pub(crate) fn stats(&self) -> Stats {

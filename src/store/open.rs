@@ -4,6 +4,7 @@ use crate::clock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The letters `LLMc`.
 const APPLICATION_ID: i32 = 0x4C4C_4D63;
@@ -17,6 +18,7 @@ const SQLITE_MIN: i32 = 3_051_003;
 const WRITER_CACHE_KIB: u32 = 8 << 10;
 const READER_CACHE_KIB: u32 = 1 << 10;
 const STATEMENTS_MAX: usize = 64;
+const BUSY_MAX: Duration = Duration::from_secs(1);
 
 /// How the database was left; what does not fit is refused and not taken for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +141,8 @@ fn settle(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     // The log must survive the last connection: it may hold what is not yet in the database file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Nobody else writes; only a checkpoint that resets the log waits, for readers that were interrupted.
+    connection.busy_timeout(BUSY_MAX)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -54,7 +54,9 @@ impl Writer {
         while !stopping {
             let Ok(Order::Run(first)) = self.orders.recv() else { break };
             stopping = self.commit_group(first);
-            self.checkpoint.when_due(&self.connection, self.last);
+            if !self.fence.is_raised() {
+                self.checkpoint.when_due(&self.connection, self.last);
+            }
         }
         self.checkpoint.at_close(&self.connection, self.last);
     }

@@ -1,8 +1,11 @@
 //! What surrounds every route: ids, headers, and the shape of every refusal.
 
 use crate::question;
-use crate::support::{Agent, Home, Node, Response, Upstream};
+use crate::support::{Agent, Home, Node, PATIENCE, Response, Upstream, timed};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 fn node() -> (Home, Node) {
     let home = Home::new(&[Agent::at("a", "http://127.0.0.1:9/api/v1/chat/completions")]);
@@ -51,7 +54,7 @@ fn a_body_over_ten_mebibytes_is_too_large_and_one_below_is_read() {
     let long = "x".repeat(10 << 20);
     is_refused(&node.browser().chat(&question(&long, true)), 413, "PAYLOAD_TOO_LARGE");
     assert_eq!(node.browser().chat(&question(&long[..9 << 20], true)).answer(), "ok");
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.count(), 1);
 }
 
 #[test]
@@ -169,6 +172,19 @@ fn other_origins_may_call_only_where_they_are_configured() {
     assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
     let mut stranger = node.browser().with("origin", "https://evil.example");
     assert_ne!(stranger.get("/api/agents").header("access-control-allow-origin"), Some("https://evil.example"));
+}
+
+#[test]
+fn a_head_that_does_not_come_is_not_waited_for() {
+    let home = Home::new(&[]);
+    home.configure("server.head_timeout_ms = 300");
+    let node = home.start();
+    let mut socket = TcpStream::connect(node.address()).expect("it listens");
+    socket.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nx-slow: ").expect("sent");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (read, took) = timed(|| socket.read_to_end(&mut Vec::new()));
+    read.expect("the connection is closed and not forgotten");
+    assert!(took < Duration::from_millis(1300), "{took:?}");
 }
 
 #[test]

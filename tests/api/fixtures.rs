@@ -139,10 +139,10 @@ fn verdict(case: &Case, node: &Node) -> Option<String> {
     let first = case.heard(node);
     let named = case.fixture.text("breaker").expect("an answer has a verdict");
     if named == "throttle" {
-        let asked = case.upstream.asked().len();
+        let asked = case.upstream.count();
         let refused = case.ask(node, "again");
         let kept = refused.status == 429 && refused.header("retry-after").is_some();
-        let silent = case.upstream.asked().len() == asked;
+        let silent = case.upstream.count() == asked;
         let fine = first == ("0.0".to_owned(), "0.0".to_owned(), true) && kept && silent;
         return (!fine).then(|| format!("no pause: {first:?}, then {}: {}", refused.status, refused.text()));
     }

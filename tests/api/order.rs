@@ -161,6 +161,20 @@ fn a_client_that_does_not_stream_is_served_from_an_upstream_stream() {
 }
 
 #[test]
+fn an_upstream_that_answers_a_stream_with_plain_json_is_streamed_all_the_same() {
+    let upstream = Fixture::named("v1_nonstream_detail_true.json").upstream();
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let answer = home.start().browser().chat(&question("年假几天", true));
+    assert_eq!(answer.answer(), "年假按工龄计算：满一年五天，满十年十天。祝假期愉快 🏖️");
+    let events = answer.events();
+    let names = names(&events);
+    assert_eq!(names[..2], ["chatId", "start"]);
+    let at = |wanted: &str| names.iter().position(|name| *name == wanted);
+    assert!(at("chunk") < at("flowResponses") && at("flowResponses") < at("end"), "{names:?}");
+    assert_eq!(events.last().map(|end| end.json()["persisted"].clone()), Some(json!(true)));
+}
+
+#[test]
 fn what_goes_upstream_has_our_ids_and_key_and_none_of_the_clients_credentials() {
     let upstream = Upstream::saying("ok");
     let home = Home::new(&[Agent::of("a", &upstream)]);

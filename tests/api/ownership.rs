@@ -67,18 +67,18 @@ fn nobody_is_given_the_stored_answer_of_another() {
     assert_eq!(owner.chat(&question("hi", false)).answer(), "an answer");
     let mut owner = owner.with("idempotency-key", "k1");
     assert_eq!(owner.chat(&keyed).answer(), "an answer");
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.count(), 2);
 
     let mut other = node.browser();
     other.chat(&question("hello", false)).answer();
     assert_eq!(other.chat(&question("hello", false)).answer(), "an answer");
-    assert_eq!(upstream.asked().len(), 3, "the other's own first turn is asked, its repeat is not");
+    assert_eq!(upstream.count(), 3, "the other's own first turn is asked, its repeat is not");
     let mut other = other.with("idempotency-key", "k1");
     let answer = other.chat(&question("something else", false));
     assert_eq!(answer.code(422), "TURN_MISMATCH", "its own turn, not the owner's");
     let mut stranger = node.browser().with("idempotency-key", "k1");
     assert_eq!(stranger.chat(&keyed).answer(), "an answer");
-    assert_eq!(upstream.asked().len(), 4, "a stranger's key is a new turn");
+    assert_eq!(upstream.count(), 4, "a stranger's key is a new turn");
     let chats: std::collections::HashSet<String> =
         upstream.asked().iter().map(|asked| asked.field("chatId").to_owned()).collect();
     assert_eq!(chats.len(), 3, "three people, three conversations upstream");
@@ -101,16 +101,16 @@ fn a_forged_or_foreign_cookie_is_a_new_visitor() {
     flipped[0] = if flipped[0] == b'0' { b'1' } else { b'0' };
     let flipped = String::from_utf8(flipped).expect("ASCII");
 
-    let asked = upstream.asked().len();
+    let asked = upstream.count();
     for (index, bad) in [flipped.as_str(), &foreign, "x", "", &good[..good.len() - 1], "a.b"].iter().enumerate() {
         let mut forger = node.browser();
         forger.set_cookie(*bad);
         let answer = forger.chat(&question("hi", false));
         assert!(answer.header("set-cookie").is_some(), "`{bad}` was believed");
-        assert_eq!(upstream.asked().len(), asked + index + 1, "`{bad}` was given a stored answer");
+        assert_eq!(upstream.count(), asked + index + 1, "`{bad}` was given a stored answer");
     }
     assert_eq!(owner.chat(&question("hi", false)).answer(), "ok");
-    assert_eq!(upstream.asked().len(), asked + 6, "the owner's own repeat is replayed");
+    assert_eq!(upstream.count(), asked + 6, "the owner's own repeat is replayed");
 }
 
 #[test]

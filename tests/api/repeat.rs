@@ -2,8 +2,11 @@
 
 use crate::question;
 use crate::recorded::Fixture;
-use crate::support::{Agent, Gate, Home, Response, Upstream, frame};
+use crate::support::{Agent, Gate, Home, PATIENCE, Response, Upstream, frame};
 use serde_json::json;
+use std::sync::Barrier;
+use std::sync::mpsc::channel;
+use std::thread;
 
 #[test]
 fn a_repeat_while_the_turn_runs_is_busy_and_does_not_reach_the_upstream() {
@@ -27,7 +30,7 @@ fn a_repeat_while_the_turn_runs_is_busy_and_does_not_reach_the_upstream() {
     let mut next = question("hi", true);
     next["responseChatItemId"] = "2-a".into();
     assert_eq!(browser.chat(&next).code(409), "CHAT_BUSY", "one turn of a conversation at a time");
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.count(), 1);
     gate.open();
     text.extend(running.up_to("end"));
     let spoken: String = text
@@ -49,7 +52,7 @@ fn a_repeat_after_completion_replays_the_stored_answer_and_its_events_without_as
     let first = browser.chat(&question("杭州天气", true));
     let again = browser.chat(&question("杭州天气", true));
     let whole = browser.chat(&question("杭州天气", false));
-    assert_eq!(upstream.asked().len(), 1, "asked once");
+    assert_eq!(upstream.count(), 1, "asked once");
     assert_eq!(again.answer(), "杭州现在 21 度，有雨，记得带伞。");
     assert_eq!(again.answer(), first.answer());
     assert_eq!(whole.answer(), first.answer(), "a repeat may ask for the other form");
@@ -74,7 +77,7 @@ fn a_repeat_with_another_body_is_a_mismatch() {
     let mut variables = question("one", true);
     variables["variables"] = json!({ "city": "x" });
     assert_eq!(browser.chat(&variables).code(422), "TURN_MISMATCH");
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.count(), 1);
 }
 
 #[test]
@@ -86,14 +89,14 @@ fn an_idempotency_key_names_a_turn_also_without_ids() {
     let body = json!({ "agentId": "a", "messages": [{ "role": "user", "content": "hi" }] });
     let first = browser.chat(&body).json();
     let again = browser.chat(&body).json();
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.count(), 1);
     assert_eq!(again["data"]["chatId"], first["data"]["chatId"]);
     assert_eq!(again["data"]["content"], "ok");
     let other = json!({ "agentId": "a", "messages": [{ "role": "user", "content": "other" }] });
     assert_eq!(browser.chat(&other).code(422), "TURN_MISMATCH");
     let mut insane = node.browser().with("idempotency-key", "no spaces please");
     assert_eq!(insane.chat(&body).code(400), "VALIDATION_ERROR");
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.count(), 1);
 }
 
 #[test]
@@ -129,4 +132,63 @@ fn a_turn_that_failed_may_be_asked_again_under_its_ids() {
         asked[1].field("responseChatItemId"),
         "FastGPT refuses an item id twice"
     );
+}
+
+#[test]
+fn of_one_turn_sent_many_times_in_the_same_moment_one_is_asked_and_the_others_are_busy() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        held.pass();
+        wire.say("ok");
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let mut browser = node.browser();
+    assert_eq!(browser.chat(&json!({ "agentId": "a", "messages": [] })).status, 400);
+    let cookie = browser.cookie().expect("the first chat sets it").to_owned();
+    let barrier = Barrier::new(8);
+    let (answered, answers) = channel();
+    let answers: Vec<Response> = thread::scope(|scope| {
+        for tab in 0..8 {
+            let (barrier, answered, mut tab_browser) = (&barrier, answered.clone(), node.browser());
+            tab_browser.set_cookie(cookie.as_str());
+            scope.spawn(move || {
+                barrier.wait();
+                let _ = answered.send(tab_browser.chat(&question("hi", tab % 2 == 0)));
+            });
+        }
+        let mut early: Vec<Response> =
+            (0..7).map(|_| answers.recv_timeout(PATIENCE).expect("seven are refused")).collect();
+        gate.open();
+        early.push(answers.recv_timeout(PATIENCE).expect("one is answered"));
+        early
+    });
+    for refused in &answers[..7] {
+        assert_eq!(refused.code(409), "CHAT_BUSY");
+    }
+    assert_eq!(answers[7].answer(), "ok");
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn more_turns_at_once_than_allowed_are_refused_and_not_queued() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.chunk(frame("x"));
+        held.pass();
+        wire.end();
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("chat.turns_max = 1");
+    let node = home.start();
+    let mut first = node.browser().open(&question("hi", true)).expect("the head comes");
+    first.up_to("chunk");
+    let refused = node.browser().chat(&question("hi", true));
+    assert_eq!(refused.code(503), "SERVICE_UNAVAILABLE");
+    assert!(refused.header("retry-after").is_some());
+    gate.open();
+    first.up_to("end");
 }

@@ -3,6 +3,7 @@
 use crate::question;
 use crate::support::{Agent, Gate, Home, Upstream};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// FastGPT's description of an app.
@@ -34,7 +35,7 @@ fn agents_are_shown_without_keys_and_addresses() {
     let mut inactive = question("hi", true);
     inactive["agentId"] = "off".into();
     assert_eq!(node.browser().chat(&inactive).code(400), "AGENT_INACTIVE");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.count(), 0);
 }
 
 #[test]
@@ -75,6 +76,23 @@ fn init_data_are_asked_for_once_however_many_ask_at_the_same_time() {
     assert!(asked[0].method == "GET" && asked[0].path.starts_with("/api/core/chat/init?"), "{asked:?}");
     assert!(asked[0].path.contains("appId=6700aa00bb11cc22dd33ee10"), "{asked:?}");
     assert!(!asked[0].path.contains("chatId=c"), "a client's label is not sent upstream: {asked:?}");
+}
+
+#[test]
+fn init_data_that_failed_are_asked_for_again() {
+    let failed = AtomicBool::new(false);
+    let upstream = Upstream::start(move |_, wire| {
+        if failed.swap(true, Ordering::SeqCst) {
+            wire.whole(200, "application/json", INIT);
+        } else {
+            wire.whole(502, "text/html", "<html>502</html>");
+        }
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    assert_eq!(node.browser().get("/api/chat/init?appId=a").code(502), "UPSTREAM_FAILED");
+    assert_eq!(node.browser().get("/api/chat/init?appId=a").json()["data"]["app"]["name"], "Leave helper");
+    assert_eq!(upstream.count(), 2);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_log_or_store_that_is_damaged_or_gone_is_not_taken_for_a_new_one() {
         // Either it is refused, or nothing is lost.
         let Some(node) = home.try_start() else { continue };
         browser.moved(node.address()).chat(&question("hi", "c", "t", true)).answer();
-        if upstream.asked().len() > 1 {
+        if upstream.count() > 1 {
             forgotten.push(what);
         }
     }
@@ -187,9 +187,9 @@ fn a_full_disk_makes_no_promise_and_loses_none() {
     drop(node);
     let node = home.start();
     let mut browser = browser.moved(node.address());
-    let asked = upstream.asked().len();
+    let asked = upstream.count();
     assert_eq!(faults_in_replay(&mut browser, &upstream, &promises), Vec::<String>::new());
-    assert_eq!(upstream.asked().len(), asked);
+    assert_eq!(upstream.count(), asked);
     let again = browser.chat(&question("hi", "c", &format!("t{}", promises.len()), true));
     assert_eq!(again.answer(), long, "with room again the refused turn is answered");
 }

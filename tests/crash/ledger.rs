@@ -72,11 +72,11 @@ pub(crate) fn faults_in_replay(browser: &mut Browser, upstream: &Upstream, promi
     let mut faults = Vec::new();
     for (index, promise) in promises.iter().enumerate() {
         let Promise { chat, turn, question: text, answer } = promise;
-        let before = upstream.asked().len();
+        let before = upstream.count();
         let again = browser.chat(&question(text, chat, turn, index % 2 == 0));
         if again.status != 200 {
             faults.push(format!("{chat}/{turn} is answered {}: {}", again.status, again.text()));
-        } else if upstream.asked().len() != before {
+        } else if upstream.count() != before {
             faults.push(format!("{chat}/{turn} was asked again"));
         } else if again.answer() != *answer {
             faults.push(format!("{chat}/{turn} has another answer"));

@@ -55,7 +55,7 @@ fn a_stream_in_flight_ends_by_itself_while_new_requests_are_refused() {
         assert_eq!(refused.code(503), "SERVICE_UNAVAILABLE");
         assert_eq!(refused.header("connection"), Some("close"));
         assert_eq!(node.browser().get("/api/agents").code(503), "SERVICE_UNAVAILABLE");
-        assert_eq!(upstream.asked().len(), 1);
+        assert_eq!(upstream.count(), 1);
 
         gate.open();
         let events = stream.up_to("end");
@@ -66,7 +66,7 @@ fn a_stream_in_flight_ends_by_itself_while_new_requests_are_refused() {
         let node = home.start();
         let again = browser.moved(node.address()).chat(&question("hi", "c", "t", true));
         assert_eq!(again.answer(), "half whole");
-        assert_eq!(upstream.asked().len(), 1, "kept over the stop");
+        assert_eq!(upstream.count(), 1, "kept over the stop");
     }
 }
 
@@ -103,6 +103,19 @@ fn a_stream_that_outlives_the_grace_is_ended_and_not_torn() {
     gate.open();
     let node = home.start();
     assert_eq!(browser.moved(node.address()).chat(&question("hi", "c", "t", true)).answer(), "half whole");
+}
+
+#[test]
+fn a_hang_up_signal_without_certificates_to_read_again_ends_nothing() {
+    let (upstream, gate) = halting();
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let (mut node, _browser, mut stream) = streaming(&home);
+    node.signal(Signal::HUP);
+    gate.open();
+    assert_eq!(stream.up_to("end").last().map(|end| end.json()["persisted"].clone()), Some(true.into()));
+    assert_eq!(node.browser().get("/health/ready").status, 200);
+    node.terminate();
+    assert_eq!(node.ended().code(), Some(0), "{}", node.log());
 }
 
 #[test]

@@ -71,7 +71,12 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts `command` and waits for the line that says where it listens.
-    pub(super) fn spawn(mut command: Command) -> Self {
+    pub(super) fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|log| panic!("it does not listen:\n{log}"))
+    }
+
+    /// As [`Node::spawn`]; what it said instead where it ended without that line.
+    pub(super) fn try_spawn(mut command: Command) -> Result<Self, String> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         log.follow(&mut child);
@@ -80,8 +85,12 @@ impl Node {
             address.map(|(_, rest)| Some(rest.trim().to_owned())).or_else(|| said.over.then_some(None))
         });
         match found.flatten().map(|address| address.parse()) {
-            Some(Ok(address)) => Self { child, log, address },
-            _ => panic!("it does not listen:\n{}", log.said().text),
+            Some(Ok(address)) => Ok(Self { child, log, address }),
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(log.said().text)
+            }
         }
     }
 

@@ -78,6 +78,11 @@ impl Upstream {
         self.log.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many requests came so far.
+    pub(crate) fn count(&self) -> usize {
+        self.log.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Waits until `count` requests have come, and returns them.
     pub(crate) fn wait_asked(&self, count: usize) -> Vec<Asked> {
         let by = now() + PATIENCE;

@@ -50,7 +50,7 @@ fn can_be_asked_again(upstream: &Upstream, browser: &mut Browser, stream: bool) 
     assert_eq!(asked[0].field("chatId"), asked[1].field("chatId"));
     assert_ne!(asked[0].field("responseChatItemId"), asked[1].field("responseChatItemId"));
     assert_eq!(again(browser, stream).answer(), "whole");
-    assert_eq!(upstream.asked().len(), 2, "once whole it is replayed");
+    assert_eq!(upstream.count(), 2, "once whole it is replayed");
 }
 
 /// A browser that the node knows, so that it can come back to its turn.
@@ -60,7 +60,7 @@ fn known(node: &Node, upstream: &Upstream) -> Browser {
     let refused = browser.chat(&serde_json::json!({ "agentId": "a", "messages": [] }));
     assert_eq!(refused.status, 400);
     assert!(browser.cookie().is_some(), "the first chat sets the cookie, also where it is refused");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.count(), 0);
     browser
 }
 
@@ -139,5 +139,5 @@ fn within_the_grace_the_upstream_is_read_on_and_the_answer_is_kept_whole() {
     stream.hang_up();
     go_on.send(()).expect("the upstream waits");
     assert_eq!(again(&mut browser, true).answer(), "half whole");
-    assert_eq!(upstream.asked().len(), 1, "read to its end without its client");
+    assert_eq!(upstream.count(), 1, "read to its end without its client");
 }
