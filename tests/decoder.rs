@@ -4,8 +4,9 @@
 use llmchat::breaker::{Verdict, verdict};
 use llmchat::protocol::answer::{Class, Ending, Event};
 use llmchat::protocol::chat::ChatRequest;
-use llmchat::protocol::decode::{Decoder, Head};
+use llmchat::protocol::decode::Decoder;
 use llmchat::protocol::fastgpt::{self, management};
+use llmchat::protocol::head::Head;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs;

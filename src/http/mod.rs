@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod health;
 mod layers;
+mod router;
 mod serve;
 mod settings;
 

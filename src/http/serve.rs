@@ -2,6 +2,7 @@
 
 use super::edge::Edge;
 use super::extract::Peer;
+use super::router;
 use crate::net::ServerTls;
 use axum::Router;
 use axum::extract::Request;
@@ -84,7 +85,7 @@ impl Connections {
         http.http1().timer(TokioTimer::new()).header_read_timeout(edge.settings.head_timeout);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
         Self {
-            router: edge.router(),
+            router: router::router(edge),
             edge: edge.clone(),
             http,
             slots: Arc::new(Semaphore::new(edge.settings.connections_max)),

@@ -5,5 +5,6 @@ pub mod answer;
 pub mod chat;
 pub mod decode;
 pub mod fastgpt;
+pub mod head;
 pub mod openai;
 pub mod sse;

@@ -2,7 +2,7 @@
 
 use super::answer::{Class, Ending, Event, Failure, Finish, Usage};
 use super::chat::{Message, Role};
-use super::decode::{Head, by_status, other, pause, printable};
+use super::head::{Head, by_status, other, pause, printable};
 use super::sse::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};

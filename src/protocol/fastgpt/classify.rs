@@ -2,7 +2,7 @@
 //! and shift between versions; the names do not.
 
 use crate::protocol::answer::{Class, Failure};
-use crate::protocol::decode::{Head, by_status, pause, printable};
+use crate::protocol::head::{Head, by_status, pause, printable};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use super::classify::{self, Envelope};
 use super::whole;
 use crate::protocol::answer::{Class, Failure};
-use crate::protocol::decode::{Head, by_status};
+use crate::protocol::head::{Head, by_status};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 use super::classify::{self, Envelope};
 use super::nodes::Run;
 use crate::protocol::answer::{Class, Ending, Event, Failure, Finish};
-use crate::protocol::decode::{Head, other};
+use crate::protocol::head::{Head, other};
 use crate::protocol::sse::Frame;
 use serde::Deserialize;
 use serde_json::Value;

@@ -2,7 +2,7 @@ use super::classify::{self, Envelope};
 use super::nodes::Run;
 use super::stream::{Said, finish};
 use crate::protocol::answer::{Class, Ending, Event, Failure};
-use crate::protocol::decode::{Head, by_status, other, printable};
+use crate::protocol::head::{Head, by_status, other, printable};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -2,7 +2,8 @@
 //! Any bytes, cut anywhere: both dialects come to an end, and to the same one.
 
 use libfuzzer_sys::fuzz_target;
-use llmchat::protocol::decode::{Decoder, Head};
+use llmchat::protocol::decode::Decoder;
+use llmchat::protocol::head::Head;
 
 fuzz_target!(|input: (u16, u16, &[u8])| {
     let (status, cut, bytes) = input;
