@@ -93,7 +93,15 @@ pub(crate) enum OpenError {
         "`{path}` stands at commit {found} and was left at {expected}: it is an older copy; put the newer one back, or go on by `llmchat serve --accept-loss`"
     )]
     Rewound { path: PathBuf, found: u64, expected: u64 },
-    #[error("flush the write-ahead log of `{path}`")]
+    #[error("`{path}` does not say at which commit it stands: it is damaged; restore it from a backup")]
+    NoPosition { path: PathBuf },
+    #[error(
+        "`{path}` was written to after the `node.redb` beside it was left: they do not belong together; put back the newer `node.redb`, or move the whole directory away to start anew"
+    )]
+    Ahead { path: PathBuf },
+    #[error(transparent)]
+    Disk(#[from] crate::disk::DiskError),
+    #[error("flush `{path}`")]
     Flush {
         path: PathBuf,
         #[source]

@@ -1,6 +1,8 @@
 use super::error::OpenError;
+use super::sync;
 use crate::base::{Epoch, Position, Txid};
 use crate::clock;
+use crate::disk;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
@@ -39,7 +41,8 @@ fn check_files(files: &Files, expect: Expect) -> Result<(), OpenError> {
     if expect == Expect::Nothing {
         return Ok(());
     }
-    if !files.database.exists() {
+    // Beside an empty database SQLite would delete the log.
+    if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
     }
     let readable = || {
@@ -74,16 +77,20 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Con
     }
     check_files(files, expect)?;
     let path = &files.database;
+    if !matches!(expect, Expect::Closed(_)) {
+        sync::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|source| open(path, source))?;
+    // First of all: the log must survive the last connection, also that of a file which is refused.
+    keep_log(&connection).map_err(|source| open(path, source))?;
     let schema = check(&connection, path)?;
-    if let Expect::Closed(expected) = expect {
-        let found = position(&connection).map_err(|source| open(path, source))?.txid;
-        if found < expected {
-            return Err(OpenError::Rewound { path: path.clone(), found: found.raw(), expected: expected.raw() });
-        }
+    if schema > 0 {
+        check_position(&connection, path, epoch, expect)?;
     }
-    settle(&connection, WRITER_CACHE_KIB).map_err(|source| open(path, source))?;
+    // The log and its index take their modes from the database.
+    disk::set_mode(path, 0o600)?;
+    settle(&connection).map_err(|source| open(path, source))?;
     for (number, migration) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > schema) {
         migrate(&mut connection, epoch, number, migration).map_err(|source| OpenError::Migrate {
             path: path.clone(),
@@ -99,11 +106,28 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Con
 pub(super) fn reader(files: &Files) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&files.database, flags)?;
+    keep_log(&connection)?;
+    // Whoever is in the way is for `readers` to wait for, within the caller's budget.
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.pragma_update(None, "query_only", true)?;
+    frugal(&connection, READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+/// No connection moves pages home but the writer's, by `checkpoint`: not after a commit, and not
+/// at its own end.
+fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
+}
+
+/// What every connection may use, and that nothing of a chat is spilled to a file elsewhere.
+fn frugal(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(connection)
+    Ok(())
 }
 
 /// Whether the file is ours and not newer than we are; its schema. Changes nothing.
@@ -123,6 +147,28 @@ fn check(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     }
 }
 
+/// Whether the database stands where it was left, and under a reign before ours.
+fn check_position(connection: &Connection, path: &Path, epoch: Epoch, expect: Expect) -> Result<(), OpenError> {
+    let sound = "SELECT count(*) FROM sqlite_schema WHERE name = '_repl' AND type = 'table'";
+    let tables: i64 = connection.query_row(sound, [], |row| row.get(0)).map_err(|source| open(path, source))?;
+    let page_bytes: u32 =
+        connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(|source| open(path, source))?;
+    if tables == 0 || page_bytes != PAGE_BYTES {
+        return Err(OpenError::NoPosition { path: path.to_owned() });
+    }
+    let found = match position(connection) {
+        Err(rusqlite::Error::QueryReturnedNoRows) => return Err(OpenError::NoPosition { path: path.to_owned() }),
+        found => found.map_err(|source| open(path, source))?,
+    };
+    match expect {
+        Expect::Closed(expected) if found.txid < expected => {
+            Err(OpenError::Rewound { path: path.to_owned(), found: found.txid.raw(), expected: expected.raw() })
+        }
+        _ if found.epoch >= epoch => Err(OpenError::Ahead { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 fn open(path: &Path, source: rusqlite::Error) -> OpenError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     let path = path.to_owned();
@@ -132,23 +178,16 @@ fn open(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
-fn settle(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "auto_vacuum", "NONE")?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // A commit does not wait for the disk: `sync` flushes the log, once for many commits.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    // The log must survive the last connection: it may hold what is not yet in the database file.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Nobody else writes; only a checkpoint that resets the log waits, for readers that were interrupted.
     connection.busy_timeout(BUSY_MAX)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(())
+    frugal(connection, WRITER_CACHE_KIB)
 }
 
 /// One migration is one commit, position row and all.
@@ -164,7 +203,7 @@ fn migrate(connection: &mut Connection, epoch: Epoch, number: u32, migration: &s
 
 /// Where the database stands, for the transaction that asks.
 pub(super) fn position(connection: &Connection) -> rusqlite::Result<Position> {
-    connection.prepare_cached("SELECT epoch, txid FROM _repl WHERE id = 1")?.query_row([], |row| {
+    connection.prepare_cached("SELECT epoch, txid FROM _repl WHERE magic = 'llmchat-repl-1'")?.query_row([], |row| {
         let (epoch, txid): (i64, i64) = (row.get(0)?, row.get(1)?);
         Ok(Position { epoch: Epoch::from_raw(epoch.cast_unsigned()), txid: Txid::from_raw(txid.cast_unsigned()) })
     })

@@ -3,13 +3,17 @@ use super::error::StoreError;
 use super::fence::Fence;
 use super::job::Job;
 use crate::base::Position;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 
 /// Commits that wait to be flushed: at a slow disk's 10 ms a flush this is two thirds of a second.
 pub(super) const FLUSHES_MAX: usize = 64;
+
+/// Of a log that is written again.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// A commit and those who wait for it to be durable.
 pub(super) struct Flush {
@@ -39,9 +43,34 @@ impl Disk for Wal {
     fn flush(&mut self) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::open(&self.path)?),
+            none => {
+                let file = none.insert(File::open(&self.path)?);
+                // A flushed file whose name is lost is lost.
+                File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+                file
+            }
         };
         file.sync_data()
+    }
+}
+
+/// Writes every byte of a log over itself, for a log that nobody closed: if a flush failed, the
+/// kernel may hold bytes in memory that are on no disk and that it takes for written, and flushing
+/// them again would prove nothing. Called before SQLite opens the file.
+pub(super) fn write_again(log: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut bytes = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut bytes, at)?;
+        if read == 0 {
+            return file.sync_data();
+        }
+        file.write_all_at(&bytes[..read], at)?;
+        at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
     }
 }
 
