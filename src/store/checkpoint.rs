@@ -53,7 +53,7 @@ impl Checkpoint {
         }
         let hard = size >= self.restart_bytes;
         if hard {
-            self.readers.interrupt();
+            self.readers.interrupt_old();
         }
         let done = run(connection, if hard { "RESTART" } else { "PASSIVE" });
         self.retry_at = if done { 0 } else { size.saturating_add(self.bytes) };

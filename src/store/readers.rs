@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const STEPS_PER_LOOK: i32 = 1000;
 /// Between tries of a read that was in somebody's way.
 const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
+/// A read younger than this is nearly done, and keeps nobody from anything.
+const OLD: Duration = Duration::from_millis(100);
 /// More than so many waiting is worth a line in the log, at most once in `WARN_EVERY`.
 const WAITING_WARN: usize = 5;
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -21,9 +23,9 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a read may take, all in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Budget {
-    /// The chat path: 100 ms for waiting, reading and trying again.
+    /// The chat path: 100 ms for waiting, reading and trying again, also where the disk has frozen.
     Chat,
-    /// 5 s for a reader, 5 s for each try, three more tries.
+    /// 5 s for a reader, 5 s for the query; three more tries where somebody was in the way.
     Normal,
 }
 
@@ -37,9 +39,10 @@ struct Pool {
     durable: Durable,
     slots: Arc<Semaphore>,
     idle: Mutex<Vec<Reader>>,
-    /// Of the busy ones: how to stop them, by a number of ours.
-    busy: Mutex<Vec<(u64, InterruptHandle)>>,
+    busy: Mutex<Vec<Busy>>,
     next: AtomicU64,
+    /// Connections, idle and busy.
+    total: Arc<AtomicUsize>,
     waiting: AtomicUsize,
     queries: AtomicU64,
     warned_at: Mutex<Option<Instant>>,
@@ -48,6 +51,28 @@ struct Pool {
 struct Reader {
     connection: Connection,
     used_at: Instant,
+    total: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    fn open(files: &Files, total: &Arc<AtomicUsize>) -> rusqlite::Result<Self> {
+        let connection = open::reader(files)?;
+        total.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { connection, used_at: clock::now(), total: Arc::clone(total) })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A read that runs: since when, and how to stop it, under a number of ours.
+struct Busy {
+    number: u64,
+    since: Instant,
+    handle: InterruptHandle,
 }
 
 /// What the pool shows of itself.
@@ -62,8 +87,9 @@ impl Readers {
     /// Opens `readers_min` connections.
     pub(super) fn open(files: Files, settings: Settings, durable: Durable) -> rusqlite::Result<Self> {
         let mut idle = Vec::with_capacity(settings.readers_max);
+        let total = Arc::default();
         for _ in 0..settings.readers_min {
-            idle.push(Reader { connection: open::reader(&files)?, used_at: clock::now() });
+            idle.push(Reader::open(&files, &total)?);
         }
         Ok(Self(Arc::new(Pool {
             files,
@@ -73,6 +99,7 @@ impl Readers {
             idle: Mutex::new(idle),
             busy: Mutex::default(),
             next: AtomicU64::new(0),
+            total,
             waiting: AtomicUsize::new(0),
             queries: AtomicU64::new(0),
             warned_at: Mutex::default(),
@@ -84,6 +111,10 @@ impl Readers {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] where the budget was not enough.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. A query that was left runs on to its end or its deadline, and keeps its reader so long.
     pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -99,13 +130,17 @@ impl Readers {
         loop {
             let slot = self.slot(acquire_by).await?;
             let by = total_by.unwrap_or_else(|| clock::now() + settings.query_timeout);
-            let error = match self.once(slot, by, query.clone()).await {
+            // The query looks at the clock itself, but not while the disk keeps it waiting.
+            let tried = tokio::time::timeout_at(by.into(), self.once(slot, by, query.clone()));
+            let error = match tried.await.unwrap_or(Err(StoreError::Unavailable)) {
                 Ok((seen, value)) => {
                     let left = by.saturating_duration_since(clock::now());
                     let durable = self.0.durable.reached(seen, left).await;
                     return if durable { Ok(value) } else { Err(StoreError::Unavailable) };
                 }
                 Err(error) if !error.is_passing() => return Err(error),
+                // Stopped by its deadline: another try would take as long.
+                Err(_) if clock::now() >= by => return Err(StoreError::Unavailable),
                 Err(error) => error,
             };
             let pause = pauses.next().filter(|pause| total_by.is_none_or(|by| clock::now() + *pause < by));
@@ -159,9 +194,15 @@ impl Readers {
         ran.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
-    /// Stops every read that runs; their callers try again.
-    pub(super) fn interrupt(&self) {
-        lock(&self.0.busy).iter().for_each(|(_, handle)| handle.interrupt());
+    /// Stops the reads that have run for long; their callers try again.
+    pub(super) fn interrupt_old(&self) {
+        self.interrupt(OLD);
+    }
+
+    fn interrupt(&self, age: Duration) {
+        let now = clock::now();
+        let busy = lock(&self.0.busy);
+        busy.iter().filter(|read| read.since + age <= now).for_each(|read| read.handle.interrupt());
     }
 
     /// `SELECT 1` on connections that were idle for long; one that fails is closed, and so are
@@ -188,15 +229,18 @@ impl Readers {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
-        let (idle, busy) = (lock(&self.0.idle).len(), lock(&self.0.busy).len());
-        let waiting = self.0.waiting.load(Ordering::Relaxed);
-        PoolStats { total: idle + busy, idle, waiting, queries: self.0.queries.load(Ordering::Relaxed) }
+        PoolStats {
+            total: self.0.total.load(Ordering::Relaxed),
+            idle: lock(&self.0.idle).len(),
+            waiting: self.0.waiting.load(Ordering::Relaxed),
+            queries: self.0.queries.load(Ordering::Relaxed),
+        }
     }
 
     /// Closes the idle connections; later reads are refused.
     pub(super) fn close(&self) {
         self.0.slots.close();
-        self.interrupt();
+        self.interrupt(Duration::ZERO);
         lock(&self.0.idle).clear();
     }
 }
@@ -208,19 +252,41 @@ impl Pool {
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<(Txid, T), StoreError> {
         let idle = lock(&self.idle).pop();
-        let mut connection = match idle {
-            Some(reader) => reader.connection,
-            None => open::reader(&self.files).map_err(StoreError::sql("open a reader"))?,
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(&self.files, &self.total).map_err(StoreError::sql("open a reader"))?,
         };
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.busy).push((number, connection.get_interrupt_handle()));
-        let result = transaction(&mut connection, by, query);
-        lock(&self.busy).retain(|(other, _)| *other != number);
-        // One that failed in an unknown way is not used again.
-        if result.as_ref().err().is_none_or(|error| error.is_passing() || !matches!(error, StoreError::Sql { .. })) {
-            lock(&self.idle).push(Reader { connection, used_at: clock::now() });
+        let reading = Reading::begin(self, &reader.connection);
+        let result = transaction(&mut reader.connection, by, query);
+        drop(reading);
+        // One that failed in an unknown way is not used again, nor one whose rollback was interrupted too.
+        let known =
+            result.as_ref().err().is_none_or(|error| error.is_passing() || !matches!(error, StoreError::Sql { .. }));
+        if known && reader.connection.is_autocommit() {
+            reader.used_at = clock::now();
+            lock(&self.idle).push(reader);
         }
         result
+    }
+}
+
+/// Lists a read as one that runs, also where the query panics.
+struct Reading<'a> {
+    pool: &'a Pool,
+    number: u64,
+}
+
+impl<'a> Reading<'a> {
+    fn begin(pool: &'a Pool, connection: &Connection) -> Self {
+        let number = pool.next.fetch_add(1, Ordering::Relaxed);
+        lock(&pool.busy).push(Busy { number, since: clock::now(), handle: connection.get_interrupt_handle() });
+        Self { pool, number }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        lock(&self.pool.busy).retain(|read| read.number != self.number);
     }
 }
 
