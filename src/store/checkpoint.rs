@@ -1,4 +1,4 @@
-use super::durable::Durable;
+use super::job::Gate;
 use super::readers::Readers;
 use crate::base::{Chain, Txid};
 use rusqlite::Connection;
@@ -15,18 +15,18 @@ const DURABLE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Checkpoint {
     /// Pages in the log, told by SQLite after each commit.
     pages: Arc<AtomicU64>,
-    durable: Durable,
+    gate: Gate,
     readers: Readers,
     bytes: u64,
     restart_bytes: u64,
-    /// Left alone until the log has grown by another `bytes`: readers were in the way.
+    /// Left alone until the log has grown to this: readers were in the way, or a slow disk.
     retry_at: u64,
 }
 
 impl Checkpoint {
     pub(super) fn new(
         connection: &mut Connection,
-        durable: Durable,
+        gate: Gate,
         readers: Readers,
         (bytes, restart_bytes): (u64, u64),
     ) -> rusqlite::Result<Self> {
@@ -36,7 +36,7 @@ impl Checkpoint {
             told.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { pages, durable, readers, bytes, restart_bytes, retry_at: 0 })
+        Ok(Self { pages, gate, readers, bytes, restart_bytes, retry_at: 0 })
     }
 
     /// The log's size as of the last commit, in bytes.
@@ -48,35 +48,49 @@ impl Checkpoint {
     /// readers, so that the log can begin anew and the disk does not fill.
     pub(super) fn when_due(&mut self, connection: &Connection, last: Txid) {
         let size = self.size();
-        if size < self.bytes || size < self.retry_at || !self.durable.wait(last, DURABLE_MAX) {
+        if size < self.bytes || size < self.retry_at {
+            return;
+        }
+        self.retry_at = size.saturating_add(self.bytes / 8);
+        if !self.gate.durable.wait(last, DURABLE_MAX) {
             return;
         }
         let hard = size >= self.restart_bytes;
         if hard {
             self.readers.interrupt_old();
         }
-        let done = run(connection, if hard { "RESTART" } else { "PASSIVE" });
-        self.retry_at = if done { 0 } else { size.saturating_add(self.bytes) };
+        if self.run(connection, if hard { "RESTART" } else { "PASSIVE" }) {
+            self.retry_at = 0;
+        }
     }
 
     /// At the end, where it makes the next start quick; the log itself stays.
     pub(super) fn at_close(&mut self, connection: &Connection, last: Txid) {
-        if self.durable.wait(last, DURABLE_MAX) {
-            run(connection, "PASSIVE");
+        if self.gate.durable.wait(last, DURABLE_MAX) {
+            self.run(connection, "PASSIVE");
         }
     }
-}
 
-/// Whether every page of the log is home.
-fn run(connection: &Connection, mode: &str) -> bool {
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    let row =
-        connection.query_row(&sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-    match row {
-        Ok((busy, pages, moved)) => busy == 0 && pages == moved,
-        Err(error) => {
-            tracing::warn!(error = %Chain(&error), "a checkpoint failed; the log grows until one succeeds");
-            false
+    /// Whether every page of the log is home.
+    fn run(&self, connection: &Connection, mode: &str) -> bool {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        let row = connection
+            .query_row(&sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        match row {
+            Ok((busy, pages, moved)) => busy == 0 && pages == moved,
+            Err(error) => {
+                self.failed(&error);
+                false
+            }
+        }
+    }
+
+    /// A checkpoint flushes both files, and a flush that failed proves nothing when it is repeated.
+    pub(super) fn failed(&self, error: &rusqlite::Error) {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure) {
+            self.gate.fence.raise(&format!("a checkpoint failed: {}", Chain(error)));
+        } else {
+            tracing::warn!(error = %Chain(error), "a checkpoint failed; the log grows until one succeeds");
         }
     }
 }

@@ -36,17 +36,16 @@ impl Durable {
         *self.0.watched.borrow()
     }
 
-    /// Waits until `txid` is durable; `false` when that took longer than `limit`.
-    pub(super) async fn reached(&self, txid: Txid, limit: Duration) -> bool {
-        if self.get() >= txid {
-            return true;
+    /// Waits until `txid` is durable: for ever, where that never comes.
+    pub(super) async fn reached(&self, txid: Txid) {
+        if self.get() < txid {
+            let mut watched = self.0.watched.subscribe();
+            // The sender lives in `self`.
+            let _ = watched.wait_for(|durable| *durable >= txid).await;
         }
-        let mut watched = self.0.watched.subscribe();
-        let waited = tokio::time::timeout(limit, watched.wait_for(|durable| *durable >= txid)).await;
-        matches!(waited, Ok(Ok(_)))
     }
 
-    /// As [`Durable::reached`], for a thread that may block.
+    /// Waits on a thread that may block; `false` when it took longer than `limit`.
     pub(super) fn wait(&self, txid: Txid, limit: Duration) -> bool {
         let durable = self.0.txid.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.moved.wait_timeout_while(durable, limit, |durable| *durable < txid);

@@ -12,6 +12,9 @@ pub(crate) enum StoreError {
     /// Nothing was written; it works again when there is space.
     #[error("the disk is full")]
     DiskFull,
+    /// Nothing was written, and never will be.
+    #[error("the write is larger than one commit can be")]
+    TooLarge,
     /// The rows are not as the caller thought; nothing was written.
     #[error("the rows have changed meanwhile")]
     Conflict,
@@ -96,7 +99,7 @@ pub(crate) enum OpenError {
     #[error("`{path}` does not say at which commit it stands: it is damaged; restore it from a backup")]
     NoPosition { path: PathBuf },
     #[error(
-        "`{path}` was written to after the `node.redb` beside it was left: they do not belong together; put back the newer `node.redb`, or move the whole directory away to start anew"
+        "`{path}` was written to by a later start than this node remembers: what lies beside it is an older copy; put the newer one back, or move the whole directory away to start anew"
     )]
     Ahead { path: PathBuf },
     #[error(transparent)]

@@ -2,13 +2,13 @@ use super::checkpoint::Checkpoint;
 use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
-use super::job::{self, Pending, Scope};
+use super::job::{self, Gate, Pending, Scope};
 use super::open::{self, Expect, Files};
 use super::readers::{Budget, Readers};
 use super::seal::Sealer;
 use super::settings::Settings;
 use super::sync::{Disk, FLUSHES_MAX, Syncer, Wal};
-use super::writer::{Counters, Order, Writer};
+use super::writer::{Counters, JOB_BYTES_MAX, Order, Writer};
 use crate::base::{Epoch, Txid};
 use rusqlite::Connection;
 use std::path::Path;
@@ -24,8 +24,7 @@ pub(crate) struct Store {
     pub(super) readers: Readers,
     pub(super) sealer: Sealer,
     pub(super) epoch: Epoch,
-    durable: Durable,
-    fence: Fence,
+    gate: Gate,
     counters: Arc<Counters>,
     threads: Arc<Mutex<Threads>>,
 }
@@ -77,14 +76,15 @@ impl Store {
         // What an earlier process had committed may not have reached the disk before it died.
         disk.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
         let (durable, fence) = (Durable::new(last), Fence::new());
+        let gate = Gate { durable: durable.clone(), fence: fence.clone() };
         let counters = Arc::new(Counters::default());
         let failed = |source| OpenError::Open { path: files.database.clone(), source };
         let readers = Readers::open(files.clone(), settings, durable.clone()).map_err(failed)?;
         let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
-        let checkpoint = Checkpoint::new(&mut connection, durable.clone(), readers.clone(), limits).map_err(failed)?;
+        let checkpoint = Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
         let (orders, taken) = sync_channel(settings.queue_jobs_max);
         let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
-        let syncer = Syncer { flushes: to_flush, disk, durable: durable.clone(), fence: fence.clone() };
+        let syncer = Syncer { flushes: to_flush, disk, durable, fence: fence.clone() };
         let writer = Writer {
             connection,
             epoch,
@@ -92,7 +92,8 @@ impl Store {
             orders: taken,
             flushes,
             checkpoint,
-            fence: fence.clone(),
+            held: None,
+            fence,
             settings,
             counters: Arc::clone(&counters),
         };
@@ -108,7 +109,7 @@ impl Store {
             })?,
         ];
         let threads = Arc::new(Mutex::new(Threads { probing: Some(probing), all }));
-        Ok(Self { orders, readers, sealer: Sealer::new(&data_key), epoch, durable, fence, counters, threads })
+        Ok(Self { orders, readers, sealer: Sealer::new(&data_key), epoch, gate, counters, threads })
     }
 
     /// Queues `work`, which writes about `weight` bytes. Never waits: a full queue is an answer.
@@ -117,10 +118,13 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        if self.fence.is_raised() {
+        if self.is_fenced() {
             return Err(StoreError::Fenced);
         }
-        let (job, pending) = job::job(weight, work);
+        if weight > JOB_BYTES_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        let (job, pending) = job::job(weight, self.gate.clone(), work);
         self.counters.queued.fetch_add(1, Ordering::Relaxed);
         self.orders.try_send(Order::Run(job)).map_err(|refused| {
             self.counters.queued.fetch_sub(1, Ordering::Relaxed);
@@ -142,7 +146,7 @@ impl Store {
 
     /// Whether a read works, and writes are accepted. Put a timer around it.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
-        if self.fence.is_raised() {
+        if self.is_fenced() {
             return Err(StoreError::Fenced);
         }
         self.read(Budget::Normal, |_| Ok(())).await
@@ -158,18 +162,18 @@ impl Store {
             commits: self.counters.commits.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
             queued: self.counters.queued.load(Ordering::Relaxed),
-            durable_txid: self.durable.get().raw(),
+            durable_txid: self.gate.durable.get().raw(),
         }
     }
 
     /// Nothing more is accepted, for ever.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.fence.is_raised()
+        self.gate.fence.is_raised()
     }
 
     /// Resolves when the store has been fenced, for the process to end.
     pub(crate) async fn fenced(&self) {
-        self.fence.raised().await;
+        self.gate.fence.raised().await;
     }
 
     /// Finishes what was queued, flushes it, and closes the files; the last commit. Later calls are
@@ -182,8 +186,7 @@ impl Store {
             drop(threads.probing);
             let ended = threads.all.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
             self.readers.close();
-            let fenced = self.fence.is_raised();
-            if ended && !fenced { Ok(self.durable.get()) } else { Err(StoreError::OutcomeUnknown) }
+            if ended && !self.is_fenced() { Ok(self.gate.durable.get()) } else { Err(StoreError::OutcomeUnknown) }
         });
         closing.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }

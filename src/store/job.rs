@@ -1,6 +1,9 @@
+use super::durable::Durable;
 use super::error::StoreError;
-use crate::base::{Epoch, Position};
+use super::fence::Fence;
+use crate::base::{Epoch, Position, Txid};
 use rusqlite::Connection;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
@@ -17,7 +20,8 @@ pub(super) trait Job: Send {
     fn weight(&self) -> usize;
     /// Does the work, inside a savepoint. An error rolls back this job and no other.
     fn run(&mut self, scope: &Scope<'_>) -> Result<(), Rolled>;
-    /// Tells the caller: the commit is durable, or why there is none.
+    /// Tells the caller: what its work brought, which may rest on anything up to the given
+    /// position and is passed on when that is durable; or that the transaction came to nothing.
     fn reply(self: Box<Self>, verdict: Result<Position, StoreError>);
 }
 
@@ -40,17 +44,43 @@ struct Typed<T, W> {
     work: Option<W>,
     done: Option<Result<T, StoreError>>,
     weight: usize,
-    answer: oneshot::Sender<Answer<T>>,
+    told: oneshot::Sender<Told<T>>,
+}
+
+/// The job's own result, and the last commit that it may have seen; or why there is neither.
+type Told<T> = Result<(Result<T, StoreError>, Position), StoreError>;
+
+/// What every reply passes: nobody is told of a commit before it is durable.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) durable: Durable,
+    pub(super) fence: Fence,
+}
+
+impl Gate {
+    async fn pass(&self, txid: Txid) -> Result<(), StoreError> {
+        tokio::select! {
+            biased;
+            () = self.durable.reached(txid) => Ok(()),
+            () = self.fence.raised() => Err(StoreError::OutcomeUnknown),
+        }
+    }
 }
 
 /// Makes a job of `work`, and what its caller waits on.
-pub(super) fn job<T, W>(weight: usize, work: W) -> (Box<dyn Job>, Pending<T>)
+pub(super) fn job<T, W>(weight: usize, gate: Gate, work: W) -> (Box<dyn Job>, Pending<T>)
 where
     T: Send + 'static,
     W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
 {
-    let (answer, pending) = oneshot::channel();
-    (Box::new(Typed { work: Some(work), done: None, weight, answer }), Pending(pending))
+    let (told, hear) = oneshot::channel::<Told<T>>();
+    let pending = async move {
+        // A job is dropped without a word only when the store's threads have died.
+        let (result, position) = hear.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
+        gate.pass(position.txid).await?;
+        Ok(Committed { value: result?, position })
+    };
+    (Box::new(Typed { work: Some(work), done: None, weight, told }), Pending(Box::pin(pending)))
 }
 
 impl<T, W> Job for Typed<T, W>
@@ -71,14 +101,10 @@ where
     }
 
     fn reply(self: Box<Self>, verdict: Result<Position, StoreError>) {
-        let answer = match (self.done, verdict) {
-            (Some(Err(own)), _) => Err(own),
-            (_, Err(error)) => Err(error),
-            (Some(Ok(value)), Ok(position)) => Ok(Committed { value, position }),
-            // It panicked: rolled back, like any other error of its own.
-            (None, Ok(_)) => Err(StoreError::Conflict),
-        };
-        drop(self.answer.send(answer)); // A caller that has left needs none; its job is done all the same.
+        // One that panicked was rolled back, like any other error of its own.
+        let Self { done, told, .. } = *self;
+        let verdict = verdict.map(|position| (done.unwrap_or(Err(StoreError::Conflict)), position));
+        drop(told.send(verdict)); // A caller that has left needs none; its job is done all the same.
     }
 }
 
@@ -87,16 +113,19 @@ where
 /// # Cancel safety
 ///
 /// Dropping it does not withdraw the job: once queued, it commits.
-#[derive(Debug)]
 #[must_use = "the write goes on without it, and nobody learns how it went"]
-pub(crate) struct Pending<T>(oneshot::Receiver<Answer<T>>);
+pub(crate) struct Pending<T>(Pin<Box<dyn Future<Output = Answer<T>> + Send>>);
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
 
 impl<T> Future for Pending<T> {
     type Output = Answer<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answered = Pin::new(&mut self.0).poll(context);
-        // A job is dropped without a reply only when the store's threads have died.
-        answered.map(|answer| answer.unwrap_or(Err(StoreError::OutcomeUnknown)))
+        self.0.as_mut().poll(context)
     }
 }

@@ -135,8 +135,8 @@ impl Readers {
             let error = match tried.await.unwrap_or(Err(StoreError::Unavailable)) {
                 Ok((seen, value)) => {
                     let left = by.saturating_duration_since(clock::now());
-                    let durable = self.0.durable.reached(seen, left).await;
-                    return if durable { Ok(value) } else { Err(StoreError::Unavailable) };
+                    let durable = tokio::time::timeout(left, self.0.durable.reached(seen)).await;
+                    return durable.map(|()| value).map_err(|_| StoreError::Unavailable);
                 }
                 Err(error) if !error.is_passing() => return Err(error),
                 // Stopped by its deadline: another try would take as long.

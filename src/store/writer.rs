@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
-/// A record must stay below 64 MB, and a job is at most one answer with its events.
+/// A group is closed before it passes this: its record must stay below 64 MB.
 const GROUP_BYTES_MAX: usize = 32 << 20;
+/// For the same reason. An answer with its events takes half of it; such a job is a group alone.
+pub(super) const JOB_BYTES_MAX: usize = 48 << 20;
 
 /// What the queue carries.
 pub(super) enum Order {
@@ -39,26 +41,47 @@ pub(super) struct Writer {
     pub(super) orders: Receiver<Order>,
     pub(super) flushes: SyncSender<Flush>,
     pub(super) checkpoint: Checkpoint,
+    /// Taken from the queue, and too heavy for the group before it.
+    pub(super) held: Option<Box<dyn Job>>,
     pub(super) fence: Fence,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
 }
 
-/// Jobs whose fate is the transaction's.
-type Group = Vec<Box<dyn Job>>;
+/// Jobs of one transaction.
+#[derive(Default)]
+struct Group {
+    jobs: Vec<Box<dyn Job>>,
+    /// Whether any of them has something to commit.
+    writes: bool,
+}
 
 impl Writer {
     /// Runs until told to stop, or until nobody can send any more.
     pub(super) fn run(mut self) {
         let mut stopping = false;
-        while !stopping {
-            let Ok(Order::Run(first)) = self.orders.recv() else { break };
-            stopping = self.commit_group(first);
+        loop {
+            let first = match self.held.take() {
+                Some(job) => job,
+                None if stopping => break,
+                None => match self.orders.recv() {
+                    Ok(Order::Run(job)) => job,
+                    Ok(Order::Stop) | Err(_) => break,
+                },
+            };
+            stopping |= self.commit_group(first);
             if !self.fence.is_raised() {
                 self.checkpoint.when_due(&self.connection, self.last);
             }
         }
-        self.checkpoint.at_close(&self.connection, self.last);
+        while let Ok(Order::Run(late)) = self.orders.try_recv() {
+            self.taken();
+            late.reply(Err(StoreError::Fenced));
+        }
+        // Once fenced, the files stay as they are.
+        if !self.fence.is_raised() {
+            self.checkpoint.at_close(&self.connection, self.last);
+        }
     }
 
     /// One transaction of what is in the queue now. Nobody is waited for: while one group is
@@ -75,23 +98,25 @@ impl Writer {
             return false;
         }
         let until = clock::now() + self.settings.group_wait;
-        let (mut group, mut bytes, mut stopping, mut next) = (Group::new(), 0_usize, false, Some(first));
+        let (mut group, mut bytes, mut stopping, mut next) = (Group::default(), 0_usize, false, Some(first));
         while let Some(mut job) = next.take() {
             self.taken();
             bytes = bytes.saturating_add(job.weight());
-            match self.run_job(&mut *job) {
-                Ran::Kept => group.push(job),
-                Ran::Rolled => job.reply(Ok(Position::default())), // Its own error is its reply.
+            let ran = self.run_job(&mut *job);
+            group.jobs.push(job);
+            match ran {
+                Ran::Kept => group.writes = true,
+                Ran::Rolled => {} // Its own error is its reply, once what it rests on is durable.
                 Ran::Lost(lost) => {
-                    self.lose(group, job, lost);
+                    self.lose(group, lost);
                     return false;
                 }
             }
-            let full = group.len() >= self.settings.group_jobs_max || bytes >= GROUP_BYTES_MAX;
-            if full || clock::now() >= until {
+            if group.jobs.len() >= self.settings.group_jobs_max || clock::now() >= until {
                 break;
             }
             match self.orders.try_recv() {
+                Ok(Order::Run(job)) if bytes.saturating_add(job.weight()) > GROUP_BYTES_MAX => self.held = Some(job),
                 Ok(Order::Run(job)) => next = Some(job),
                 Ok(Order::Stop) => stopping = true,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
@@ -128,7 +153,7 @@ impl Writer {
     }
 
     /// The transaction is gone, and with it everybody's work.
-    fn lose(&mut self, group: Group, last: Box<dyn Job>, cause: Lost) {
+    fn lose(&mut self, group: Group, cause: Lost) {
         self.roll_back();
         let full = match cause {
             Lost::DiskFull => true,
@@ -137,7 +162,7 @@ impl Writer {
                 false
             }
         };
-        for job in group.into_iter().chain([last]) {
+        for job in group.jobs {
             job.reply(Err(if full { StoreError::DiskFull } else { StoreError::Fenced }));
         }
     }
@@ -151,8 +176,11 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Group) {
-        if group.is_empty() {
-            return self.roll_back(); // Nothing to commit, and no position without data.
+        if !group.writes {
+            // Nothing to commit, and no position without data; what the jobs have seen was committed.
+            self.roll_back();
+            let seen = Position { epoch: self.epoch, txid: self.last };
+            return group.jobs.into_iter().for_each(|job| job.reply(Ok(seen)));
         }
         let position = Position { epoch: self.epoch, txid: self.last.next() };
         let committed =
@@ -162,8 +190,8 @@ impl Writer {
         }
         self.last = position.txid;
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.jobs.fetch_add(u64::try_from(group.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Err(unsent) = self.flushes.send(Flush { position, group }) {
+        self.counters.jobs.fetch_add(u64::try_from(group.jobs.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Err(unsent) = self.flushes.send(Flush { position, group: group.jobs }) {
             self.fence.raise("the thread that flushes has died");
             for job in unsent.0.group {
                 job.reply(Err(StoreError::OutcomeUnknown));
@@ -178,7 +206,7 @@ impl Writer {
         if !full {
             self.fence.raise(&format!("a commit failed: {}", Chain(source)));
         }
-        for job in group {
+        for job in group.jobs {
             job.reply(Err(if full { StoreError::DiskFull } else { StoreError::OutcomeUnknown }));
         }
     }
