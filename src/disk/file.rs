@@ -58,7 +58,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let beside = Path::new(&beside);
     remove_if_present(beside)?; // Left over from a crash.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    drop(file);
+    publish(beside, path)
+}
+
+/// Gives the file `beside` its name, `path`: on disk, bytes and name, when this returns.
+pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
+    let failed = |source| DiskError::new("write", path, source);
+    File::open(beside).and_then(|file| file.sync_all()).map_err(failed)?;
     rustix::fs::rename(beside, path).map_err(|error| failed(error.into()))?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)

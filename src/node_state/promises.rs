@@ -1,5 +1,6 @@
 use super::NodeError;
 use crate::base::{Epoch, random_id};
+use crate::disk;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,22 +48,32 @@ impl NodeState {
     /// Opens `node.redb` in `dir`, or makes it where there is no database either.
     pub(crate) fn open(dir: &Path) -> Result<Self, NodeError> {
         let path = dir.join(FILE);
-        let fresh = !path.exists();
-        if fresh && dir.join("llmchat.db").exists() {
-            return Err(NodeError::Blank { dir: dir.to_owned(), missing: FILE });
+        if !path.exists() {
+            if dir.join("llmchat.db").exists() {
+                return Err(NodeError::Blank { dir: dir.to_owned(), missing: FILE });
+            }
+            Self::make(&path)?;
         }
-        let opened = Database::create(&path).map_err(|error| open(&path, error))?;
-        crate::disk::set_mode(&path, 0o600)?;
-        let state = Self { database: opened, path };
-        if fresh {
-            state.write(&Identity {
-                node_id: random_id(),
-                member_id: MEMBER,
-                epoch_counter: 0,
-                store: LastSeen::Never,
-            })?;
-        }
-        Ok(state)
+        Self::open_file(path)
+    }
+
+    /// Beside its place, so that a kill meanwhile leaves no half of a node to be refused for ever.
+    fn make(path: &Path) -> Result<(), NodeError> {
+        let beside = path.with_extension("redb.new");
+        disk::remove_if_present(&beside)?;
+        Self::open_file(beside.clone())?.write(&Identity {
+            node_id: random_id(),
+            member_id: MEMBER,
+            epoch_counter: 0,
+            store: LastSeen::Never,
+        })?;
+        Ok(disk::publish(&beside, path)?)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, NodeError> {
+        let database = Database::create(&path).map_err(|error| open(&path, error))?;
+        disk::set_mode(&path, 0o600)?;
+        Ok(Self { database, path })
     }
 
     /// A new epoch, higher than every one before it, on disk when this returns. Every start of a

@@ -32,7 +32,8 @@ impl Secrets {
         }
         let text = disk::read_text(&path)?;
         let key = |name| find(&text, name).ok_or_else(|| NodeError::Format { path: path.clone() });
-        let [cookie_key, data_key, _token_secret] = KEYS;
+        let [cookie_key, data_key, token_secret] = KEYS;
+        key(token_secret)?; // Not used yet; a file without it is torn all the same.
         Ok(Self { cookie_key: key(cookie_key)?, data_key: key(data_key)? })
     }
 

@@ -24,6 +24,16 @@ fn a_database_without_its_node_is_never_given_a_fresh_one() {
 }
 
 #[test]
+fn a_node_that_was_killed_while_it_was_made_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a kill leaves: a file that is no database yet, beside the place.
+    disk::replace(&dir.path().join("node.redb.new"), &[0; 4096]).unwrap();
+    NodeState::open(dir.path()).unwrap().mint_epoch().unwrap();
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, [promises::FILE]);
+}
+
+#[test]
 fn the_stored_bytes_are_pinned() {
     let identity = Identity { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
     let body = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
@@ -53,8 +63,13 @@ fn secrets_are_made_once_and_read_again() {
 fn a_torn_file_and_a_missing_one_beside_a_database_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     Secrets::open_or_make(dir.path()).unwrap();
-    disk::replace(&dir.path().join(secrets::FILE), b"cookie_key = 00\n").unwrap();
-    assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Format { .. })));
+    let path = dir.path().join(secrets::FILE);
+    let whole = disk::read_text(&path).unwrap();
+    for torn in ["cookie_key = 00\n", &whole[..whole.len() - 2], &whole[..whole.find("token_secret").unwrap()]] {
+        disk::replace(&path, torn.as_bytes()).unwrap();
+        assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Format { .. })));
+        assert_eq!(disk::read_text(&path).unwrap(), torn, "it is never made anew");
+    }
     std::fs::remove_file(dir.path().join(secrets::FILE)).unwrap();
     std::fs::File::create(dir.path().join("llmchat.db")).unwrap();
     assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Blank { .. })));

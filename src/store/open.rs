@@ -45,16 +45,16 @@ fn check_files(files: &Files, expect: Expect) -> Result<(), OpenError> {
     if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
     }
-    let readable = || {
-        let mut magic = [0; 4];
-        let mut log = std::fs::File::open(&files.wal).ok()?;
-        std::io::Read::read_exact(&mut log, &mut magic).ok()?;
-        LOG_MAGIC.contains(&magic).then_some(())
-    };
-    if expect == Expect::Log && readable().is_none() {
+    if expect == Expect::Log && !has_log(files) {
         return Err(OpenError::LostLog { path: files.wal.clone() });
     }
     Ok(())
+}
+
+fn has_log(files: &Files) -> bool {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(&files.wal).and_then(|mut log| std::io::Read::read_exact(&mut log, &mut magic));
+    read.is_ok() && LOG_MAGIC.contains(&magic)
 }
 
 /// Where a store's files lie.
@@ -98,8 +98,13 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Con
             source,
         })?;
     }
-    let position = position(&connection).map_err(|source| open(path, source))?;
-    Ok((connection, position.txid))
+    let mut at = position(&connection).map_err(|source| open(path, source))?;
+    if !has_log(files) {
+        // Brought here without its log, as a copy of a closed one may be: from now on `Expect::Log` holds.
+        at = Position { epoch, txid: at.txid.next() };
+        advance(&connection, at).map_err(|source| open(path, source))?;
+    }
+    Ok((connection, at.txid))
 }
 
 /// Opens a connection that only reads.

@@ -433,7 +433,13 @@ async fn a_store_that_was_left_otherwise_is_not_taken_for_a_new_one() {
     assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is empty");
     std::fs::remove_file(file("llmchat.db-wal")).unwrap();
     assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is gone");
-    expecting(Expect::Nothing).unwrap().close().await.unwrap();
+    let brought = expecting(Expect::Closed(last)).expect("a closed one is whole without its log");
+    let copy = TempDir::new().unwrap();
+    for name in ["llmchat.db", "llmchat.db-wal"] {
+        std::fs::copy(file(name), copy.path().join(name)).unwrap();
+    }
+    drop(brought);
+    Store::open(copy.path(), Opening { expect: Expect::Log, ..opening(3, SETTINGS) }).expect("killed at once");
     std::fs::remove_file(file("llmchat.db")).unwrap();
     assert!(matches!(expecting(Expect::Closed(last)).err(), Some(OpenError::Lost { .. })));
 }
@@ -700,4 +706,20 @@ async fn a_checkpoint_that_could_not_flush_fences_and_a_full_disk_does_not() {
     }
     checkpoint.failed(&failure(rusqlite::ffi::SQLITE_IOERR_FSYNC));
     assert!(gate.fence.is_raised());
+}
+
+#[tokio::test]
+async fn what_goes_along_with_a_question_is_bounded_and_is_the_newest() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for (turn, mib) in [("a", 5), ("b", 5), ("c", 1)] {
+        answered(&store, question("1", "c", turn, turn), &turn.repeat(mib << 20)).await;
+    }
+    let owner = Owner::visitor("1");
+    let recent = async |turns_max| {
+        let found = store.recent((&owner, &agent_id(), &label("c")), turns_max, Budget::Normal).await.unwrap();
+        found.iter().map(|(_, answer)| answer[..1].to_owned()).collect::<String>()
+    };
+    assert_eq!(recent(9).await, "bc", "oldest first, and `a` is one too many");
+    assert_eq!(recent(1).await, "c");
 }

@@ -9,6 +9,10 @@ use crate::protocol::answer::Usage;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+/// Of a conversation that goes along with a question: more than any model reads, and little
+/// enough for many at once.
+const RECENT_BYTES_MAX: usize = 8 << 20;
+
 /// How a turn stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnState {
@@ -118,7 +122,7 @@ impl Store {
     }
 
     /// The last complete turns of a conversation as (question, answer), oldest first; the question
-    /// is JSON of the user's message.
+    /// is JSON of the user's message. At most `turns_max`, and no more than 8 MiB of them.
     pub(crate) async fn recent(
         &self,
         (owner, agent_id, chat): (&Owner, &AgentId, &Label),
@@ -134,8 +138,17 @@ impl Store {
             let read = || {
                 let mut statement = rows.prepare_cached(sql)?;
                 let values = params![owner.as_str(), agent_id.as_str(), chat.as_str(), limit];
-                let turns = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-                turns.collect::<Result<Vec<(String, String)>, _>>()
+                let mut found = statement.query(values)?;
+                let (mut turns, mut bytes) = (Vec::<(String, String)>::new(), 0_usize);
+                while let Some(row) = found.next()? {
+                    let (question, answer) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+                    bytes = bytes.saturating_add(question.len() + answer.len());
+                    if bytes > RECENT_BYTES_MAX {
+                        break;
+                    }
+                    turns.push((question.to_owned(), answer.to_owned()));
+                }
+                Ok(turns)
             };
             let mut turns = read().map_err(StoreError::sql("read a conversation"))?;
             turns.reverse();
