@@ -71,7 +71,7 @@ pub(crate) enum OpenError {
     Foreign { path: PathBuf },
     #[error("`{path}` has schema {found}, this version reads up to {supported}; upgrade llmchat")]
     TooNew { path: PathBuf, found: u32, supported: u32 },
-    #[error("open `{path}`; may this user write to it and to its directory?")]
+    #[error("open `{path}`; may this user write to it and to its directory, and is there space?")]
     Open {
         path: PathBuf,
         #[source]
@@ -99,7 +99,7 @@ pub(crate) enum OpenError {
     #[error("`{path}` does not say at which commit it stands: it is damaged; restore it from a backup")]
     NoPosition { path: PathBuf },
     #[error(
-        "`{path}` was written to by a later start than this node remembers: what lies beside it is an older copy; put the newer one back, or move the whole directory away to start anew"
+        "`{path}` was written to by a later start than this node remembers: what lies beside it is an older copy; put the newer one back, or go on by `llmchat serve --accept-loss`"
     )]
     Ahead { path: PathBuf },
     #[error(transparent)]

@@ -1,0 +1,127 @@
+//! What a reply waits for, what a commit may hold, and what ends it all.
+
+use super::*;
+
+#[tokio::test]
+async fn a_refusal_that_rests_on_a_commit_waits_for_it_too() {
+    let dir = TempDir::new().unwrap();
+    let (store, allow) = open_held(&dir, SETTINGS);
+    let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
+    let refused = store.turn_begin(NewTurn { upstream_chat_id: "other".into(), ..question("1", "c", "t", "id2") });
+    let mut refused = refused.unwrap();
+    // Whether it shares a group with a write or not.
+    let alone = store.write(1, |_| Err::<(), _>(StoreError::Conflict)).unwrap();
+    while store.stats().queued > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures_util::poll!(&mut refused).is_pending(), "nobody is told of what is not durable");
+    allow.send(Ok(())).unwrap();
+    assert!(matches!(refused.await, Err(StoreError::Conflict)));
+    assert!(matches!(alone.await, Err(StoreError::Conflict)));
+    begun.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
+    let (durable, fence) = (durable::Durable::new(crate::base::Txid::from_raw(4)), fence::Fence::new());
+    let gate = job::Gate { durable: durable.clone(), fence: fence.clone() };
+    let position = |txid| crate::base::Position { epoch: epoch(1), txid: crate::base::Txid::from_raw(txid) };
+    let replied = |txid| {
+        let rows = Connection::open_in_memory().unwrap();
+        let (mut job, pending) = job::job(1, gate.clone(), |_| Ok(()));
+        assert!(job.run(&job::Scope { rows: &rows, epoch: epoch(1) }).is_ok());
+        job.reply(Ok(position(txid)));
+        pending
+    };
+    replied(4).await.expect("durable before");
+    let mut waits = replied(5);
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    durable.advance(position(5).txid);
+    assert_eq!(waits.await.unwrap().position, position(5));
+    let mut never = replied(6);
+    assert!(futures_util::poll!(&mut never).is_pending());
+    fence.raise("a test");
+    assert!(matches!(never.await, Err(StoreError::OutcomeUnknown)));
+}
+
+#[tokio::test]
+async fn a_group_is_closed_before_its_record_would_be_too_large() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let (entered, inside) = channel();
+    let (leave, left) = channel::<()>();
+    let touch = |scope: &job::Scope<'_>| {
+        scope.rows.execute("UPDATE sessions SET title = ''", []).map(drop).map_err(StoreError::sql("touch"))
+    };
+    let first = store.write(1, move |_| {
+        entered.send(()).unwrap();
+        left.recv_timeout(PATIENCE).unwrap();
+        Ok(())
+    });
+    inside.recv_timeout(PATIENCE).unwrap();
+    let heavy: Vec<_> = [20, 20, 40, 1].map(|mib| store.write(mib << 20, touch).unwrap()).into();
+    assert!(matches!(store.write(49 << 20, touch), Err(StoreError::TooLarge)));
+    leave.send(()).unwrap();
+    let mut txids = vec![first.unwrap().await.unwrap().position.txid.raw()];
+    for pending in heavy {
+        txids.push(pending.await.unwrap().position.txid.raw());
+    }
+    assert_eq!(txids, [2, 2, 3, 4, 5]);
+    assert_eq!(store.stats().queued, 0);
+    assert_eq!(store.close().await.unwrap().raw(), 5);
+}
+
+#[tokio::test]
+async fn a_fenced_store_leaves_its_files_as_they_are() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    answered(&store, question("1", "c", "t", "id1"), "kept").await;
+    let before = bytes_of(&dir);
+    // Its transaction ends under the writer's hands: nobody knows any more what is written.
+    let lost = store.write(1, |scope| scope.rows.execute_batch("ROLLBACK").map_err(StoreError::sql("break")));
+    assert!(matches!(lost.unwrap().await, Err(StoreError::Fenced)));
+    assert!(store.close().await.is_err());
+    assert!(bytes_of(&dir) == before, "no checkpoint after that");
+}
+
+#[tokio::test]
+async fn jobs_that_change_nothing_make_no_commit_of_their_own() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    assert!(store.turn_finish(end("nobody", TurnState::Complete, "x")).unwrap().await.is_err());
+    assert_eq!(store.stats().commits, 0);
+    let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
+    assert_eq!(begun.position.txid.raw(), 2, "no number was spent");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_could_not_flush_fences_and_a_full_disk_does_not() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let gate = job::Gate { durable: durable::Durable::new(crate::base::Txid::default()), fence: fence::Fence::new() };
+    let mut rows = Connection::open_in_memory().unwrap();
+    let checkpoint = checkpoint::Checkpoint::new(&mut rows, gate.clone(), store.readers.clone(), (1, 1)).unwrap();
+    let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+    for passing in [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_BUSY, rusqlite::ffi::SQLITE_INTERRUPT] {
+        checkpoint.failed(&failure(passing));
+        assert!(!gate.fence.is_raised(), "{passing}");
+    }
+    checkpoint.failed(&failure(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+    assert!(gate.fence.is_raised());
+}
+
+#[tokio::test]
+async fn what_goes_along_with_a_question_is_bounded_and_is_the_newest() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for (turn, mib) in [("a", 5), ("b", 5), ("c", 1)] {
+        answered(&store, question("1", "c", turn, turn), &turn.repeat(mib << 20)).await;
+    }
+    let owner = Owner::visitor("1");
+    let recent = async |turns_max| {
+        let found = store.recent((&owner, &agent_id(), &label("c")), turns_max, Budget::Normal).await.unwrap();
+        found.iter().map(|(_, answer)| answer[..1].to_owned()).collect::<String>()
+    };
+    assert_eq!(recent(9).await, "bc", "oldest first, and `a` is one too many");
+    assert_eq!(recent(1).await, "c");
+}

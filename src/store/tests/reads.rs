@@ -1,0 +1,70 @@
+//! Reads that freeze, are in the way, take too long, or panic.
+
+use super::*;
+
+const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+fn endless(rows: &Connection) -> Result<u32, StoreError> {
+    rows.query_row(ENDLESS, [], |row| row.get(0)).map_err(StoreError::sql("count for ever"))
+}
+
+#[tokio::test]
+async fn a_frozen_disk_costs_the_chat_path_no_more_than_its_budget() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let (thaw, frozen) = channel::<()>();
+    let frozen = std::sync::Arc::new(std::sync::Mutex::new(frozen));
+    // SQLite looks at no clock while the kernel keeps it waiting for a page.
+    let read = store.read(Budget::Chat, move |_| {
+        frozen.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        Ok(())
+    });
+    assert!(matches!(read.await, Err(StoreError::Unavailable)));
+    thaw.send(()).expect("the caller was told while the disk was frozen");
+}
+
+#[tokio::test]
+async fn a_read_that_was_interrupted_is_tried_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let (runs, running) = channel();
+    let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let readers = store.readers.clone();
+    let interrupting = std::thread::spawn(move || {
+        running.recv_timeout(PATIENCE).unwrap();
+        // At first the read is too young to be in anybody's way.
+        while readers.stats().queries < 2 {
+            readers.interrupt_old();
+        }
+    });
+    let read = store.read(Budget::Normal, move |rows| {
+        if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            runs.send(()).unwrap();
+            return endless(rows);
+        }
+        Ok(7)
+    });
+    assert_eq!(read.await.unwrap(), 7);
+    interrupting.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_query_at_its_deadline_is_not_tried_again() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { query_timeout: Duration::from_millis(50), ..SETTINGS };
+    let store = Store::open(dir.path(), opening(1, settings)).unwrap();
+    assert!(matches!(store.read(Budget::Normal, endless).await, Err(StoreError::Unavailable)));
+    assert_eq!(store.stats().queries, 1);
+}
+
+#[tokio::test]
+async fn a_query_that_panics_leaves_the_pool_in_order() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let panics = store.read(Budget::Normal, |_| -> Result<(), StoreError> { panic!("a bug") });
+    assert!(panics.await.is_err());
+    assert_eq!(store.stats().readers_total, SETTINGS.readers_min - 1, "its connection is not trusted any more");
+    for _ in 0..=SETTINGS.readers_max {
+        store.read(Budget::Chat, |_| Ok(())).await.unwrap();
+    }
+}
