@@ -386,15 +386,23 @@ async fn the_log_is_moved_home_only_when_it_is_durable() {
     let home = || std::fs::metadata(dir.path().join("llmchat.db")).unwrap().len();
     let before = home();
     let long = NewTurn { question: "x".repeat(1 << 20), ..question("1", "c", "t", "id1") };
-    let first = store.turn_begin(long).unwrap();
-    // The writer now waits for the flush, for a second at most, before it would move anything.
+    let first = store.turn_begin(long.clone()).unwrap();
+    // The writer gives up on the flush before it takes another job.
+    let (ran, running) = channel();
+    let behind = store.write(1, move |_| ran.send(()).map_err(|_| StoreError::Conflict)).unwrap();
+    running.recv_timeout(PATIENCE).unwrap();
     assert_eq!(home(), before, "nothing moves before it is durable");
     allow.send(Ok(())).unwrap();
-    first.await.unwrap();
-    let second = store.turn_begin(question("1", "c", "u", "id2")).unwrap();
     allow.send(Ok(())).unwrap();
-    second.await.unwrap(); // Queued behind the checkpoint.
-    assert!(home() > before + (1 << 20), "now it is home");
+    first.await.unwrap();
+    behind.await.unwrap();
+    let second = store.turn_begin(NewTurn { turn_id: "id2".into(), label: label("u"), ..long }).unwrap();
+    allow.send(Ok(())).unwrap();
+    second.await.unwrap();
+    let third = store.turn_begin(question("1", "c", "v", "id3")).unwrap();
+    allow.send(Ok(())).unwrap();
+    third.await.unwrap(); // Queued behind the checkpoint.
+    assert!(home() > before + (2 << 20), "now it is home");
 }
 
 #[test]
