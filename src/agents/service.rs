@@ -1,6 +1,6 @@
 use super::file::{FileError, Import, Rejected};
 use super::probe::{self, Probe};
-use crate::base::AgentId;
+use crate::base::{AgentId, Chain};
 use crate::cache::Cache;
 use crate::clock;
 use crate::protocol::agent::{Agent, Provider, Source};
@@ -79,14 +79,16 @@ impl Agents {
 
     /// Every agent. From memory, or one read of the store within the chat path's 100 ms.
     pub(crate) async fn all(&self) -> Result<Arc<Roster>, AgentsError> {
-        if let Some(roster) = self.caches.roster.get(&(), clock::now()) {
-            return Ok(roster);
-        }
-        let agents = self.store.agents_list(Budget::Chat).await?;
-        let roster: Roster = agents.into_iter().map(|agent| (agent.id.to_string(), Arc::new(agent))).collect();
-        let roster = Arc::new(roster);
-        self.caches.roster.insert((), Arc::clone(&roster), clock::now(), ROSTER_TTL);
-        Ok(roster)
+        let load = async || {
+            let agents = self.store.agents_list(Budget::Chat).await?;
+            Ok(Arc::new(agents.into_iter().map(|agent| (agent.id.to_string(), Arc::new(agent))).collect()))
+        };
+        // A change while the list is read wins over what the read brings.
+        let loaded = self.caches.roster.get_or_load((), clock::now(), ROSTER_TTL, load).await;
+        loaded.map_err(|error: Arc<StoreError>| {
+            tracing::error!(error = %Chain(&*error), "the list of agents cannot be read");
+            AgentsError::Store(StoreError::Unavailable)
+        })
     }
 
     /// Every agent as the store has it, for an operator who can wait for a moment.

@@ -63,7 +63,7 @@ impl Relay {
         let began = clock::now();
         let (carried, verdict) = self.carry(&to).await;
         let Errand { telemetry, settings, .. } = to;
-        let Self { turn, admission, out, transcript, .. } = self;
+        let Self { turn, admission, out, cut, transcript, .. } = self;
         admission.settle(verdict);
         telemetry.turn_finished(carried.kind(), clock::now() - began);
         if let Carried::Failed(ChatError::Upstream(failure)) = &carried {
@@ -75,17 +75,17 @@ impl Relay {
             Ok(closing) => closing,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the end of a turn is not recorded");
-                return tell(&out, carried.told(false)).await;
+                return tell(&out, &cut, carried.told(false)).await;
             }
         };
         match tokio::time::timeout(settings.record_wait, closing.durable()).await {
             Ok(stored) => {
                 log_unless_stored(stored.as_ref().err());
                 drop(closing); // The next question may come as soon as the client has read the end.
-                tell(&out, carried.told(stored.is_ok())).await;
+                tell(&out, &cut, carried.told(stored.is_ok())).await;
             }
             Err(_) => {
-                tell(&out, carried.told(false)).await;
+                tell(&out, &cut, carried.told(false)).await;
                 log_unless_stored(closing.durable().await.err().as_ref());
             }
         }
@@ -205,9 +205,14 @@ async fn until(left_at: Option<Instant>, grace: Duration) {
     }
 }
 
-async fn tell(out: &mpsc::Sender<Out>, last: Out) {
-    // A client that has left, or takes nothing, misses the end; the record has it.
-    let _ = tokio::time::timeout(CLIENT_STALL_MAX, out.send(last)).await;
+/// A client that has left, or takes nothing, misses the end; the record has it. When the process
+/// stops nobody is waited for.
+async fn tell(out: &mpsc::Sender<Out>, cut: &CancellationToken, last: Out) {
+    tokio::select! {
+        biased;
+        _ = tokio::time::timeout(CLIENT_STALL_MAX, out.send(last)) => {}
+        () = cut.cancelled() => {}
+    }
 }
 
 fn failed(to: &Errand, failure: Failure) -> (Carried, Verdict) {

@@ -121,15 +121,25 @@ impl Connections {
     {
         self.edge.telemetry.connection_opened();
         let router = self.router.clone();
+        let spoke = CancellationToken::new();
+        let first = spoke.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            first.cancel();
             request.extensions_mut().insert(Peer(peer));
             let answered = router.clone().oneshot(request);
             async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
         });
         let connection = self.http.serve_connection(TokioIo::new(socket), service);
         tokio::pin!(connection);
+        // Hyper's own timer begins only once it knows which HTTP this is.
+        let silent = async {
+            if tokio::time::timeout(self.edge.settings.head_timeout, spoke.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent => Ok(()),
             () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
