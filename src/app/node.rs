@@ -166,7 +166,7 @@ async fn fenced(store: Store, stop: CancellationToken) -> Result<()> {
 
 /// The socket of an earlier process is removed: the state lock says that nobody serves it.
 fn control_socket(config: &Config) -> Result<UnixListener> {
-    disk::make_private_dir(&config.runtime_dir)?;
+    disk::make_dir(&config.runtime_dir)?;
     let path = config.control_socket();
     disk::remove_if_present(&path)?;
     let socket = UnixListener::bind(&path).with_context(|| format!("listen on `{}`", path.display()))?;

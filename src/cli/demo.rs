@@ -67,7 +67,7 @@ struct Temporary {
 impl Temporary {
     fn make() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("llmchat-demo-{}", crate::base::random_id()));
-        disk::make_private_dir(&dir)?;
+        disk::make_dir(&dir)?;
         Ok(Self { dir })
     }
 

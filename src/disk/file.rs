@@ -7,22 +7,37 @@ use std::path::Path;
 /// The longest text file that we read: an agents file of thousands is far below.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
-/// Makes `dir` and what is above it; `dir` itself for nobody but us. One that is there is kept,
-/// and closed to others if it was open.
-pub(crate) fn make_private_dir(dir: &Path) -> Result<(), DiskError> {
+/// Makes `dir` and what is above it; `dir` itself for nobody but us. One that is there must be closed to others:
+/// it is closed if it is empty or was ours before (holds `mark`), and else left as it is and refused, for it may
+/// be anybody's, `/tmp` for instance.
+pub(crate) fn make_private_dir(dir: &Path, mark: &str) -> Result<(), DiskError> {
+    let failed = |source| DiskError::new("make the directory", dir, source);
+    if make_dir(dir)? {
+        return Ok(());
+    }
+    let open_to_others = fs::metadata(dir).map_err(failed)?.permissions().mode() & 0o077;
+    if open_to_others == 0 {
+        return Ok(());
+    }
+    let ours = dir.join(mark).exists() || fs::read_dir(dir).map_err(failed)?.next().is_none();
+    if !ours {
+        let why = "it is open to other users and holds files that are not ours; name another, or chmod it to 0700";
+        return Err(DiskError::new("keep private files in", dir, std::io::Error::other(why)));
+    }
+    set_mode(dir, 0o700)
+}
+
+/// Makes `dir`, for nobody but us, and what is above it, unless it is there. Whether it was made.
+pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
     let failed = |source| DiskError::new("make the directory", dir, source);
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above).map_err(failed)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
-        _ => {}
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(error)),
     }
-    let mode = fs::metadata(dir).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        set_mode(dir, 0o700)?;
-    }
-    Ok(())
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), DiskError> {
@@ -80,7 +95,7 @@ mod tests {
     fn a_replaced_file_is_whole_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let private = dir.path().join("a/b");
-        make_private_dir(&private).unwrap();
+        make_private_dir(&private, "f").unwrap();
         let file = private.join("f");
         for text in ["one", "two"] {
             replace(&file, text.as_bytes()).unwrap();
@@ -92,10 +107,23 @@ mod tests {
     }
 
     #[test]
-    fn an_open_directory_is_closed_to_others() {
+    fn an_open_directory_is_closed_to_others_where_it_is_ours_and_left_alone_where_it_is_not() {
         let dir = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777;
         set_mode(dir.path(), 0o755).unwrap();
-        make_private_dir(dir.path()).unwrap();
-        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        make_private_dir(dir.path(), "mark").unwrap();
+        assert_eq!(mode(), 0o700, "empty");
+
+        set_mode(dir.path(), 0o1777).unwrap();
+        replace(&dir.path().join("theirs"), b"").unwrap();
+        let refused = make_private_dir(dir.path(), "mark").unwrap_err();
+        assert!(refused.to_string().contains(&dir.path().display().to_string()), "{refused}");
+        assert_eq!(mode(), 0o1777, "as it was");
+        assert!(!make_dir(dir.path()).unwrap());
+        assert_eq!(mode(), 0o1777, "as it was");
+
+        replace(&dir.path().join("mark"), b"").unwrap();
+        make_private_dir(dir.path(), "mark").unwrap();
+        assert_eq!(mode(), 0o700, "ours before");
     }
 }
