@@ -4,7 +4,7 @@ use crate::base::random_id;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::answer::{Class, Ending, Event, Failure};
 use crate::protocol::chat::{Message, Role};
-use crate::upstream::{Client, Next, Question};
+use crate::upstream::{Client, Next, Origin, Question};
 
 /// The parts of the answer that an operator is shown.
 const ANSWER_CHARS_MAX: usize = 200;
@@ -63,6 +63,7 @@ pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) 
 
 async fn ask(client: &Client, agent: &Agent, question: &str, probe: &mut Probe) {
     let question = Question {
+        origin: Origin::default(),
         chat_id: random_id(),
         item_id: random_id(),
         customer: "operator:test".to_owned(),

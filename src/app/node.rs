@@ -99,7 +99,8 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
 }
 
 fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {
-    let sessions = Sessions::new(core.store.clone(), core.caches.known.clone(), config.cache.session_ttl);
+    let kept_in = config.keeps_chats.then(|| core.store.clone());
+    let sessions = Sessions::new(kept_in, core.caches.known.clone(), config.cache.session_ttl);
     Gateway::new(gateway::Parts {
         agents: core.agents.clone(),
         sessions,

@@ -11,6 +11,7 @@ use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::store;
 use crate::upstream;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// The control socket's name in `node.runtime_dir`.
@@ -62,15 +63,19 @@ impl Log {
 }
 
 impl Chat {
-    pub(super) fn check(self, rules: &mut Rules) -> gateway::Settings {
-        let Self { head_hold_ms, resume_grace_ms, record_wait_ms, turns_max, history_turns_max } = self;
-        gateway::Settings {
+    /// Whether chats are kept, and how they are relayed. `client_stall` is the edge's: who does not read is waited
+    /// for so long on every floor.
+    pub(super) fn check(self, client_stall: Duration, rules: &mut Rules) -> (bool, gateway::Settings) {
+        let Self { persist, head_hold_ms, resume_grace_ms, record_wait_ms, turns_max, history_turns_max } = self;
+        let settings = gateway::Settings {
             head_hold: rules.ms("chat.head_hold_ms", head_hold_ms, 0..=60_000),
             resume_grace: rules.ms("chat.resume_grace_ms", resume_grace_ms, 0..=3_600_000),
             record_wait: rules.ms("chat.record_wait_ms", record_wait_ms, 1..=60_000),
+            client_stall,
             turns_max: rules.number("chat.turns_max", turns_max, 1..=100_000),
             history_turns_max: rules.number("chat.history_turns_max", history_turns_max, 0..=1_000),
-        }
+        };
+        (persist, settings)
     }
 }
 
@@ -112,7 +117,8 @@ impl Breaker {
 }
 
 impl Store {
-    pub(super) fn check(self, rules: &mut Rules) -> store::Settings {
+    /// Each of `turns_max` turns under way has an end for which the queue keeps room.
+    pub(super) fn check(self, turns_max: usize, rules: &mut Rules) -> store::Settings {
         let Self {
             queue_jobs_max,
             group_jobs_max,
@@ -134,6 +140,7 @@ impl Store {
         let restarts_later = checkpoint_restart_bytes > checkpoint_bytes;
         rules.need(restarts_later, "store.checkpoint_restart_bytes", larger, checkpoint_restart_bytes);
         store::Settings {
+            queue_ends_max: turns_max,
             queue_jobs_max: rules.number("store.queue_jobs_max", queue_jobs_max, 1..=1_000_000),
             group_jobs_max: rules.number("store.group_jobs_max", group_jobs_max, 1..=100_000),
             group_wait: rules.ms("store.group_wait_ms", group_wait_ms, 0..=1_000),

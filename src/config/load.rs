@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) log_level: String,
     /// From the first signal to the end, streams in flight included.
     pub(crate) shutdown_grace: Duration,
+    /// `false`: nothing of any chat is stored.
+    pub(crate) keeps_chats: bool,
     pub(crate) chat: gateway::Settings,
     pub(crate) upstream: upstream::Settings,
     pub(crate) breaker: breaker::Rule,
@@ -151,16 +153,18 @@ fn check(file: File, rules: &mut Rules) -> Config {
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
+    let (keeps_chats, chat) = chat.check(http.client_stall, rules);
     Config {
         server,
         state_dir,
         runtime_dir,
         log_level: log.check(rules),
         agents_file: rules.file("agents.file", agents_file),
-        chat: chat.check(rules),
         upstream: upstream.check(rules),
         breaker: breaker.check(rules),
-        store: store.check(rules),
+        store: store.check(chat.turns_max, rules),
+        keeps_chats,
+        chat,
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,
@@ -181,6 +185,7 @@ fn check_edge(
         cors_origins,
         connections_max,
         head_timeout_ms,
+        client_stall_ms,
         body_bytes_max,
         comment_every_ms,
         shutdown_grace_ms,
@@ -195,6 +200,7 @@ fn check_edge(
     let cors_origins = cors_origins.into_iter().filter_map(origin).collect();
     let connections_max = rules.number("server.connections_max", connections_max, 1..=1_000_000);
     let head_timeout = rules.ms("server.head_timeout_ms", head_timeout_ms, 100..=600_000);
+    let client_stall = rules.ms("server.client_stall_ms", client_stall_ms, 100..=3_600_000);
     let body_bytes_max = rules.number("server.body_bytes_max", body_bytes_max, 1_024..=32 << 20);
     let comment_every = rules.ms("server.comment_every_ms", comment_every_ms, 100..=600_000);
     let shutdown_grace = rules.ms("server.shutdown_grace_ms", shutdown_grace_ms, 0..=3_600_000);
@@ -203,6 +209,7 @@ fn check_edge(
     let http = http::Settings {
         body_bytes_max,
         head_timeout,
+        client_stall,
         connections_max,
         comment_every,
         cors_origins,

@@ -28,6 +28,7 @@ pub(super) struct Server {
     pub(super) cors_origins: Vec<String>,
     pub(super) connections_max: u64,
     pub(super) head_timeout_ms: u64,
+    pub(super) client_stall_ms: u64,
     pub(super) body_bytes_max: u64,
     pub(super) comment_every_ms: u64,
     pub(super) shutdown_grace_ms: u64,
@@ -63,6 +64,7 @@ pub(super) struct Agents {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Chat {
+    pub(super) persist: bool,
     pub(super) head_hold_ms: u64,
     pub(super) resume_grace_ms: u64,
     pub(super) record_wait_ms: u64,

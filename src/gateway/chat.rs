@@ -9,9 +9,9 @@ use crate::base::Label;
 use crate::breaker::State;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::chat::{ChatRequest, Message, Role};
-use crate::sessions::{Ask, Begun, Reserved, Sessions};
+use crate::sessions::{Ask, Begun, Reserved, Sessions, Turn};
 use crate::telemetry::Telemetry;
-use crate::upstream::{Client, Question};
+use crate::upstream::{Client, Origin, Question};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Gateway {
     #[tracing::instrument(name = "chat", skip_all, fields(agent.id))]
     pub(crate) async fn chat(
         &self,
-        caller: &Caller,
+        (caller, origin): (&Caller, Origin),
         key: Option<Label>,
         request: ChatRequest,
     ) -> Result<Reply, ChatError> {
@@ -78,7 +78,7 @@ impl Gateway {
         let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
         let turn = reserved.begin(asked.unwrap_or_default())?;
         let ids = (turn.chat.to_string(), turn.label.to_string());
-        let question = question(caller, &turn.upstream_chat_id, &turn.upstream_item_id, request, messages);
+        let question = question((caller, origin), &turn, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);
         let errand =
             Errand { client: client.clone(), agent, question, telemetry: telemetry.clone(), settings: *settings };
@@ -152,11 +152,17 @@ async fn conversation(
     Ok(messages)
 }
 
-fn question(caller: &Caller, chat_id: &str, item_id: &str, request: ChatRequest, messages: Vec<Message>) -> Question {
+fn question(
+    (caller, origin): (&Caller, Origin),
+    turn: &Turn,
+    request: ChatRequest,
+    messages: Vec<Message>,
+) -> Question {
     Question {
-        chat_id: chat_id.to_owned(),
-        item_id: item_id.to_owned(),
+        chat_id: turn.upstream_chat_id.clone(),
+        item_id: turn.upstream_item_id.clone(),
         customer: caller.owner.as_str().to_owned(),
+        origin,
         detail: request.detail,
         variables: request.variables,
         metadata: request.metadata,

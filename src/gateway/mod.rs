@@ -7,6 +7,7 @@
 mod admission;
 mod chat;
 mod error;
+mod quotes;
 mod relay;
 mod reply;
 mod settings;
@@ -14,5 +15,5 @@ mod settings;
 pub(crate) use admission::Breakers;
 pub(crate) use chat::{Gateway, Parts};
 pub(crate) use error::ChatError;
-pub(crate) use reply::{Finished, Out, Reply};
+pub(crate) use reply::{Finished, Kept, Out, Reply};
 pub(crate) use settings::Settings;

@@ -1,6 +1,7 @@
 use super::admission::Admission;
 use super::error::{self, ChatError};
-use super::reply::{Finished, Out};
+use super::quotes::without_quotes;
+use super::reply::{Finished, Kept, Out};
 use super::settings::Settings;
 use crate::base::Chain;
 use crate::breaker::{self, Verdict};
@@ -13,11 +14,13 @@ use crate::telemetry::Telemetry;
 use crate::upstream::{Client, Next, Question};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// A client that takes nothing for so long has left without saying so.
-const CLIENT_STALL_MAX: Duration = Duration::from_mins(2);
+/// What a client may keep its turn waiting, taken together: a slow reader is waited for, one that only pretends to
+/// read is not.
+const CLIENT_HOLD_MAX: Duration = Duration::from_mins(10);
 /// FastGPT caps one answer at 20 MB; what is longer is a runaway.
 const ANSWER_BYTES_MAX: usize = 20 << 20;
 
@@ -50,11 +53,22 @@ pub(super) struct Relay {
     storing: bool,
     /// When the client was seen to have left; the upstream is read on for `resume_grace`.
     left_at: Option<Instant>,
+    /// How long the client has kept the turn waiting.
+    held: Duration,
 }
 
 impl Relay {
     pub(super) fn new(turn: Turn, admission: Admission, out: mpsc::Sender<Out>, cut: CancellationToken) -> Self {
-        Self { turn, admission, out, cut, transcript: Transcript::default(), storing: true, left_at: None }
+        Self {
+            turn,
+            admission,
+            out,
+            cut,
+            transcript: Transcript::default(),
+            storing: true,
+            left_at: None,
+            held: Duration::ZERO,
+        }
     }
 
     /// Asks, relays, settles with the breakers, records, and says truthfully how it ended.
@@ -72,20 +86,22 @@ impl Relay {
         let closing = turn.finish(carried.outcome(), transcript);
         drop(slot);
         let mut closing = match closing {
-            Ok(closing) => closing,
+            Ok(Some(closing)) => closing,
+            Ok(None) => return tell(&out, &cut, carried.told(Kept::Never), settings.client_stall).await,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the end of a turn is not recorded");
-                return tell(&out, &cut, carried.told(false)).await;
+                return tell(&out, &cut, carried.told(Kept::NotInTime), settings.client_stall).await;
             }
         };
         match tokio::time::timeout(settings.record_wait, closing.durable()).await {
             Ok(stored) => {
                 log_unless_stored(stored.as_ref().err());
                 drop(closing); // The next question may come as soon as the client has read the end.
-                tell(&out, &cut, carried.told(stored.is_ok())).await;
+                let kept = if stored.is_ok() { Kept::Durable } else { Kept::NotInTime };
+                tell(&out, &cut, carried.told(kept), settings.client_stall).await;
             }
             Err(_) => {
-                tell(&out, &cut, carried.told(false)).await;
+                tell(&out, &cut, carried.told(Kept::NotInTime), settings.client_stall).await;
                 log_unless_stored(closing.durable().await.err().as_ref());
             }
         }
@@ -110,7 +126,7 @@ impl Relay {
                         if speaks && self.transcript.is_silent() {
                             telemetry.first_token(clock::now() - asked_at);
                         }
-                        if let Err(end) = self.pass_on(events).await {
+                        if let Err(end) = self.pass_on(events, settings.client_stall).await {
                             return (end, Verdict::Neutral);
                         }
                     }
@@ -147,27 +163,34 @@ impl Relay {
     }
 
     /// Notes the events and hands them to the client, if there still is one.
-    async fn pass_on(&mut self, events: Vec<Event>) -> Result<(), Carried> {
+    async fn pass_on(&mut self, events: Vec<Event>, stall: Duration) -> Result<(), Carried> {
         for event in events {
             self.transcript.note(&event);
             if self.transcript.answer.len() + self.transcript.reasoning.len() > ANSWER_BYTES_MAX {
                 let message = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
                 return Err(Carried::Failed(ChatError::Upstream(Failure::new(Class::Unknown, message))));
             }
-            if self.left_at.is_some() {
-                continue;
-            }
-            tokio::select! {
-                sent = tokio::time::timeout(CLIENT_STALL_MAX, self.out.send(Out::Event(event))) => {
-                    // A closed channel is judged in one place, `interruption`.
-                    if sent.is_err() {
-                        return Err(Carried::Left);
-                    }
-                }
-                () = self.cut.cancelled() => return Err(Carried::Failed(ChatError::Stopped)),
+            // A closed channel is judged in one place, `interruption`.
+            if self.left_at.is_none()
+                && let Err(TrySendError::Full(waits)) = self.out.try_send(Out::Event(event))
+            {
+                self.wait_for_client(waits, stall).await?;
             }
         }
         Ok(())
+    }
+
+    /// Waits until the client, which is behind, takes `event`: not longer than `stall` for this one.
+    async fn wait_for_client(&mut self, event: Out, stall: Duration) -> Result<(), Carried> {
+        let since = clock::now();
+        let limit = stall.min(CLIENT_HOLD_MAX.saturating_sub(self.held));
+        tokio::select! {
+            sent = tokio::time::timeout(limit, self.out.send(event)) => {
+                self.held += clock::now().saturating_duration_since(since);
+                sent.map(drop).map_err(|_| Carried::Left)
+            }
+            () = self.cut.cancelled() => Err(Carried::Failed(ChatError::Stopped)),
+        }
     }
 }
 
@@ -189,11 +212,11 @@ impl Carried {
     }
 
     /// What the client hears; nobody listens after `Left`.
-    fn told(self, persisted: bool) -> Out {
+    fn told(self, kept: Kept) -> Out {
         match self {
-            Self::Finished(usage) => Out::Finished(Finished { persisted, usage }),
-            Self::Failed(error) => Out::Failed { error, persisted },
-            Self::Left => Out::Failed { error: ChatError::Stopped, persisted },
+            Self::Finished(usage) => Out::Finished(Finished { kept, usage }),
+            Self::Failed(error) => Out::Failed { error, kept },
+            Self::Left => Out::Failed { error: ChatError::Stopped, kept },
         }
     }
 }
@@ -207,10 +230,10 @@ async fn until(left_at: Option<Instant>, grace: Duration) {
 
 /// A client that has left, or takes nothing, misses the end; the record has it. When the process
 /// stops nobody is waited for.
-async fn tell(out: &mpsc::Sender<Out>, cut: &CancellationToken, last: Out) {
+async fn tell(out: &mpsc::Sender<Out>, cut: &CancellationToken, last: Out, stall: Duration) {
     tokio::select! {
         biased;
-        _ = tokio::time::timeout(CLIENT_STALL_MAX, out.send(last)) => {}
+        _ = tokio::time::timeout(stall, out.send(last)) => {}
         () = cut.cancelled() => {}
     }
 }
@@ -218,12 +241,7 @@ async fn tell(out: &mpsc::Sender<Out>, cut: &CancellationToken, last: Out) {
 fn failed(to: &Errand, failure: Failure) -> (Carried, Verdict) {
     let agent_id = to.agent.id.as_str();
     let class = error::class(failure.class);
-    let asked = to.question.messages.iter().map(|message| message.content.to_string());
-    let reason = if asked.into_iter().any(|asked| quotes(&failure.message, &asked)) {
-        "(its words quote the question)"
-    } else {
-        failure.message.as_str()
-    };
+    let reason = without_quotes(&failure.message, &to.question.messages, to.agent.api_key.expose());
     if failure.class == Class::Misconfigured {
         tracing::error!(agent.id = agent_id, reason, "agent is misconfigured: check its key, appId and app");
     } else {
@@ -231,18 +249,6 @@ fn failed(to: &Errand, failure: Failure) -> (Carried, Verdict) {
     }
     let ending = Ending::Failed(failure.clone());
     (Carried::Failed(ChatError::Upstream(failure)), breaker::verdict(&ending))
-}
-
-/// So much in a row two texts share only if one quotes the other: 16 letters, or 6 of Chinese.
-const QUOTE_BYTES: usize = 16;
-
-/// Whether an upstream's error repeats a part of what was asked, which belongs in no log.
-fn quotes(said: &str, asked: &str) -> bool {
-    said.char_indices().any(|(begin, _)| {
-        let rest = &said[begin..];
-        let end = (QUOTE_BYTES..=rest.len()).find(|end| rest.is_char_boundary(*end));
-        end.is_some_and(|end| asked.contains(&rest[..end]))
-    })
 }
 
 fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
@@ -258,19 +264,5 @@ fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
 fn log_unless_stored(error: Option<&StoreError>) {
     if let Some(error) = error {
         tracing::error!(error = %Chain(error), "a turn is not recorded");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quotes;
-
-    #[test]
-    fn an_error_that_quotes_the_question_is_seen() {
-        let asked = r#""我的身份证号是 11010119900307, what may I do?""#;
-        assert!(quotes("content policy: 身份证号是 1101 refused", asked));
-        assert!(quotes("refused: 307, what may I do?", asked));
-        assert!(!quotes("无可用渠道 (request id: 20261)", asked));
-        assert!(!quotes("", asked));
     }
 }

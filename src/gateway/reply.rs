@@ -13,16 +13,26 @@ pub(crate) enum Out {
     Finished(Finished),
     Failed {
         error: ChatError,
-        /// The failed turn itself is on disk.
-        persisted: bool,
+        /// Whether the failed turn itself is kept.
+        kept: Kept,
     },
+}
+
+/// Whether a turn is there to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is durable.
+    Durable,
+    /// It should be and is not, or not in time: it may still become so.
+    NotInTime,
+    /// Chats are not kept here.
+    Never,
 }
 
 /// The end of a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
-    /// The turn is durable.
-    pub(crate) persisted: bool,
+    pub(crate) kept: Kept,
     pub(crate) usage: Option<Usage>,
 }
 
@@ -48,7 +58,7 @@ impl Reply {
     /// The stored answer again, in the order it was first given.
     pub(super) fn replayed(agent: (String, String), turn: store::Turn) -> Self {
         let (agent_id, model) = agent;
-        let finished = Out::Finished(Finished { persisted: true, usage: turn.usage });
+        let finished = Out::Finished(Finished { kept: Kept::Durable, usage: turn.usage });
         let ids = (turn.chat.to_string(), turn.label.to_string());
         let ready = replay(turn).map(Out::Event).chain([finished]).collect();
         Self { agent_id, model, chat_id: ids.0, turn_id: ids.1, ready, rest: None }

@@ -9,6 +9,8 @@ pub(crate) struct Settings {
     pub(crate) resume_grace: Duration,
     /// How long `end` and a reply that does not stream wait for the commit.
     pub(crate) record_wait: Duration,
+    /// A client that takes nothing for so long has left without saying so.
+    pub(crate) client_stall: Duration,
     /// Turns at once.
     pub(crate) turns_max: usize,
     /// Earlier turns sent along to an upstream that keeps no history itself.

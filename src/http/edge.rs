@@ -9,6 +9,7 @@ use crate::telemetry::Telemetry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// What the edge is made of.
 pub(crate) struct Parts {
@@ -31,6 +32,8 @@ pub(crate) struct Edge {
     pub(super) parts: Arc<Parts>,
     pub(super) drain: Drain,
     pub(super) started_at: Instant,
+    /// One question to the disk at a time.
+    pub(super) asking_disk: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Edge {
@@ -43,6 +46,11 @@ impl std::ops::Deref for Edge {
 
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), drain: Drain::default(), started_at: clock::now() }
+        Self {
+            parts: Arc::new(parts),
+            drain: Drain::default(),
+            started_at: clock::now(),
+            asking_disk: Arc::new(Semaphore::new(1)),
+        }
     }
 }

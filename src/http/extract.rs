@@ -4,6 +4,7 @@ use super::edge::Edge;
 use super::error::{self, ApiError};
 use crate::accounts::Caller;
 use crate::base::{Cidr, Label};
+use crate::upstream::Origin;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -11,6 +12,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// Browsers send some 60; what is longer names no language that anybody speaks.
+const LANGUAGES_BYTES_MAX: usize = 256;
 const VISITOR_COOKIE: &str = "llmchat_visitor";
 /// A year: a visitor's chats are theirs for as long as they come back.
 const VISITOR_COOKIE_SECONDS: u32 = 365 * 24 * 3600;
@@ -49,14 +52,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-impl FromRequestParts<Edge> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
-        Ok(edge.visitors.caller(cookie(&parts.headers, VISITOR_COOKIE)))
-    }
-}
-
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -72,18 +67,37 @@ pub(super) fn set_cookie(caller: &Caller, secure: bool) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(cookie).expect("hex, base64 and our own text are good header bytes"))
 }
 
-/// The caller's own name for this turn, if they gave one.
-pub(super) struct IdempotencyKey(pub(super) Option<Label>);
+/// What a chat's head says, all but the question.
+pub(super) struct Asker {
+    pub(super) caller: Caller,
+    /// The caller's own name for this turn, if they gave one.
+    pub(super) key: Option<Label>,
+    pub(super) language: Language,
+    pub(super) origin: Origin,
+}
 
-impl FromRequestParts<Edge> for IdempotencyKey {
+impl FromRequestParts<Edge> for Asker {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, ApiError> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
-        let label = value.to_str().ok().and_then(|text| Label::parse(text).ok());
-        let label = label.ok_or_else(|| error::validation("Idempotency-Key", "must match [A-Za-z0-9_.:-]{1,128}"))?;
-        Ok(Self(Some(label)))
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, ApiError> {
+        let languages = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let languages = languages.filter(|languages| languages.len() <= LANGUAGES_BYTES_MAX);
+        Ok(Self {
+            caller: edge.visitors.caller(cookie(&parts.headers, VISITOR_COOKIE)),
+            key: idempotency_key(&parts.headers)?,
+            language: Language::preferred(languages.unwrap_or_default()),
+            origin: Origin {
+                address: client_address(parts, &edge.settings.trusted_proxies),
+                languages: languages.map(ToOwned::to_owned),
+            },
+        })
     }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<Label>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let label = value.to_str().ok().and_then(|text| Label::parse(text).ok());
+    label.map(Some).ok_or_else(|| error::validation("Idempotency-Key", "must match [A-Za-z0-9_.:-]{1,128}"))
 }
 
 /// The language of sentences for people.
@@ -91,15 +105,6 @@ impl FromRequestParts<Edge> for IdempotencyKey {
 pub(super) enum Language {
     Chinese,
     English,
-}
-
-impl FromRequestParts<Edge> for Language {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, ApiError> {
-        let accepted = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        Ok(Self::preferred(accepted.unwrap_or_default()))
-    }
 }
 
 impl Language {

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest any check may take.
@@ -56,7 +57,13 @@ impl Checks {
             Ok(Err(_)) | Err(_) => Check::Unhealthy,
         };
         // Alone there is nothing to replicate to, and nothing to say about it.
-        Self { database, cache: Check::Healthy, memory: memory(edge), disk: disk(edge), replication: Check::Unknown }
+        Self {
+            database,
+            cache: Check::Healthy,
+            memory: memory(edge),
+            disk: disk(edge).await,
+            replication: Check::Unknown,
+        }
     }
 
     fn all(&self) -> [Check; 5] {
@@ -70,12 +77,26 @@ fn memory(edge: &Edge) -> Check {
     if resident > limit / 100 * MEMORY_WARNING_PERCENT { Check::Warning } else { Check::Healthy }
 }
 
-fn disk(edge: &Edge) -> Check {
-    match disk::free_bytes(&edge.state_dir) {
-        Ok(free) if free < DISK_UNHEALTHY_BYTES => Check::Unhealthy,
-        Ok(free) if free < DISK_WARNING_BYTES => Check::Warning,
-        Ok(_) => Check::Healthy,
-        Err(_) => Check::Unknown,
+/// Asks on a thread of its own, one at a time: a disk that has frozen may not answer for minutes, and must not
+/// take a thread from the runtime for each who asks.
+async fn disk(edge: &Edge) -> Check {
+    let asking = Arc::clone(&edge.asking_disk);
+    let dir = edge.state_dir.clone();
+    let free = async {
+        let turn = asking.acquire_owned().await.ok()?;
+        let asked = tokio::task::spawn_blocking(move || {
+            let free = disk::free_bytes(&dir);
+            drop(turn);
+            free
+        });
+        asked.await.ok()?.ok()
+    };
+    match tokio::time::timeout(CHECK_MAX, free).await {
+        Ok(Some(free)) if free < DISK_UNHEALTHY_BYTES => Check::Unhealthy,
+        Ok(Some(free)) if free < DISK_WARNING_BYTES => Check::Warning,
+        Ok(Some(_)) => Check::Healthy,
+        Ok(None) => Check::Unknown,
+        Err(_) => Check::Unhealthy,
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -100,6 +101,9 @@ impl Connections {
         let connections = Arc::clone(self);
         self.tasks.spawn(async move {
             let _ = socket.set_nodelay(true); // Only a socket that is gone already refuses it.
+            let mut socket = TimeoutStream::new(socket);
+            socket.set_write_timeout(Some(connections.edge.settings.client_stall));
+            let socket = Box::pin(socket);
             match tls {
                 None => connections.speak(socket, peer, slot).await,
                 Some(tls) => {

@@ -8,6 +8,8 @@ pub(crate) struct Settings {
     pub(crate) body_bytes_max: usize,
     /// How long a client may take to send a request's head.
     pub(crate) head_timeout: Duration,
+    /// A connection that takes no byte of ours for so long is closed.
+    pub(crate) client_stall: Duration,
     /// Connections at once; past that new ones are closed unanswered.
     pub(crate) connections_max: usize,
     /// Between two comments on a silent stream, so that no proxy in between takes it for dead.

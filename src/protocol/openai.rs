@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub model: &'a str,
-    /// Goes first, unless the conversation brings a system message of its own.
+    /// Goes first, also where the conversation brings system messages of its own: the operator's word stands
+    /// before a client's.
     pub system_prompt: Option<&'a str>,
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
@@ -21,9 +22,7 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// The body to send.
     pub fn to_json(&self) -> Vec<u8> {
-        let own_system = self.messages.iter().any(|message| message.role == Role::System);
-        let prompt = self.system_prompt.filter(|_| !own_system);
-        let first = prompt.map(|prompt| Message { role: Role::System, content: prompt.into() });
+        let first = self.system_prompt.map(|prompt| Message { role: Role::System, content: prompt.into() });
         let messages: Vec<&Message> = first.iter().chain(self.messages).collect();
         let mut body = json!({
             "model": self.model, "stream": true, "stream_options": { "include_usage": true }, "messages": messages,
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configured_prompt_goes_first_unless_the_conversation_has_its_own() {
+    fn the_configured_prompt_goes_first_whatever_the_conversation_brings() {
         let user = Message { role: Role::User, content: "q".into() };
         let request = |messages: &[Message]| -> Value {
             let request = Request {
@@ -283,7 +282,10 @@ mod tests {
         assert_eq!(body["messages"][0], json!({ "role": "system", "content": "be brief" }));
         assert_eq!((&body["stream"], &body["max_tokens"], body.get("temperature")), (&json!(true), &json!(5), None));
         let own = Message { role: Role::System, content: "other".into() };
-        assert_eq!(request(&[own, user])["messages"].as_array().unwrap().len(), 2);
+        let body = request(&[own, user]);
+        let contents: Vec<&Value> =
+            body["messages"].as_array().unwrap().iter().map(|message| &message["content"]).collect();
+        assert_eq!(contents, ["be brief", "other", "q"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::running::{Claim, Claimed, Running};
-use super::turn::Turn;
+use super::turn::{Record, Turn};
 use crate::base::{AgentId, Label, Owner, random_id};
 use crate::cache::Cache;
 use crate::clock;
@@ -45,14 +45,15 @@ type Known = Cache<(Owner, AgentId, Label), String>;
 /// The door to conversations. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Sessions {
-    store: Store,
+    /// `None` where chats are not kept: a conversation is then known for as long as `known` holds it.
+    store: Option<Store>,
     known: Known,
     known_ttl: Duration,
     running: Running,
 }
 
 impl Sessions {
-    pub(crate) fn new(store: Store, known: Known, known_ttl: Duration) -> Self {
+    pub(crate) fn new(store: Option<Store>, known: Known, known_ttl: Duration) -> Self {
         Self { store, known, known_ttl, running: Running::default() }
     }
 
@@ -90,14 +91,21 @@ impl Sessions {
         if ask.owner_is_new || nothing_to_know {
             return Ok(Past::default());
         }
-        if ask.turn.is_none() && ask.idempotency_key.is_none() {
-            let key = (ask.owner.clone(), ask.agent_id.clone(), chat.clone());
-            if let Some(upstream_chat_id) = self.known.get(&key, clock::now()) {
-                return Ok(Past { session: Some(store::Session { upstream_chat_id }), turn: None });
+        let store = match &self.store {
+            Some(store) if ask.turn.is_some() || ask.idempotency_key.is_some() => store,
+            // Only the conversation can be known, and mostly is.
+            kept => {
+                let place = (ask.owner.clone(), ask.agent_id.clone(), chat.clone());
+                let known = self.known.get(&place, clock::now());
+                let session = known.map(|upstream_chat_id| store::Session { upstream_chat_id });
+                match kept {
+                    Some(store) if session.is_none() => store,
+                    _ => return Ok(Past { session, turn: None }),
+                }
             }
-        }
+        };
         let key = ask.idempotency_key.as_ref().map(Label::as_str);
-        self.store.past((&ask.owner, &ask.agent_id, chat), ask.turn.as_ref(), key, Budget::Chat).await
+        store.past((&ask.owner, &ask.agent_id, chat), ask.turn.as_ref(), key, Budget::Chat).await
     }
 
     fn reserved(
@@ -131,11 +139,9 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// The conversation so far, oldest first, as (question, answer): for upstreams that keep none.
     pub(crate) async fn history(&self, turns_max: usize) -> Result<Vec<(String, String)>, SessionsError> {
-        if self.is_first {
-            return Ok(Vec::new());
-        }
+        let Some(store) = self.sessions.store.as_ref().filter(|_| !self.is_first) else { return Ok(Vec::new()) };
         let Ask { owner, agent_id, .. } = &self.ask;
-        Ok(self.sessions.store.recent((owner, agent_id, &self.chat), turns_max, Budget::Chat).await?)
+        Ok(store.recent((owner, agent_id, &self.chat), turns_max, Budget::Chat).await?)
     }
 
     /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
@@ -143,7 +149,7 @@ impl Reserved {
         let Self { sessions, ask, chat, label, upstream_chat_id, is_first: _, claimed } = self;
         let id = random_id();
         let upstream_item_id = random_id();
-        let begun = sessions.store.turn_begin(NewTurn {
+        let new = NewTurn {
             owner: ask.owner.clone(),
             agent_id: ask.agent_id.clone(),
             chat: chat.clone(),
@@ -155,9 +161,13 @@ impl Reserved {
             upstream_item_id: upstream_item_id.clone(),
             question,
             at: clock::unix_millis(),
-        })?;
-        let key = (ask.owner, ask.agent_id, chat.clone());
-        sessions.known.insert(key, upstream_chat_id.clone(), clock::now(), sessions.known_ttl);
-        Ok(Turn { store: sessions.store, id, chat, label, upstream_chat_id, upstream_item_id, begun, claimed })
+        };
+        let record = match sessions.store {
+            Some(store) => Some(Record { begun: store.turn_begin(new)?, store, id }),
+            None => None,
+        };
+        let place = (ask.owner, ask.agent_id, chat.clone());
+        sessions.known.insert(place, upstream_chat_id.clone(), clock::now(), sessions.known_ttl);
+        Ok(Turn { record, chat, label, upstream_chat_id, upstream_item_id, claimed })
     }
 }

@@ -9,15 +9,21 @@ const EVENT_BYTES_MAX: usize = 8 << 20;
 
 /// A turn under way. Its place in the conversation is free again once this is dropped.
 pub(crate) struct Turn {
-    pub(super) store: Store,
-    pub(super) id: String,
+    /// `None` where chats are not kept.
+    pub(super) record: Option<Record>,
     pub(crate) chat: Label,
     pub(crate) label: Label,
     pub(crate) upstream_chat_id: String,
     pub(crate) upstream_item_id: String,
+    pub(super) claimed: Claimed,
+}
+
+/// The turn in the store.
+pub(super) struct Record {
+    pub(super) store: Store,
+    pub(super) id: String,
     /// The commit of the question.
     pub(super) begun: Pending<()>,
-    pub(super) claimed: Claimed,
 }
 
 /// How a turn ended, for the record.
@@ -31,25 +37,29 @@ pub(crate) enum Outcome {
 }
 
 impl Turn {
-    /// Whether the question is on disk; to be awaited beside the upstream.
+    /// Whether the question is on disk, as far as it is to be kept at all; to be awaited beside the upstream.
     ///
     /// # Cancel safety
     ///
     /// Safe; after it has resolved it must not be awaited again.
     pub(crate) async fn question_stored(&mut self) -> Result<(), StoreError> {
-        (&mut self.begun).await.map(|_| ())
+        match &mut self.record {
+            Some(record) => (&mut record.begun).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
-    /// the turn's place until the outcome is known.
-    pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Closing, StoreError> {
+    /// the turn's place until the outcome is known; there is none where chats are not kept.
+    pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
+        let Some(Record { store, id, .. }) = self.record else { return Ok(None) };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
             Outcome::Interrupted => (TurnState::Interrupted, None, None),
         };
-        let finished = self.store.turn_finish(TurnEnd {
-            turn_id: self.id,
+        let finished = store.turn_finish(TurnEnd {
+            turn_id: id,
             state,
             answer: transcript.answer,
             reasoning: transcript.reasoning,
@@ -58,7 +68,7 @@ impl Turn {
             failure,
             at: clock::unix_millis(),
         })?;
-        Ok(Closing { finished, _claimed: self.claimed })
+        Ok(Some(Closing { finished, _claimed: self.claimed }))
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Store {
     pub(super) sealer: Sealer,
     pub(super) epoch: Epoch,
     gate: Gate,
+    queue_jobs_max: usize,
     counters: Arc<Counters>,
     threads: Arc<Mutex<Threads>>,
 }
@@ -82,7 +83,7 @@ impl Store {
         let readers = Readers::open(files.clone(), settings, durable.clone()).map_err(failed)?;
         let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
         let checkpoint = Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
-        let (orders, taken) = sync_channel(settings.queue_jobs_max);
+        let (orders, taken) = sync_channel(settings.queue_jobs_max.saturating_add(settings.queue_ends_max));
         let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
         let syncer = Syncer { flushes: to_flush, disk, durable, fence: fence.clone() };
         let writer = Writer {
@@ -109,11 +110,38 @@ impl Store {
             })?,
         ];
         let threads = Arc::new(Mutex::new(Threads { probing: Some(probing), all }));
-        Ok(Self { orders, readers, sealer: Sealer::new(&data_key), epoch, gate, counters, threads })
+        Ok(Self {
+            orders,
+            readers,
+            sealer: Sealer::new(&data_key),
+            epoch,
+            gate,
+            queue_jobs_max: settings.queue_jobs_max,
+            counters,
+            threads,
+        })
     }
 
     /// Queues `work`, which writes about `weight` bytes. Never waits: a full queue is an answer.
     pub(super) fn write<T, W>(&self, weight: usize, work: W) -> Result<Pending<T>, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.queue(self.queue_jobs_max, weight, work)
+    }
+
+    /// As [`Store::write`], for the end of what was taken in before: there is room for it where new work is
+    /// refused, or an answer that is already here would be lost to a burst of questions.
+    pub(super) fn write_end<T, W>(&self, weight: usize, work: W) -> Result<Pending<T>, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.queue(usize::MAX, weight, work)
+    }
+
+    fn queue<T, W>(&self, queued_max: usize, weight: usize, work: W) -> Result<Pending<T>, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -124,16 +152,20 @@ impl Store {
         if weight > JOB_BYTES_MAX {
             return Err(StoreError::TooLarge);
         }
-        let (job, pending) = job::job(weight, self.gate.clone(), work);
-        self.counters.queued.fetch_add(1, Ordering::Relaxed);
-        self.orders.try_send(Order::Run(job)).map_err(|refused| {
-            self.counters.queued.fetch_sub(1, Ordering::Relaxed);
-            match refused {
+        let before = self.counters.queued.fetch_add(1, Ordering::Relaxed);
+        let queued = if usize::try_from(before).is_ok_and(|before| before < queued_max) {
+            let (job, pending) = job::job(weight, self.gate.clone(), work);
+            self.orders.try_send(Order::Run(job)).map(|()| pending).map_err(|refused| match refused {
                 TrySendError::Full(_) => StoreError::Overloaded,
                 TrySendError::Disconnected(_) => StoreError::Fenced,
-            }
-        })?;
-        Ok(pending)
+            })
+        } else {
+            Err(StoreError::Overloaded)
+        };
+        if queued.is_err() {
+            self.counters.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        queued
     }
 
     pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>

@@ -23,9 +23,12 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a read may take, all in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Budget {
-    /// The chat path: 100 ms for waiting, reading and trying again, also where the disk has frozen.
+    /// The chat path: 100 ms for waiting, reading and trying again, also where the disk has frozen. What it
+    /// sees may not be durable yet, or a commit that lags would refuse the next question: the caller must
+    /// hold, as `sessions` does, every turn whose end is not durable, so that it tells nobody of one.
     Chat,
-    /// 5 s for a reader, 5 s for the query; three more tries where somebody was in the way.
+    /// 5 s for a reader, 5 s for the query; three more tries where somebody was in the way. Answers once
+    /// everything that the query saw is durable.
     Normal,
 }
 
@@ -106,7 +109,7 @@ impl Readers {
         })))
     }
 
-    /// Runs `query` in a read transaction, and answers once everything that it saw is durable.
+    /// Runs `query` in a read transaction.
     ///
     /// # Errors
     ///
@@ -133,6 +136,7 @@ impl Readers {
             // The query looks at the clock itself, but not while the disk keeps it waiting.
             let tried = tokio::time::timeout_at(by.into(), self.once(slot, by, query.clone()));
             let error = match tried.await.unwrap_or(Err(StoreError::Unavailable)) {
+                Ok((_, value)) if budget == Budget::Chat => return Ok(value),
                 Ok((seen, value)) => {
                     let left = by.saturating_duration_since(clock::now());
                     let durable = tokio::time::timeout(left, self.0.durable.reached(seen)).await;

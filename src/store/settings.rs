@@ -5,6 +5,8 @@ use std::time::Duration;
 pub(crate) struct Settings {
     /// Jobs waiting for the writer; past that, shedding beats waiting.
     pub(crate) queue_jobs_max: usize,
+    /// Ends of turns that may wait beyond that: as many as there can be turns under way.
+    pub(crate) queue_ends_max: usize,
     /// Jobs in one transaction.
     pub(crate) group_jobs_max: usize,
     /// How long the writer waits for company once it has a job.

@@ -158,8 +158,8 @@ impl Store {
     }
 
     /// Stores a question as a running turn, with its session where that is new. A turn of the same
-    /// label that is not complete is asked again in its old place: that it does not run any more
-    /// is for the caller to know.
+    /// label that is not complete is asked again, and moves behind those that came meanwhile: that it does
+    /// not run any more is for the caller to know.
     ///
     /// # Errors
     ///
@@ -170,7 +170,8 @@ impl Store {
         self.write(weight, move |scope| begin(scope, &new))
     }
 
-    /// Stores how a running turn ended. The same end twice is stored once.
+    /// Stores how a running turn ended, also where the queue takes no new turns. The same end twice is stored
+    /// once.
     ///
     /// # Errors
     ///
@@ -178,7 +179,7 @@ impl Store {
     pub(crate) fn turn_finish(&self, end: TurnEnd) -> Result<Pending<()>, StoreError> {
         let events = serde_json::to_string(&end.events).expect("texts and numbers always serialize");
         let weight = end.answer.len() + end.reasoning.len() + events.len() + 256;
-        self.write(weight, move |scope| finish(scope.rows, &end, &events))
+        self.write_end(weight, move |scope| finish(scope.rows, &end, &events))
     }
 }
 
@@ -262,7 +263,7 @@ fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
     let sql = "INSERT INTO turns (turn_id, session_id, owner, label, idempotency_key, body_hash, upstream_item_id,
             state, epoch, question, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'running', ?8, ?9, ?10)
-        ON CONFLICT (session_id, label) DO UPDATE SET turn_id = excluded.turn_id,
+        ON CONFLICT (session_id, label) DO UPDATE SET id = (SELECT max(id) + 1 FROM turns), turn_id = excluded.turn_id,
             idempotency_key = coalesce(excluded.idempotency_key, idempotency_key), body_hash = excluded.body_hash,
             upstream_item_id = excluded.upstream_item_id, state = 'running', epoch = excluded.epoch,
             question = excluded.question, answer = '', reasoning = '', events = '[]', prompt_tokens = NULL,

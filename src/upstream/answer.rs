@@ -1,11 +1,12 @@
 use super::diagnose;
 use super::settings::Settings;
+use super::timers::Timers;
 use crate::clock;
 use crate::protocol::answer::{Class, Ending, Event};
 use crate::protocol::decode::Decoder;
 use reqwest::Response;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// An answer under way. Dropping it hangs up.
 pub(crate) struct Answer {
@@ -14,9 +15,7 @@ pub(crate) struct Answer {
     decoder: Option<Decoder>,
     /// What follows the events that were handed out last.
     ending: Option<Ending>,
-    asked_at: Instant,
-    spoke: bool,
-    settings: Arc<Settings>,
+    timers: Timers,
 }
 
 /// What is next in an answer.
@@ -29,15 +28,17 @@ pub(crate) enum Next {
 
 impl Answer {
     pub(super) fn new(response: Response, decoder: Decoder, asked_at: Instant, settings: Arc<Settings>) -> Self {
-        Self { response, decoder: Some(decoder), ending: None, asked_at, spoke: false, settings }
+        Self { response, decoder: Some(decoder), ending: None, timers: Timers::new(settings, asked_at) }
     }
 
-    /// Waits for the next events or the end, never longer than the timers allow.
+    /// Waits for the next events or the end, never longer than the timers allow. They stand still from when this
+    /// returns until it is called again.
     ///
     /// # Cancel safety
     ///
     /// Safe: bytes taken from the socket are decoded before anything is awaited again.
     pub(crate) async fn next(&mut self) -> Next {
+        self.timers.wait(clock::now());
         let mut events = Vec::new();
         while events.is_empty() {
             if let Some(ending) = self.ending.take() {
@@ -45,13 +46,13 @@ impl Answer {
             }
             self.read(&mut events).await;
         }
-        self.spoke |= events.iter().any(|event| *event != Event::Heartbeat);
+        self.timers.hand_on(events.iter().any(|event| *event != Event::Heartbeat), clock::now());
         Next::Events(events)
     }
 
     async fn read(&mut self, events: &mut Vec<Event>) {
-        let (by, what, limit) = self.deadline();
-        let read = tokio::time::timeout_at(by.into(), self.response.chunk()).await;
+        let deadline = self.timers.deadline(clock::now());
+        let read = tokio::time::timeout_at(deadline.by.into(), self.response.chunk()).await;
         let Some(mut decoder) = self.decoder.take() else {
             self.ending = Some(Ending::Failed(diagnose::ended())); // Asked again after the end.
             return;
@@ -73,16 +74,7 @@ impl Answer {
                     ending => ending,
                 });
             }
-            Err(_) => self.ending = Some(Ending::Failed(diagnose::timed_out(what, limit))),
+            Err(_) => self.ending = Some(Ending::Failed(diagnose::timed_out(deadline.what, deadline.limit))),
         }
-    }
-
-    /// The timer that runs out first, what it waits for and how long it was set.
-    fn deadline(&self) -> (Instant, &'static str, Duration) {
-        let idle = (clock::now() + self.settings.idle, "anything (it fell silent)", self.settings.idle);
-        let total = (self.asked_at + self.settings.total, "the end of its answer", self.settings.total);
-        let first = (self.asked_at + self.settings.first_token, "its first word", self.settings.first_token);
-        let sooner = if total.0 < idle.0 { total } else { idle };
-        if !self.spoke && first.0 < sooner.0 { first } else { sooner }
     }
 }

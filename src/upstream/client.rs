@@ -11,9 +11,10 @@ use crate::protocol::head::Head;
 use crate::protocol::{fastgpt, openai};
 use bytes::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use serde_json::{Map, Value};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ pub(crate) struct Question {
     pub(crate) item_id: String,
     /// Who asks, for the upstream's log.
     pub(crate) customer: String,
+    pub(crate) origin: Origin,
     pub(crate) detail: bool,
     pub(crate) variables: Option<Map<String, Value>>,
     pub(crate) metadata: Option<Value>,
@@ -40,6 +42,15 @@ pub(crate) struct Question {
     pub(crate) max_tokens: Option<u32>,
     /// The conversation so far where the upstream keeps none, and the user's message last.
     pub(crate) messages: Vec<Message>,
+}
+
+/// Where a question comes from. FastGPT is told, for its limits by address and the language of its own messages;
+/// nobody else is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) address: Option<IpAddr>,
+    /// The client's `Accept-Language`, visible ASCII.
+    pub(crate) languages: Option<String>,
 }
 
 /// The client could not be set up.
@@ -100,11 +111,12 @@ impl Client {
         let asked_at = clock::now();
         let body = Bytes::from(body(agent, question));
         let first_byte_by = asked_at + self.settings.first_byte;
+        let headers = headers(agent.profile.provider, &question.origin);
         let request = || {
             self.http
                 .post(agent.profile.endpoint.as_str())
                 .bearer_auth(agent.api_key.expose())
-                .header(CONTENT_TYPE, "application/json")
+                .headers(headers.clone())
                 .body(body.clone())
         };
         let response = match self.send(request(), first_byte_by).await {
@@ -170,6 +182,22 @@ pub(crate) fn target(agent: &Agent) -> (String, String) {
         agent.profile.model
     );
     (upstream, app)
+}
+
+fn headers(provider: Provider, origin: &Origin) -> HeaderMap {
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    if provider != Provider::Fastgpt {
+        return headers;
+    }
+    if let Some(address) = origin.address {
+        let address = HeaderValue::try_from(address.to_string()).expect("digits, dots and colons");
+        headers.insert("x-forwarded-for", address.clone());
+        headers.insert("x-real-ip", address);
+    }
+    if let Some(languages) = origin.languages.as_ref().and_then(|languages| HeaderValue::try_from(languages).ok()) {
+        headers.insert(ACCEPT_LANGUAGE, languages);
+    }
+    headers
 }
 
 fn body(agent: &Agent, question: &Question) -> Vec<u8> {

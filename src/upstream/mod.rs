@@ -9,7 +9,8 @@ mod answer;
 mod client;
 mod diagnose;
 mod settings;
+mod timers;
 
 pub(crate) use answer::Next;
-pub(crate) use client::{Client, Question, target};
+pub(crate) use client::{Client, Origin, Question, target};
 pub(crate) use settings::Settings;

@@ -188,6 +188,17 @@ fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
+fn a_connection_that_says_nothing_is_not_kept() {
+    let home = Home::new(&[]);
+    home.configure("server.head_timeout_ms = 300");
+    let node = home.start();
+    let mut socket = TcpStream::connect(node.address()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let read = socket.read(&mut [0; 1]);
+    assert!(matches!(read, Ok(0)), "the connection is closed and not forgotten: {read:?}");
+}
+
+#[test]
 fn streams_are_never_compressed() {
     let upstream = Upstream::saying("ok");
     let home = Home::new(&[Agent::of("a", &upstream)]);

@@ -211,3 +211,46 @@ fn what_goes_upstream_has_our_ids_and_key_and_none_of_the_clients_credentials() 
     assert_eq!(asked[0].field("customUid"), asked[1].field("customUid"), "one person");
     assert_ne!(asked[0].field("responseChatItemId"), asked[1].field("responseChatItemId"));
 }
+
+#[test]
+fn an_upstreams_own_event_is_not_taken_for_one_of_ours() {
+    let upstream = Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk("event: end\ndata: {\"persisted\":true}\n\n");
+        wire.chunk("event: note\ndata: {\"content\":\"not the answer\"}\n\n");
+        wire.end();
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let events = node.browser().chat(&question("hi", true)).events();
+    assert_eq!(names(&events), ["chatId", "start", "upstream.end", "note", "status", "end"]);
+    assert_eq!(events[2].data, "{\"persisted\":true}");
+    assert_eq!(events[3].json(), json!({ "data": { "content": "not the answer" } }));
+}
+
+#[test]
+fn fastgpt_is_told_where_a_question_comes_from_and_nobody_else_is() {
+    let upstream = Upstream::saying("ok");
+    let openai = Agent::of("o", &upstream).with("provider", "openai").with("model", "m").with("appId", "");
+    let home = Home::new(&[Agent::of("a", &upstream), openai]);
+    home.configure("server.trusted_proxies = [\"127.0.0.1\"]");
+    let node = home.start();
+    let person = node.browser().with("x-forwarded-for", "203.0.113.9").with("accept-language", "en-GB");
+    let mut person = person.with("rootkey", "r").with("token", "t");
+    person.chat(&question("hi", true));
+    let mut body = question("hi", true);
+    body["agentId"] = "o".into();
+    person.chat(&body);
+    node.browser().chat(&question("hi", true));
+    let asked = upstream.wait_asked(3);
+    for (name, told) in [
+        ("x-forwarded-for", [Some("203.0.113.9"), None, Some("127.0.0.1")]),
+        ("x-real-ip", [Some("203.0.113.9"), None, Some("127.0.0.1")]),
+        ("accept-language", [Some("en-GB"), None, None]),
+        ("rootkey", [None; 3]),
+        ("token", [None; 3]),
+        ("cookie", [None; 3]),
+    ] {
+        assert_eq!([0, 1, 2].map(|index: usize| asked[index].header(name)), told, "{name}");
+    }
+}

@@ -192,3 +192,21 @@ fn more_turns_at_once_than_allowed_are_refused_and_not_queued() {
     gate.open();
     first.up_to("end");
 }
+
+#[test]
+fn where_chats_are_not_kept_nothing_is_stored_and_a_conversation_goes_on_all_the_same() {
+    let upstream = Upstream::saying("ok");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("chat.persist = false");
+    let node = home.start();
+    let mut browser = node.browser();
+    let events = browser.chat(&question("my words", true)).events();
+    assert_eq!(events.last().map(|end| end.json()["persisted"].clone()), Some(false.into()));
+    assert_eq!(browser.chat(&question("my words", false)).answer(), "ok", "asked again, for nothing is known");
+    let asked = upstream.wait_asked(2);
+    assert_eq!(asked[0].field("chatId"), asked[1].field("chatId"), "the conversation is known");
+    assert_ne!(asked[0].field("responseChatItemId"), asked[1].field("responseChatItemId"));
+    drop(node);
+    let kept = home.files().into_iter().find(|(_, bytes)| bytes.windows(8).any(|words| words == b"my words"));
+    assert_eq!(kept.map(|(path, _)| path), None);
+}

@@ -135,3 +135,20 @@ fn idle_connections_do_not_delay_the_end() {
     assert_eq!(code, Some(0), "{}", node.log());
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+#[test]
+fn a_client_that_does_not_read_does_not_hold_the_stop() {
+    let stuck = Gate::default();
+    let told = stuck.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.flood(&frame(&"x".repeat(4096)), &told);
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("server.shutdown_grace_ms = 300");
+    let (mut node, _browser, stream) = streaming(&home);
+    stuck.pass();
+    node.terminate();
+    assert_eq!(node.ended().code(), Some(0), "{}", node.log());
+    drop(stream);
+}

@@ -121,3 +121,18 @@ fn a_node_starts_says_what_it_logs_and_dies_as_told() {
     home.configure("log.level = \"info\"\n[agents]\nfile = \"nowhere.json\"");
     assert_ne!(home.run(&["serve"]).code, Some(0));
 }
+
+#[test]
+fn a_script_floods_its_peer_until_it_is_stuck_and_sees_it_leave() {
+    let (stuck, left) = (Gate::default(), Gate::default());
+    let (told_stuck, told_left) = (stuck.clone(), left.clone());
+    let (_upstream, mut browser) = direct(move |_, wire| {
+        wire.stream();
+        wire.flood(&frame("x"), &told_stuck);
+        told_left.open();
+    });
+    let stream = browser.open(&json!({})).expect("the head comes");
+    stuck.pass();
+    stream.hang_up();
+    left.pass();
+}

@@ -1,4 +1,4 @@
-use super::{PATIENCE, now};
+use super::{Gate, PATIENCE, now};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -110,6 +110,9 @@ fn connection(socket: TcpStream, log: &Log, script: &(impl Fn(&Asked, &mut Wire)
     }
 }
 
+/// A peer on loopback that takes no byte for so long is not reading.
+const STUCK: Duration = Duration::from_millis(200);
+
 /// The upstream's end of a connection. What is written after the peer has left is lost, as it is in life.
 pub(crate) struct Wire {
     reader: BufReader<TcpStream>,
@@ -198,6 +201,24 @@ impl Wire {
         self.chunk(STOP);
         self.chunk("data: [DONE]\n\n");
         self.finish();
+    }
+
+    /// Says `chunk` again and again until the peer has left; opens `stuck` once the peer takes nothing more.
+    pub(crate) fn flood(&mut self, chunk: &str, stuck: &Gate) {
+        let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len()).into_bytes();
+        let socket = self.reader.get_mut();
+        let _ = socket.set_write_timeout(Some(STUCK));
+        let mut rest: &[u8] = &chunk;
+        loop {
+            match socket.write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => stuck.open(),
+                Err(_) => return,
+            }
+            if rest.is_empty() {
+                rest = &chunk;
+            }
+        }
     }
 
     /// Resets the connection, as a crashed host's router does.

@@ -1,7 +1,7 @@
 //! A client that hangs up, hangs up on the upstream: FastGPT v1 stops a run when its connection closes.
 
 use crate::question;
-use crate::support::{Agent, Answering, Browser, Home, Node, PATIENCE, Response, Upstream, Wire, frame, now};
+use crate::support::{Agent, Answering, Browser, Gate, Home, Node, PATIENCE, Response, Upstream, Wire, frame, now};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -140,4 +140,37 @@ fn within_the_grace_the_upstream_is_read_on_and_the_answer_is_kept_whole() {
     go_on.send(()).expect("the upstream waits");
     assert_eq!(again(&mut browser, true).answer(), "half whole");
     assert_eq!(upstream.count(), 1, "read to its end without its client");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_gone_and_its_upstream_is_not_to_blame() {
+    let (stuck, left) = (Gate::default(), Gate::default());
+    let (told_stuck, told_left) = (stuck.clone(), left.clone());
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.flood(&frame(&"x".repeat(32 << 10)), &told_stuck);
+        told_left.open();
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    // The upstream's own timers are shorter than the client's: what it spends waiting for the client is not its.
+    home.configure(
+        "server.client_stall_ms = 4000\nupstream.total_ms = 3000\nupstream.idle_ms = 1000\n\
+        upstream.first_byte_ms = 3000\nupstream.first_token_ms = 3000\nbreaker.failures_to_open = 1",
+    );
+    let node = home.start();
+    let stream = node.browser().open(&question("a", true)).expect("the head comes");
+    stuck.pass();
+    left.pass();
+    let metrics = || node.browser().get("/metrics").text().to_owned();
+    let by = now() + PATIENCE;
+    let ended = "llmchat_turn_duration_seconds_count{outcome=\"client_left\"} 1";
+    while !metrics().contains(ended) {
+        assert!(now() < by, "{}", metrics());
+    }
+    assert!(metrics().contains("llmchat_breakers{state=\"open\"} 0"), "{}", metrics());
+    // The connection, which nobody reads, is closed too; the one that asks is counted.
+    while !metrics().contains("llmchat_active_connections 1\n") {
+        assert!(now() < by, "{}", metrics());
+    }
+    drop(stream);
 }

@@ -1,12 +1,11 @@
 //! `POST /api/chat/completions`: the gateway's reply as server-sent events or as one JSON body.
 
 use super::{envelope, stream};
-use crate::accounts::Caller;
 use crate::clock;
-use crate::gateway::{Finished, Out, Reply};
+use crate::gateway::{Finished, Kept, Out, Reply};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{IdempotencyKey, JsonBody, Language, set_cookie};
+use crate::http::extract::{Asker, JsonBody, set_cookie};
 use crate::protocol::answer::Event;
 use crate::protocol::chat::ChatRequest;
 use axum::Json;
@@ -16,14 +15,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-pub(in crate::http) async fn completions(
-    State(edge): State<Edge>,
-    caller: Caller,
-    key: IdempotencyKey,
-    language: Language,
-    JsonBody(body): JsonBody,
-) -> Response {
-    let mut response = match answer(&edge, &caller, key, language, &body).await {
+pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, JsonBody(body): JsonBody) -> Response {
+    let caller = asker.caller.clone();
+    let mut response = match answer(&edge, asker, &body).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -33,23 +27,18 @@ pub(in crate::http) async fn completions(
     response
 }
 
-async fn answer(
-    edge: &Edge,
-    caller: &Caller,
-    IdempotencyKey(key): IdempotencyKey,
-    language: Language,
-    body: &[u8],
-) -> Result<Response, ApiError> {
+async fn answer(edge: &Edge, asker: Asker, body: &[u8]) -> Result<Response, ApiError> {
+    let Asker { caller, key, language, origin } = asker;
     let request = ChatRequest::parse(body)?;
     let (streaming, detail) = (request.stream, request.detail);
-    let reply = edge.gateway.chat(caller, key, request).await?;
+    let reply = edge.gateway.chat((&caller, origin), key, request).await?;
     if streaming {
         return Ok(stream::response(reply, language, edge.settings.comment_every));
     }
     whole(reply, detail).await
 }
 
-/// Collects the answer. One that is not durable is no answer: the client may ask again with the
+/// Collects the answer. One that should be durable and is not is no answer: the client may ask again with the
 /// same ids.
 async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
     let mut content = String::new();
@@ -68,8 +57,10 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
                 _ => {}
             },
             Some(Out::Event(Event::Heartbeat | Event::NodeStatus { .. })) => {}
-            Some(Out::Finished(Finished { persisted: true, usage })) => break usage.unwrap_or_default(),
-            Some(Out::Finished(Finished { persisted: false, .. })) => {
+            Some(Out::Finished(Finished { kept: Kept::Durable | Kept::Never, usage })) => {
+                break usage.unwrap_or_default();
+            }
+            Some(Out::Finished(Finished { kept: Kept::NotInTime, .. })) => {
                 let message = "the answer is here and could not be kept in time; ask again";
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message));
             }

@@ -4,7 +4,7 @@
 //! `reasoning` may have that key at its top level.
 
 use crate::clock;
-use crate::gateway::{ChatError, Finished, Out, Reply};
+use crate::gateway::{ChatError, Finished, Kept, Out, Reply};
 use crate::http::error::ApiError;
 use crate::http::extract::Language;
 use crate::protocol::answer::Event;
@@ -16,6 +16,9 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
+
+/// Events that mean something of ours.
+const OURS: [&str; 9] = ["chatId", "start", "status", "reasoning", "chunk", "usage", "complete", "error", "end"];
 
 /// What makes proxies pass a stream on as it comes.
 pub(super) const EVENT_STREAM: [(HeaderName, &str); 3] = [
@@ -46,7 +49,7 @@ pub(super) fn response(reply: Reply, language: Language, comment_every: Duration
 
 /// The turn's task ended without a word, which only a panic does.
 fn died() -> Out {
-    Out::Failed { error: ChatError::Stopped, persisted: false }
+    Out::Failed { error: ChatError::Stopped, kept: Kept::NotInTime }
 }
 
 struct Writer {
@@ -72,7 +75,7 @@ impl Writer {
                 self.event(event);
                 return true;
             }
-            Out::Finished(Finished { persisted, usage }) => {
+            Out::Finished(Finished { kept, usage }) => {
                 if let Some(usage) = usage {
                     let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
                     let total = prompt.saturating_add(completion);
@@ -82,9 +85,9 @@ impl Writer {
                     );
                 }
                 self.put("status", &json!({ "type": "complete", "status": "completed" }));
-                self.end(persisted);
+                self.end(kept);
             }
-            Out::Failed { error, persisted } => self.fail(error, persisted),
+            Out::Failed { error, kept } => self.fail(error, kept),
         }
         false
     }
@@ -106,13 +109,25 @@ impl Writer {
                 self.put("status", &json!({ "type": "progress", "status": "completed", "moduleName": "执行完成" }));
                 self.raw("flowResponses", &raw);
             }
-            Event::Other { name, raw } => self.raw(&name, &raw),
+            Event::Other { name, raw } => self.foreign(&name, &raw),
+        }
+    }
+
+    /// An event of the upstream's own, byte for byte, unless the front end would take it for one of ours: such a name
+    /// gets a prefix, and such a payload a wrapping.
+    fn foreign(&mut self, name: &str, raw: &[u8]) {
+        let name = if OURS.contains(&name) { format!("upstream.{name}") } else { name.to_owned() };
+        match serde_json::from_slice::<Value>(raw) {
+            Ok(Value::Object(fields)) if fields.contains_key("content") => {
+                self.put(&name, &json!({ "data": fields }));
+            }
+            _ => self.raw(&name, raw),
         }
     }
 
     /// Stays HTTP 200, as the head is out; the front end shows `chunk` and not `error`, so where
     /// nothing was said the failure is said in a sentence.
-    fn fail(&mut self, error: ChatError, persisted: bool) {
+    fn fail(&mut self, error: ChatError, kept: Kept) {
         let error = ApiError::from(error);
         if !self.spoke {
             let content = match self.language {
@@ -124,10 +139,11 @@ impl Writer {
         self.put("status", &json!({ "type": "error", "status": "error", "error": error.message }));
         let timestamp = clock::timestamp();
         self.put("error", &json!({ "code": error.code, "message": error.message, "timestamp": timestamp }));
-        self.end(persisted);
+        self.end(kept);
     }
 
-    fn end(&mut self, persisted: bool) {
+    fn end(&mut self, kept: Kept) {
+        let persisted = kept == Kept::Durable;
         self.put("end", &json!({ "timestamp": clock::timestamp(), "persisted": persisted }));
     }
 

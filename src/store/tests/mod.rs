@@ -20,6 +20,7 @@ use tempfile::TempDir;
 const KEY: [u8; 32] = [9; 32];
 const SETTINGS: Settings = Settings {
     queue_jobs_max: 64,
+    queue_ends_max: 4,
     group_jobs_max: 256,
     group_wait: Duration::from_millis(1),
     readers_min: 2,
@@ -136,20 +137,35 @@ async fn a_turn_is_read_as_it_was_written_by_its_owner_only() {
 #[tokio::test]
 async fn a_reply_comes_only_when_its_commit_is_durable_and_so_does_a_read_that_saw_it() {
     let dir = TempDir::new().unwrap();
-    let (store, allow) = open_held(&dir, SETTINGS);
+    let settings = Settings { query_timeout: Duration::from_millis(50), ..SETTINGS };
+    let (store, allow) = open_held(&dir, settings);
     let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
     tokio::pin!(begun);
     // The commit is there for every reader, the flush is not: the read must not answer.
     let mut seen = Err(StoreError::Overloaded);
     while !matches!(seen, Err(StoreError::Unavailable)) {
         let owner = Owner::visitor("1");
-        seen = store.past((&owner, &agent_id(), &label("c")), None, None, Budget::Chat).await;
+        seen = store.past((&owner, &agent_id(), &label("c")), None, None, Budget::Normal).await;
         assert!(!matches!(&seen, Ok(past) if past.session.is_some()), "a read told of what is not durable");
     }
     assert!(futures_util::poll!(&mut begun).is_pending());
     allow.send(Ok(())).unwrap();
     assert_eq!(begun.await.unwrap().position.txid.raw(), 2, "after the migration's");
     assert!(past(&store, "1", "c", "t").await.session.is_some());
+}
+
+#[tokio::test]
+async fn a_commit_that_lags_does_not_refuse_the_chat_paths_reads() {
+    let dir = TempDir::new().unwrap();
+    let (store, allow) = open_held(&dir, SETTINGS);
+    let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
+    let owner = Owner::visitor("1");
+    let mut seen = Past::default();
+    while seen.session.is_none() {
+        seen = store.past((&owner, &agent_id(), &label("c")), None, None, Budget::Chat).await.unwrap();
+    }
+    allow.send(Ok(())).unwrap();
+    begun.await.unwrap();
 }
 
 #[tokio::test]
@@ -202,9 +218,10 @@ async fn a_failed_flush_fences_the_store_for_ever() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_an_answer() {
+async fn a_full_queue_is_an_answer_to_what_is_new_and_takes_the_ends_of_what_is_not() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
+    store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
     let (entered, inside) = channel();
     let (leave, left) = channel::<()>();
     let first = store.write(1, move |_| {
@@ -215,9 +232,14 @@ async fn a_full_queue_is_an_answer() {
     inside.recv_timeout(PATIENCE).unwrap();
     let second = store.write(1, |_| Ok(())).unwrap();
     assert!(matches!(store.write(1, |_| Ok(())), Err(StoreError::Overloaded)));
+    assert!(matches!(store.turn_begin(question("1", "d", "t", "id2")), Err(StoreError::Overloaded)));
+    let ended = store.turn_finish(end("id1", TurnState::Complete, "kept")).unwrap();
     leave.send(()).unwrap();
     first.unwrap().await.unwrap();
     second.await.unwrap();
+    ended.await.unwrap();
+    assert_eq!(store.stats().queued, 0);
+    assert_eq!(past(&store, "1", "c", "t").await.turn.unwrap().answer, "kept");
 }
 
 #[tokio::test]
@@ -278,6 +300,20 @@ async fn a_turn_is_asked_again_until_it_is_complete_and_then_never() {
     let owner = Owner::visitor("1");
     let recent = store.recent((&owner, &agent_id(), &label("c")), 5, Budget::Normal).await.unwrap();
     assert_eq!(recent, [(r#"{"role":"user","content":"q"}"#.to_owned(), "whole".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_turn_that_was_asked_again_comes_after_those_that_were_answered_meanwhile() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
+    store.turn_finish(end("id1", TurnState::Failed, "")).unwrap().await.unwrap();
+    answered(&store, question("1", "c", "u", "id2"), "second").await;
+    answered(&store, question("1", "c", "t", "id3"), "first, at last").await;
+    let owner = Owner::visitor("1");
+    let recent = store.recent((&owner, &agent_id(), &label("c")), 5, Budget::Normal).await.unwrap();
+    let answers: Vec<&str> = recent.iter().map(|(_, answer)| answer.as_str()).collect();
+    assert_eq!(answers, ["second", "first, at last"]);
 }
 
 fn agent(key: &str, source: Source) -> Agent {
