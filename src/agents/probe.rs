@@ -108,7 +108,7 @@ fn explain(agent: &Agent, failure: &Failure) -> String {
     match failure.class {
         Class::Unreachable => format!("cannot reach {endpoint}: {said}"),
         Class::Reset => format!("{endpoint} hung up on the question: {said}"),
-        Class::TimedOut => format!("{endpoint} did not answer in time: {said}"),
+        Class::TimedOut | Class::TooSlow => format!("{endpoint} did not answer in time: {said}"),
         Class::BadGateway => {
             format!("something else answers at {endpoint}, a proxy or a web page ({said}); check the URL and the proxy")
         }

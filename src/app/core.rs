@@ -53,7 +53,7 @@ impl Core {
     /// With `accept_loss` a database that was lost or rewound is taken as it is.
     pub(crate) async fn open(config: &Config, accept_loss: bool) -> Result<Self> {
         let state_dir = config.state_dir.clone();
-        disk::make_private_dir(&state_dir, StateLock::FILE)?;
+        disk::make_private_dir(&state_dir, NodeState::FILE)?;
         let lock = StateLock::take(&state_dir)?;
         let node = NodeState::open(&state_dir)?;
         let secrets = Secrets::open_or_make(&state_dir)?;

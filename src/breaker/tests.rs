@@ -67,6 +67,7 @@ fn each_ending_has_the_verdict_of_the_contract() {
         (Class::Unreachable, Verdict::UpstreamFailed),
         (Class::Reset, Verdict::UpstreamFailed),
         (Class::TimedOut, Verdict::UpstreamFailed),
+        (Class::TooSlow, Verdict::AppFailed),
         (Class::BadGateway, Verdict::UpstreamFailed),
         (Class::Truncated, Verdict::UpstreamFailed),
         (Class::Infrastructure, Verdict::BothFailed),

@@ -37,7 +37,7 @@ fn of_class(class: Class) -> Verdict {
             Verdict::UpstreamFailed
         }
         Class::Infrastructure => Verdict::BothFailed,
-        Class::Model => Verdict::AppFailed,
+        Class::Model | Class::TooSlow => Verdict::AppFailed,
         Class::Unknown => Verdict::Unclassified,
         Class::Throttled { retry_after } => Verdict::Throttled { retry_after },
         Class::Busy | Class::Rejected | Class::TooLarge | Class::Quota | Class::Misconfigured => Verdict::Neutral,

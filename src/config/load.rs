@@ -200,7 +200,7 @@ fn check_edge(
     let cors_origins = cors_origins.into_iter().filter_map(origin).collect();
     let connections_max = rules.number("server.connections_max", connections_max, 1..=1_000_000);
     let head_timeout = rules.ms("server.head_timeout_ms", head_timeout_ms, 100..=600_000);
-    let client_stall = rules.ms("server.client_stall_ms", client_stall_ms, 100..=3_600_000);
+    let client_stall = rules.ms("server.client_stall_ms", client_stall_ms, 100..=600_000);
     let body_bytes_max = rules.number("server.body_bytes_max", body_bytes_max, 1_024..=32 << 20);
     let comment_every = rules.ms("server.comment_every_ms", comment_every_ms, 100..=600_000);
     let shutdown_grace = rules.ms("server.shutdown_grace_ms", shutdown_grace_ms, 0..=3_600_000);

@@ -1,27 +1,29 @@
 use super::DiskError;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// The longest text file that we read: an agents file of thousands is far below.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Makes `dir` and what is above it; `dir` itself for nobody but us. One that is there must be closed to others:
-/// it is closed if it is empty or was ours before (holds `mark`), and else left as it is and refused, for it may
-/// be anybody's, `/tmp` for instance.
+/// it is closed if it was ours before (it is our own and holds our own `mark`), and else left as it is and refused,
+/// for it may be anybody's, `/var` for instance.
 pub(crate) fn make_private_dir(dir: &Path, mark: &str) -> Result<(), DiskError> {
     let failed = |source| DiskError::new("make the directory", dir, source);
     if make_dir(dir)? {
         return Ok(());
     }
-    let open_to_others = fs::metadata(dir).map_err(failed)?.permissions().mode() & 0o077;
+    let there = fs::metadata(dir).map_err(failed)?;
+    let open_to_others = there.permissions().mode() & 0o077;
     if open_to_others == 0 {
         return Ok(());
     }
-    let ours = dir.join(mark).exists() || fs::read_dir(dir).map_err(failed)?.next().is_none();
-    if !ours {
-        let why = "it is open to other users and holds files that are not ours; name another, or chmod it to 0700";
+    let us = rustix::process::geteuid().as_raw();
+    let is_marked = fs::symlink_metadata(dir.join(mark)).is_ok_and(|mark| mark.is_file() && mark.uid() == us);
+    if !(is_marked && there.uid() == us) {
+        let why = "it is open to other users; chmod it to 0700 if it is for llmchat alone, or name another";
         return Err(DiskError::new("keep private files in", dir, std::io::Error::other(why)));
     }
     set_mode(dir, 0o700)
@@ -110,15 +112,11 @@ mod tests {
     fn an_open_directory_is_closed_to_others_where_it_is_ours_and_left_alone_where_it_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777;
-        set_mode(dir.path(), 0o755).unwrap();
-        make_private_dir(dir.path(), "mark").unwrap();
-        assert_eq!(mode(), 0o700, "empty");
-
         set_mode(dir.path(), 0o1777).unwrap();
-        replace(&dir.path().join("theirs"), b"").unwrap();
         let refused = make_private_dir(dir.path(), "mark").unwrap_err();
         assert!(refused.to_string().contains(&dir.path().display().to_string()), "{refused}");
-        assert_eq!(mode(), 0o1777, "as it was");
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("mark")).unwrap();
+        assert!(make_private_dir(dir.path(), "mark").is_err(), "a mark that is not ours");
         assert!(!make_dir(dir.path()).unwrap());
         assert_eq!(mode(), 0o1777, "as it was");
 

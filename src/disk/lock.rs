@@ -19,12 +19,9 @@ pub(crate) enum LockError {
 pub(crate) struct StateLock(#[expect(dead_code, reason = "held, not read: closing it gives the lock back")] File);
 
 impl StateLock {
-    /// The lock's file, which every state directory has had since its first start.
-    pub(crate) const FILE: &str = "lock";
-
     /// Takes the lock of `dir`, or says who has it. Never waits.
     pub(crate) fn take(dir: &Path) -> Result<Self, LockError> {
-        let path = dir.join(Self::FILE);
+        let path = dir.join("lock");
         let failed = |source: std::io::Error| DiskError::new("lock", &path, source);
         let mut file = OpenOptions::new()
             .read(true)

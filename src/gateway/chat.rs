@@ -69,11 +69,13 @@ impl Gateway {
         // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
         tracing::Span::current().record("agent.id", agent.id.as_str());
         let named = (agent.id.to_string(), agent.profile.model.clone());
+        // Before anything touches the disk: a refusal must be quick, also where the disk is not. A question that goes
+        // no further drops its admission, which counts for nothing.
+        let admission = breakers.admit(&agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))?;
         let reserved = match sessions.reserve(ask(caller, key, &agent, &request)).await? {
-            Begun::Replay(turn) => return Ok(Reply::replayed(named, *turn)),
+            Begun::Replay(turn) => return Ok(Reply::replayed(named, *turn, slot)),
             Begun::Reserved(reserved) => reserved,
         };
-        let admission = breakers.admit(&agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))?;
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
         let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
         let turn = reserved.begin(asked.unwrap_or_default())?;
@@ -126,8 +128,9 @@ fn ask(caller: &Caller, key: Option<Label>, agent: &Agent, request: &ChatRequest
 /// stored answer in the other form.
 fn body_hash(request: &ChatRequest) -> [u8; 32] {
     let chat_id = request.chat_id.as_ref().map(Label::as_str);
-    let parts = (&request.agent_id, chat_id, &request.messages, &request.variables, request.detail);
-    Sha256::digest(serde_json::to_vec(&parts).expect("strings and JSON values always serialize")).into()
+    let asked = (&request.agent_id, chat_id, &request.messages, &request.variables, &request.metadata);
+    let how = (request.detail, request.retain_dataset_cite, request.temperature, request.max_tokens);
+    Sha256::digest(serde_json::to_vec(&(asked, how)).expect("strings and JSON values always serialize")).into()
 }
 
 /// What the upstream must be told: all that the client sent, and, where the upstream keeps no

@@ -59,6 +59,7 @@ pub(super) fn class(class: Class) -> &'static str {
         Class::Unreachable => "unreachable",
         Class::Reset => "reset",
         Class::TimedOut => "timed_out",
+        Class::TooSlow => "too_slow",
         Class::BadGateway => "bad_gateway",
         Class::Truncated => "truncated",
         Class::Infrastructure => "infrastructure",

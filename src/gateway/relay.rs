@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 /// What a client may keep its turn waiting, taken together: a slow reader is waited for, one that only pretends to
 /// read is not.
 const CLIENT_HOLD_MAX: Duration = Duration::from_mins(10);
+/// So long any server, or proxy before it, waits for a reader.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(5);
 /// FastGPT caps one answer at 20 MB; what is longer is a runaway.
 const ANSWER_BYTES_MAX: usize = 20 << 20;
 
@@ -116,7 +118,7 @@ impl Relay {
         };
         let mut answer = match opened {
             Ok(answer) => answer,
-            Err(failure) => return failed(to, failure),
+            Err(failure) => return self.failed(to, failure),
         };
         loop {
             tokio::select! {
@@ -130,7 +132,7 @@ impl Relay {
                             return (end, Verdict::Neutral);
                         }
                     }
-                    Next::End(Ending::Failed(failure)) => return failed(to, failure),
+                    Next::End(Ending::Failed(failure)) => return self.failed(to, failure),
                     Next::End(Ending::Done(finish)) => return finished(agent, finish),
                 },
                 end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
@@ -178,6 +180,22 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    fn failed(&self, to: &Errand, failure: Failure) -> (Carried, Verdict) {
+        let agent_id = to.agent.id.as_str();
+        let class = error::class(failure.class);
+        let reason = without_quotes(&failure.message, &to.question, &self.transcript.answer);
+        if failure.class == Class::Misconfigured {
+            tracing::error!(agent.id = agent_id, reason, "agent is misconfigured: check its key, appId and app");
+        } else {
+            tracing::warn!(agent.id = agent_id, class, reason, "upstream failed");
+        }
+        // Who was kept waiting may well have hung up: that is the client's doing.
+        let kept_waiting = failure.class == Class::Truncated && self.held > UPSTREAM_PATIENCE;
+        let ending = Ending::Failed(failure.clone());
+        let verdict = if kept_waiting { Verdict::Neutral } else { breaker::verdict(&ending) };
+        (Carried::Failed(ChatError::Upstream(failure)), verdict)
     }
 
     /// Waits until the client, which is behind, takes `event`: not longer than `stall` for this one.
@@ -236,19 +254,6 @@ async fn tell(out: &mpsc::Sender<Out>, cut: &CancellationToken, last: Out, stall
         _ = tokio::time::timeout(stall, out.send(last)) => {}
         () = cut.cancelled() => {}
     }
-}
-
-fn failed(to: &Errand, failure: Failure) -> (Carried, Verdict) {
-    let agent_id = to.agent.id.as_str();
-    let class = error::class(failure.class);
-    let reason = without_quotes(&failure.message, &to.question.messages, to.agent.api_key.expose());
-    if failure.class == Class::Misconfigured {
-        tracing::error!(agent.id = agent_id, reason, "agent is misconfigured: check its key, appId and app");
-    } else {
-        tracing::warn!(agent.id = agent_id, class, reason, "upstream failed");
-    }
-    let ending = Ending::Failed(failure.clone());
-    (Carried::Failed(ChatError::Upstream(failure)), breaker::verdict(&ending))
 }
 
 fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {

@@ -4,7 +4,7 @@ use crate::store;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// What a client is told, in order. Exactly one of `Finished` and `Failed` comes last.
 #[derive(Debug)]
@@ -47,21 +47,23 @@ pub(crate) struct Reply {
     /// Before the channel's own: what was looked at already, or the whole of a stored answer.
     ready: VecDeque<Out>,
     rest: Option<mpsc::Receiver<Out>>,
+    /// A stored answer takes memory until it is read, as a running one does.
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Reply {
     pub(super) fn running(agent: (String, String), ids: (String, String), rest: mpsc::Receiver<Out>) -> Self {
         let ((agent_id, model), (chat_id, turn_id)) = (agent, ids);
-        Self { agent_id, model, chat_id, turn_id, ready: VecDeque::new(), rest: Some(rest) }
+        Self { agent_id, model, chat_id, turn_id, ready: VecDeque::new(), rest: Some(rest), _slot: None }
     }
 
-    /// The stored answer again, in the order it was first given.
-    pub(super) fn replayed(agent: (String, String), turn: store::Turn) -> Self {
+    /// The stored answer again: the thinking, and then text and events in the order they were first given.
+    pub(super) fn replayed(agent: (String, String), turn: store::Turn, slot: OwnedSemaphorePermit) -> Self {
         let (agent_id, model) = agent;
         let finished = Out::Finished(Finished { kept: Kept::Durable, usage: turn.usage });
         let ids = (turn.chat.to_string(), turn.label.to_string());
         let ready = replay(turn).map(Out::Event).chain([finished]).collect();
-        Self { agent_id, model, chat_id: ids.0, turn_id: ids.1, ready, rest: None }
+        Self { agent_id, model, chat_id: ids.0, turn_id: ids.1, ready, rest: None, _slot: Some(slot) }
     }
 
     /// Waits for the first event, at most `hold`, so that a failure before it can still have a

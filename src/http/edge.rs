@@ -1,15 +1,16 @@
 use super::drain::Drain;
+use super::error::ApiError;
 use super::settings::Settings;
 use crate::accounts::Visitors;
 use crate::agents::Agents;
 use crate::clock;
-use crate::gateway::{Breakers, Gateway};
+use crate::gateway::{Breakers, ChatError, Gateway};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the edge is made of.
 pub(crate) struct Parts {
@@ -34,6 +35,8 @@ pub(crate) struct Edge {
     pub(super) started_at: Instant,
     /// One question to the disk at a time.
     pub(super) asking_disk: Arc<Semaphore>,
+    /// In KiB: what bodies that are being read and parsed may take.
+    bodies: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Edge {
@@ -44,13 +47,27 @@ impl std::ops::Deref for Edge {
     }
 }
 
+/// Bodies may take an eighth of the memory: parsed, the worst of them are many times as large.
+const BODIES_SHARE: u64 = 8;
+
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
+        let kib = parts.settings.memory_bytes_max / BODIES_SHARE / 1024;
+        let kib = usize::try_from(kib).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
-            parts: Arc::new(parts),
             drain: Drain::default(),
             started_at: clock::now(),
             asking_disk: Arc::new(Semaphore::new(1)),
+            bodies: Arc::new(Semaphore::new(kib)),
+            parts: Arc::new(parts),
         }
+    }
+
+    /// Takes the memory for a body of `length` bytes, or for the longest where nobody has said how long it is. Never
+    /// waits.
+    pub(super) fn share_of_bodies(&self, length: Option<usize>) -> Result<OwnedSemaphorePermit, ApiError> {
+        let longest = self.settings.body_bytes_max;
+        let kib = u32::try_from(length.unwrap_or(longest).min(longest) / 1024 + 1).unwrap_or(u32::MAX);
+        Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| ChatError::Overloaded.into())
     }
 }

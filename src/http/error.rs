@@ -106,7 +106,7 @@ fn upstream(class: Class) -> (StatusCode, &'static str, Option<Duration>) {
         | Class::Infrastructure
         | Class::Model
         | Class::Unknown => (StatusCode::BAD_GATEWAY, "UPSTREAM_FAILED", None),
-        Class::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", None),
+        Class::TimedOut | Class::TooSlow => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", None),
         Class::Throttled { retry_after } => (StatusCode::TOO_MANY_REQUESTS, "UPSTREAM_BUSY", Some(retry_after)),
         Class::Busy => (StatusCode::CONFLICT, "CHAT_BUSY", None),
         Class::Rejected => (StatusCode::BAD_REQUEST, "UPSTREAM_REJECTED", None),
@@ -122,7 +122,7 @@ fn sentence(class: Class) -> &'static str {
         Class::Reset | Class::Truncated => "the agent's server broke off",
         Class::BadGateway | Class::Infrastructure | Class::Unknown => "the agent's server failed",
         Class::Model => "the agent's model failed",
-        Class::TimedOut => "the agent's server did not answer in time",
+        Class::TimedOut | Class::TooSlow => "the agent's server did not answer in time",
         Class::Throttled { .. } => "the agent's server has too many requests; ask again later",
         Class::Busy => "the chat is still answering an earlier question",
         Class::Rejected => "the agent's server refused the question",

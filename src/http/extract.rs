@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Browsers send some 60; what is longer names no language that anybody speaks.
 const LANGUAGES_BYTES_MAX: usize = 256;
@@ -20,8 +21,8 @@ const VISITOR_COOKIE_SECONDS: u32 = 365 * 24 * 3600;
 /// 10 MiB at 100 kB/s and some more; past that the sender is a slow loris.
 const BODY_TIME_MAX: Duration = Duration::from_mins(2);
 
-/// A JSON body's bytes, within the limits of size and time.
-pub(super) struct JsonBody(pub(super) Bytes);
+/// A JSON body's bytes, within the limits of size and time, and its share of the memory for bodies.
+pub(super) struct JsonBody(pub(super) Bytes, #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl FromRequest<Edge> for JsonBody {
     type Rejection = ApiError;
@@ -31,11 +32,12 @@ impl FromRequest<Edge> for JsonBody {
             let message = "the body must be application/json";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
+        let share = edge.share_of_bodies(content_length(request.headers()))?;
         let body = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, edge)).await;
         let body = body
             .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body came too slowly"))?;
         match body {
-            Ok(body) => Ok(Self(body)),
+            Ok(body) => Ok(Self(body, share)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 let message = format!("the body is longer than {} bytes", edge.settings.body_bytes_max);
                 Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
@@ -43,6 +45,10 @@ impl FromRequest<Edge> for JsonBody {
             Err(_) => Err(error::validation("body", "broke off before its end")),
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body without a type is taken for JSON; any other type is refused by name.

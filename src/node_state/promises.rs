@@ -5,7 +5,6 @@ use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-pub(super) const FILE: &str = "node.redb";
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
@@ -45,12 +44,15 @@ pub(crate) struct NodeState {
 }
 
 impl NodeState {
+    /// The file's name: the mark of a state directory.
+    pub(crate) const FILE: &str = "node.redb";
+
     /// Opens `node.redb` in `dir`, or makes it where there is no database either.
     pub(crate) fn open(dir: &Path) -> Result<Self, NodeError> {
-        let path = dir.join(FILE);
+        let path = dir.join(Self::FILE);
         if !path.exists() {
             if dir.join("llmchat.db").exists() {
-                return Err(NodeError::Blank { dir: dir.to_owned(), missing: FILE });
+                return Err(NodeError::Blank { dir: dir.to_owned(), missing: Self::FILE });
             }
             Self::make(&path)?;
         }

@@ -1,4 +1,4 @@
-use super::promises::{self, Identity, LastSeen, MEMBER};
+use super::promises::{Identity, LastSeen, MEMBER};
 use super::{NodeError, NodeState, Secrets, secrets};
 use crate::base::Epoch;
 use crate::disk;
@@ -20,7 +20,7 @@ fn a_database_without_its_node_is_never_given_a_fresh_one() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::File::create(dir.path().join("llmchat.db")).unwrap();
     assert!(matches!(NodeState::open(dir.path()), Err(NodeError::Blank { .. })));
-    assert!(!dir.path().join(promises::FILE).exists());
+    assert!(!dir.path().join(NodeState::FILE).exists());
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
     disk::replace(&dir.path().join("node.redb.new"), &[0; 4096]).unwrap();
     NodeState::open(dir.path()).unwrap().mint_epoch().unwrap();
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(names, [promises::FILE]);
+    assert_eq!(names, [NodeState::FILE]);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn the_stored_bytes_are_pinned() {
 fn a_damaged_file_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(NodeState::open(dir.path()).unwrap());
-    let path = dir.path().join(promises::FILE);
+    let path = dir.path().join(NodeState::FILE);
     crate::disk::replace(&path, b"not a database").unwrap();
     assert!(NodeState::open(dir.path()).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"not a database");

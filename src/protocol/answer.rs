@@ -21,6 +21,18 @@ pub enum Event {
     Other { name: String, raw: Bytes },
 }
 
+impl Event {
+    /// What the user waits for: a word, a thought, or a pause that asks something. A server that is alive and a
+    /// workflow that is busy say neither.
+    pub fn speaks(&self) -> bool {
+        match self {
+            Self::Text(_) | Self::Reasoning(_) => true,
+            Self::Other { name, .. } => name == "interactive",
+            Self::Heartbeat | Self::NodeStatus { .. } | Self::FlowResponses(_) => false,
+        }
+    }
+}
+
 /// Tokens that a run took, as its nodes report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -70,8 +82,10 @@ pub enum Class {
     Unreachable,
     /// The connection broke before the head of an answer: the question may have arrived.
     Reset,
-    /// A timer ran out: no head, no token, silence, or the total.
+    /// A timer ran out on a server that said nothing: no head, or silence.
     TimedOut,
+    /// A timer ran out on a server that is alive: no word of an answer, or no end of it.
+    TooSlow,
     /// A proxy answered in the upstream's place: 502, 503, 504, or HTML.
     BadGateway,
     /// The stream ended without its end mark, or inside a frame.

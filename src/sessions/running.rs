@@ -2,7 +2,10 @@ use crate::base::{AgentId, Label, Owner};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What at most one running turn may hold.
+/// What at most one running turn may hold. It is held until the turn's end is durable, or certainly is not, which is
+/// why reads on the chat path need not wait for the disk: no other turn that they can tell of is in between. A turn
+/// found by its key is another chat's only where its body, which has the chatId in it, is the same: then neither was
+/// sent with a chatId, and both hold the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Claim {
     /// One turn of a conversation at a time: an upstream answers them in order or not at all.

@@ -118,7 +118,8 @@ impl Transcript {
     }
 
     fn keep(&mut self, name: &str, raw: &[u8]) {
-        self.event_bytes = self.event_bytes.saturating_add(name.len() + raw.len());
+        // As it is stored: a string in JSON, where every letter may need another before it, with its fields' names.
+        self.event_bytes = self.event_bytes.saturating_add(name.len() + 2 * raw.len() + 64);
         // Past the limit, and for bytes that are no text, the answer is kept and the event is not.
         let Ok(raw) = std::str::from_utf8(raw) else { return };
         if self.event_bytes <= EVENT_BYTES_MAX {

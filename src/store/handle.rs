@@ -100,9 +100,16 @@ impl Store {
         };
         let (probing, ended) = sync_channel::<()>(0);
         let probed = readers.clone();
+        let (of_sync, of_writer) = (OnPanic(gate.fence.clone()), OnPanic(gate.fence.clone()));
         let all = vec![
-            spawn("store-sync", move || syncer.run())?,
-            spawn("store-writer", move || writer.run())?,
+            spawn("store-sync", move || {
+                let _fenced = of_sync;
+                syncer.run();
+            })?,
+            spawn("store-writer", move || {
+                let _fenced = of_writer;
+                writer.run();
+            })?,
             spawn("store-probe", move || {
                 while ended.recv_timeout(settings.probe_every) == Err(RecvTimeoutError::Timeout) {
                     probed.probe();
@@ -173,7 +180,10 @@ impl Store {
         T: Send + 'static,
         Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
     {
-        self.readers.read(budget, query).await
+        let read = self.readers.read(budget, query).await;
+        // What it saw may be what the failed flush was for: the turn's claim is given up only after the fence is
+        // raised, so whoever read past the claim sees the fence here.
+        if self.is_fenced() { Err(StoreError::Fenced) } else { read }
     }
 
     /// Whether a read works, and writes are accepted. Put a timer around it.
@@ -221,6 +231,17 @@ impl Store {
             if ended && !self.is_fenced() { Ok(self.gate.durable.get()) } else { Err(StoreError::OutcomeUnknown) }
         });
         closing.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+}
+
+/// Raises the fence when its thread panics: what it had in hand is answered by nobody.
+struct OnPanic(Fence);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.raise("a thread of the store panicked");
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 use super::diagnose;
-use super::settings::Settings;
 use super::timers::Timers;
+use crate::base::Secret;
 use crate::clock;
 use crate::protocol::answer::{Class, Ending, Event};
 use crate::protocol::decode::Decoder;
 use reqwest::Response;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// An answer under way. Dropping it hangs up.
 pub(crate) struct Answer {
@@ -16,6 +14,8 @@ pub(crate) struct Answer {
     /// What follows the events that were handed out last.
     ending: Option<Ending>,
     timers: Timers,
+    /// Kept out of whatever the upstream says of its failures.
+    key: Secret,
 }
 
 /// What is next in an answer.
@@ -27,8 +27,8 @@ pub(crate) enum Next {
 }
 
 impl Answer {
-    pub(super) fn new(response: Response, decoder: Decoder, asked_at: Instant, settings: Arc<Settings>) -> Self {
-        Self { response, decoder: Some(decoder), ending: None, timers: Timers::new(settings, asked_at) }
+    pub(super) fn new(response: Response, decoder: Decoder, timers: Timers, key: Secret) -> Self {
+        Self { response, decoder: Some(decoder), ending: None, timers, key }
     }
 
     /// Waits for the next events or the end, never longer than the timers allow. They stand still from when this
@@ -41,12 +41,16 @@ impl Answer {
         self.timers.wait(clock::now());
         let mut events = Vec::new();
         while events.is_empty() {
-            if let Some(ending) = self.ending.take() {
-                return Next::End(ending);
+            match self.ending.take() {
+                Some(Ending::Failed(failure)) => {
+                    return Next::End(Ending::Failed(diagnose::without_key(failure, &self.key)));
+                }
+                Some(done) => return Next::End(done),
+                None => {}
             }
             self.read(&mut events).await;
         }
-        self.timers.hand_on(events.iter().any(|event| *event != Event::Heartbeat), clock::now());
+        self.timers.hand_on(events.iter().any(Event::speaks), clock::now());
         Next::Events(events)
     }
 
@@ -74,7 +78,13 @@ impl Answer {
                     ending => ending,
                 });
             }
-            Err(_) => self.ending = Some(Ending::Failed(diagnose::timed_out(deadline.what, deadline.limit))),
+            // What said its end mark is whole, also where the connection is then kept open in silence.
+            Err(_) => {
+                self.ending = Some(match decoder.finish(events) {
+                    Ending::Failed(_) => Ending::Failed(deadline.missed()),
+                    done @ Ending::Done(_) => done,
+                });
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::answer::Answer;
 use super::diagnose;
 use super::settings::Settings;
+use super::timers::Timers;
 use crate::clock;
 use crate::net::{self, Resolver};
 use crate::protocol::agent::{Agent, Provider};
@@ -133,7 +134,8 @@ impl Client {
                 Decoder::openai(head)
             }
         };
-        Ok(Answer::new(response, decoder, asked_at, Arc::clone(&self.settings)))
+        let timers = Timers::new(Arc::clone(&self.settings), asked_at);
+        Ok(Answer::new(response, decoder, timers, agent.api_key.clone()))
     }
 
     /// FastGPT's description of the agent's app, which costs nothing and starts no run.
@@ -151,7 +153,10 @@ impl Client {
             match read.map_err(|_| diagnose::timed_out("the rest of its answer", self.settings.first_byte))? {
                 Ok(Some(bytes)) if body.len() + bytes.len() <= INIT_BYTES_MAX => body.extend_from_slice(&bytes),
                 Ok(Some(_)) => return Err(diagnose::too_long(INIT_BYTES_MAX)),
-                Ok(None) => return fastgpt::management::init(&head, &body),
+                Ok(None) => {
+                    let described = fastgpt::management::init(&head, &body);
+                    return described.map_err(|failure| diagnose::without_key(failure, &agent.api_key));
+                }
                 Err(error) => return Err(diagnose::reading(&error)),
             }
         }

@@ -1,5 +1,6 @@
 //! From a transport's error to a failure whose message an operator understands.
 
+use crate::base::Secret;
 use crate::net::ResolveError;
 use crate::protocol::answer::{Class, Failure};
 use std::error::Error;
@@ -19,8 +20,14 @@ pub(super) fn reading(error: &reqwest::Error) -> Failure {
     failure(Class::Truncated, format!("the answer broke off: {}", deepest(error)))
 }
 
+/// The server says nothing.
 pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
     failure(Class::TimedOut, format!("waited {limit:?} for {what}"))
+}
+
+/// The server is alive, and its answer does not come.
+pub(super) fn too_slow(what: &str, limit: Duration) -> Failure {
+    failure(Class::TooSlow, format!("waited {limit:?} for {what}"))
 }
 
 pub(super) fn too_long(bytes_max: usize) -> Failure {
@@ -29,6 +36,14 @@ pub(super) fn too_long(bytes_max: usize) -> Failure {
 
 pub(super) fn ended() -> Failure {
     failure(Class::Truncated, "the answer has ended before".to_owned())
+}
+
+/// An upstream may repeat our key, and its form is the operator's: nobody above this room may see it.
+pub(super) fn without_key(failure: Failure, key: &Secret) -> Failure {
+    match key.expose() {
+        "" => failure,
+        key => Failure::new(failure.class, failure.message.replace(key, "…")),
+    }
 }
 
 fn failure(class: Class, message: String) -> Failure {

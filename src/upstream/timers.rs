@@ -1,4 +1,6 @@
+use super::diagnose;
 use super::settings::Settings;
+use crate::protocol::answer::Failure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +22,27 @@ pub(super) struct Timers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
     pub(super) by: Instant,
-    /// What is waited for, for a sentence.
-    pub(super) what: &'static str,
+    pub(super) timer: Timer,
     /// How long the timer was set.
-    pub(super) limit: Duration,
+    limit: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    Idle,
+    FirstToken,
+    Total,
+}
+
+impl Deadline {
+    /// What it means when nothing came by then.
+    pub(super) fn missed(self) -> Failure {
+        match self.timer {
+            Timer::Idle => diagnose::timed_out("anything (it fell silent)", self.limit),
+            Timer::FirstToken => diagnose::too_slow("its first word", self.limit),
+            Timer::Total => diagnose::too_slow("the end of its answer", self.limit),
+        }
+    }
 }
 
 impl Timers {
@@ -38,7 +57,7 @@ impl Timers {
         }
     }
 
-    /// Something that the upstream said is handed on, from `now` on; `spoke` when it was more than a heartbeat.
+    /// Something that the upstream said is handed on, from `now` on; `spoke` when it is what the user waits for.
     pub(super) fn hand_on(&mut self, spoke: bool, now: Instant) {
         self.spoke |= spoke;
         self.handing_since = Some(now);
@@ -47,9 +66,9 @@ impl Timers {
     /// By when the upstream must say the next thing, if it is waited for since `now`.
     pub(super) fn deadline(&self, now: Instant) -> Deadline {
         let Settings { idle, total, first_token, .. } = *self.settings;
-        let idle = Deadline { by: now + idle, what: "anything (it fell silent)", limit: idle };
-        let total = Deadline { by: self.asked_at + total, what: "the end of its answer", limit: total };
-        let first = Deadline { by: self.asked_at + first_token, what: "its first word", limit: first_token };
+        let idle = Deadline { by: now + idle, timer: Timer::Idle, limit: idle };
+        let total = Deadline { by: self.asked_at + total, timer: Timer::Total, limit: total };
+        let first = Deadline { by: self.asked_at + first_token, timer: Timer::FirstToken, limit: first_token };
         let sooner = if total.by < idle.by { total } else { idle };
         if !self.spoke && first.by < sooner.by { first } else { sooner }
     }
@@ -59,6 +78,7 @@ impl Timers {
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::protocol::answer::Class;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -84,11 +104,13 @@ mod tests {
         timers.hand_on(false, at(3));
         timers.wait(at(3));
         assert_eq!(timers.deadline(at(3)).by, at(7));
-        assert_eq!((timers.deadline(at(9)).by, timers.deadline(at(9)).what), (at(10), "its first word"));
+        assert_eq!((timers.deadline(at(9)).by, timers.deadline(at(9)).timer), (at(10), Timer::FirstToken));
         timers.hand_on(true, at(9));
         timers.wait(at(9));
         assert_eq!(timers.deadline(at(9)).by, at(13), "it spoke");
-        assert_eq!((timers.deadline(at(28)).by, timers.deadline(at(28)).limit), (at(30), 30 * SECOND));
+        assert_eq!((timers.deadline(at(28)).by, timers.deadline(at(28)).timer), (at(30), Timer::Total));
+        assert_eq!(timers.deadline(at(28)).missed().class, Class::TooSlow, "it is alive");
+        assert_eq!(timers.deadline(at(9)).missed().class, Class::TimedOut, "it is silent");
     }
 
     #[test]

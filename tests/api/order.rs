@@ -3,7 +3,7 @@
 use crate::question;
 use crate::recorded::Fixture;
 use crate::support::{Agent, Event, Home, Upstream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
@@ -252,5 +252,27 @@ fn fastgpt_is_told_where_a_question_comes_from_and_nobody_else_is() {
         ("cookie", [None; 3]),
     ] {
         assert_eq!([0, 1, 2].map(|index: usize| asked[index].header(name)), told, "{name}");
+    }
+}
+
+#[test]
+fn what_reaches_fastgpt_is_what_was_recorded_but_for_what_is_ours() {
+    let upstream = Upstream::saying("ok");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let files = ["simple_stream", "workflow_detail_stream", "multimodal", "continue_userselect", "continue_userinput"];
+    for (index, file) in files.into_iter().enumerate() {
+        let recorded: Value = serde_json::from_slice(&Fixture::named(&format!("req_{file}.json")).bytes).expect("JSON");
+        let mut body = recorded.clone();
+        body["agentId"] = "a".into();
+        assert_eq!(node.browser().chat(&body).status, 200, "{file}");
+        let asked = upstream.wait_asked(index + 1)[index].body.clone();
+        let mut expected = recorded.clone();
+        for ours in ["stream", "chatId", "responseChatItemId", "appId", "customUid"] {
+            expected[ours] = asked[ours].clone();
+            assert_ne!(recorded.get(ours), Some(&asked[ours]).filter(|_| ours != "stream"), "{file}: {ours} is ours");
+        }
+        assert_eq!(asked, expected, "{file}");
+        assert_eq!(asked["stream"], true, "{file}");
     }
 }

@@ -1,7 +1,8 @@
 //! What is slow and well: the answer's head is held for a moment only, and words are passed on as they come.
 
-use crate::support::{Agent, Gate, Home, Upstream, frame};
-use crate::{TIMERS, ask, failed_inside, question};
+use crate::support::{Agent, Gate, Home, Upstream, frame, timed};
+use crate::{FIRST_TOKEN, SLACK, TIMERS, ask, failed_inside, question};
+use std::time::Duration;
 
 #[test]
 fn the_head_comes_before_a_slow_upstream_speaks_and_a_late_failure_is_told_inside() {
@@ -91,4 +92,53 @@ fn a_question_is_never_asked_twice_when_it_may_have_arrived() {
     let node = home.start();
     assert_eq!(ask(node.browser(), "a", true).code(502), "UPSTREAM_FAILED");
     assert_eq!(upstream.count(), 1, "tools may have run and points were charged");
+}
+
+#[test]
+fn an_upstreams_heartbeats_do_not_stand_in_for_our_comments() {
+    let upstream = Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk(frame("x"));
+        while wire.hung_up_within(Duration::from_millis(50)).is_none() {
+            wire.chunk(frame("")); // Not passed on, so that the client's proxy sees nothing of it.
+        }
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("server.comment_every_ms = 500");
+    let node = home.start();
+    let mut stream = node.browser().open(&question("a", true)).expect("the head comes");
+    stream.up_to("chunk");
+    stream.comment();
+    stream.comment();
+}
+
+#[test]
+fn a_workflow_that_only_moves_has_not_spoken() {
+    let upstream = Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk("event: flowNodeStatus\ndata: {\"status\":\"running\",\"name\":\"Search\"}\n\n");
+        while wire.hung_up_within(Duration::from_millis(50)).is_none() {
+            wire.chunk(frame(""));
+        }
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure(&TIMERS.replace("total_ms = 2000", "total_ms = 20000")); // Not what ends it.
+    let node = home.start();
+    let (answer, took) = timed(|| ask(node.browser(), "a", true));
+    assert_eq!(failed_inside(&answer.events()), "UPSTREAM_TIMEOUT");
+    assert!((FIRST_TOKEN..FIRST_TOKEN + SLACK).contains(&took), "{took:?}");
+}
+
+#[test]
+fn an_answer_that_is_whole_is_not_spoilt_by_a_connection_that_is_kept_open() {
+    let upstream = Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk(frame("whole"));
+        wire.chunk("data: [DONE]\n\n");
+        wire.hung_up();
+    });
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure(TIMERS);
+    let events = ask(home.start().browser(), "a", true).events();
+    assert_eq!(events.last().map(|end| end.json()["persisted"].clone()), Some(true.into()));
 }

@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, JsonBody(body): JsonBody) -> Response {
+pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, body: JsonBody) -> Response {
     let caller = asker.caller.clone();
-    let mut response = match answer(&edge, asker, &body).await {
+    let mut response = match answer(&edge, asker, body).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -27,9 +27,10 @@ pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker,
     response
 }
 
-async fn answer(edge: &Edge, asker: Asker, body: &[u8]) -> Result<Response, ApiError> {
+async fn answer(edge: &Edge, asker: Asker, body: JsonBody) -> Result<Response, ApiError> {
     let Asker { caller, key, language, origin } = asker;
-    let request = ChatRequest::parse(body)?;
+    let request = ChatRequest::parse(&body.0)?;
+    drop(body);
     let (streaming, detail) = (request.stream, request.detail);
     let reply = edge.gateway.chat((&caller, origin), key, request).await?;
     if streaming {

@@ -1,7 +1,7 @@
 //! A reply as server-sent events, in the order that the front end relies on.
 //!
 //! The front end appends the `content` of *any* event to the answer: no event but `chunk` and
-//! `reasoning` may have that key at its top level.
+//! `reasoning` may have that key at its top level, an upstream's own events included.
 
 use crate::clock;
 use crate::gateway::{ChatError, Finished, Kept, Out, Reply};
@@ -34,8 +34,10 @@ pub(super) fn response(reply: Reply, language: Language, comment_every: Duration
     let frames = stream::unfold(Some((reply, writer)), move |state| async move {
         let (mut reply, mut writer) = state?;
         let mut goes_on = true;
+        // From the last bytes that went out: an upstream's heartbeats are no sign of life to the client's proxy.
+        let comment_at = clock::now() + comment_every;
         while goes_on && writer.bytes.is_empty() {
-            match tokio::time::timeout(comment_every, reply.next()).await {
+            match tokio::time::timeout_at(comment_at.into(), reply.next()).await {
                 Err(_) => writer.bytes.extend_from_slice(b": still here\n\n"),
                 Ok(Some(out)) => goes_on = writer.write(out),
                 Ok(None) => goes_on = writer.write(died()),

@@ -125,3 +125,28 @@ async fn what_goes_along_with_a_question_is_bounded_and_is_the_newest() {
     assert_eq!(recent(9).await, "bc", "oldest first, and `a` is one too many");
     assert_eq!(recent(1).await, "c");
 }
+
+#[tokio::test]
+async fn a_full_queue_is_an_answer_to_what_is_new_and_takes_the_ends_of_what_is_not() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
+    store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
+    let (entered, inside) = channel();
+    let (leave, left) = channel::<()>();
+    let first = store.write(1, move |_| {
+        entered.send(()).unwrap();
+        left.recv_timeout(PATIENCE).unwrap();
+        Ok(())
+    });
+    inside.recv_timeout(PATIENCE).unwrap();
+    let second = store.write(1, |_| Ok(())).unwrap();
+    assert!(matches!(store.write(1, |_| Ok(())), Err(StoreError::Overloaded)));
+    assert!(matches!(store.turn_begin(question("1", "d", "t", "id2")), Err(StoreError::Overloaded)));
+    let ended = store.turn_finish(end("id1", TurnState::Complete, "kept")).unwrap();
+    leave.send(()).unwrap();
+    first.unwrap().await.unwrap();
+    second.await.unwrap();
+    ended.await.unwrap();
+    assert_eq!(store.stats().queued, 0);
+    assert_eq!(past(&store, "1", "c", "t").await.turn.unwrap().answer, "kept");
+}

@@ -68,3 +68,17 @@ async fn a_query_that_panics_leaves_the_pool_in_order() {
         store.read(Budget::Chat, |_| Ok(())).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_commit_that_lags_does_not_refuse_the_chat_paths_reads() {
+    let dir = TempDir::new().unwrap();
+    let (store, allow) = open_held(&dir, SETTINGS);
+    let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
+    let owner = Owner::visitor("1");
+    let mut seen = Past::default();
+    while seen.session.is_none() {
+        seen = store.past((&owner, &agent_id(), &label("c")), None, None, Budget::Chat).await.unwrap();
+    }
+    allow.send(Ok(())).unwrap();
+    begun.await.unwrap();
+}
