@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("std::fs", &["disk", "store", "journal", "backup", "config", "cli"]),
     ("redb", &["node_state"]),
     ("reqwest", &["upstream", "replica"]),
+    ("sd_notify", &["supervisor"]),
     ("unbounded_channel", &[]),
 ];
 const FILE_LINES_MAX: usize = 500;

@@ -7,7 +7,7 @@ use crate::http::{self, Edge, Listen};
 use crate::net::ServerTls;
 use crate::sessions::Sessions;
 use crate::store::Store;
-use crate::supervisor::{Reloads, StopSignals, Supervisor};
+use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
 use crate::telemetry::Telemetry;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -85,6 +85,10 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     tasks.spawn("http", async move |stop| {
         http::serve(listen, edge, stop).await;
         Ok(())
+    });
+    let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
+    tasks.spawn("manager", async move |stop| {
+        Manager::of_this_process().follow(stop, closing_max, || store.answers()).await
     });
 
     // Scripts and people wait for this line; the port may have been chosen by the kernel.

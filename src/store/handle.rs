@@ -194,6 +194,29 @@ impl Store {
         self.read(Budget::Normal, |_| Ok(())).await
     }
 
+    /// Whether a read comes back, and the writer too; nothing is written for it. A full disk is no reason to say no,
+    /// for it is answered. Put a timer around it: a store that hangs says nothing at all.
+    pub(crate) async fn answers(&self) -> bool {
+        self.health().await.is_ok() && self.writer_answers().await
+    }
+
+    async fn writer_answers(&self) -> bool {
+        let next = self.gate.durable.get().next();
+        // Rolled back with its own error, once everything before it is durable.
+        let asked = match self.write(0, |_| Err::<(), _>(StoreError::Conflict)) {
+            Ok(asked) => asked.await.map(drop),
+            // Where the queue is full, the next commit is the proof.
+            Err(StoreError::Overloaded) => {
+                return tokio::select! {
+                    () = self.gate.durable.reached(next) => true,
+                    () = self.fenced() => false,
+                };
+            }
+            Err(refused) => Err(refused),
+        };
+        !matches!(asked, Err(StoreError::Fenced | StoreError::OutcomeUnknown))
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let pool = self.readers.stats();
         Stats {

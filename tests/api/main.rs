@@ -4,6 +4,7 @@ mod breaker;
 mod cli;
 mod edge;
 mod fixtures;
+mod manager;
 mod openai;
 mod order;
 mod ownership;

@@ -1,3 +1,4 @@
+mod answers;
 mod commits;
 mod reads;
 mod refused;
