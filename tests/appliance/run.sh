@@ -20,7 +20,7 @@ skip() {
 prepare() {
   [ "$(id -u)" = 0 ] || skip "tests/appliance needs root"
   local command
-  for command in curl openssl ip unshare nsenter flock dpkg-deb lintian debootstrap systemd-nspawn; do
+  for command in curl openssl ip unshare nsenter setpriv flock dpkg-deb lintian debootstrap systemd-nspawn; do
     command -v "$command" >/dev/null || skip "the command $command is missing"
   done
   unshare --mount --net --pid --fork --mount-proc true 2>/dev/null || skip "this host allows no namespaces"
@@ -36,8 +36,9 @@ if [ "${2-}" != --inside ]; then
   prepare
   work=$(mktemp -d "$home/run.XXXXXX")
   trap 'rm -rf --one-file-system "$work"' EXIT
-  LLMCHAT_APPLIANCE_WORK=$work timeout --kill-after=10 1200 \
-    unshare --mount --net --pid --fork --kill-child --mount-proc "$0" "$given" --inside 9>&-
+  # Who kills this shell kills the namespaces, and all that is in them.
+  LLMCHAT_APPLIANCE_WORK=$work setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc \
+    timeout --kill-after=10 1200 "$0" "$given" --inside
   exit
 fi
 
