@@ -116,6 +116,11 @@ impl Core {
         Ok(())
     }
 
+    /// This node's name among others, for telemetry.
+    pub(crate) fn node_id(&self) -> Result<String> {
+        Ok(self.node.node_id()?)
+    }
+
     pub(crate) fn control(&self) -> Control {
         Control::new(self.agents.clone())
     }

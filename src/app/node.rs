@@ -8,7 +8,7 @@ use crate::net::ServerTls;
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Exporter, Telemetry};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     if let Some(path) = &config.agents_file {
         core.seed_agents(path).await?;
     }
-    let telemetry = Telemetry::new().context("set up the metrics")?;
+    let (telemetry, exporter) = telemetry(&config, &core)?;
     let breakers = Breakers::new(config.breaker);
     let gateway = gateway(&config, &core, &telemetry, &breakers);
     let edge = Edge::new(http::Parts {
@@ -86,6 +86,13 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         http::serve(listen, edge, stop).await;
         Ok(())
     });
+    let pushing = exporter.map(Exporter::start).transpose()?;
+    if let Some(pushing) = &pushing {
+        tasks.spawn("otlp", |stop| {
+            let watch = pushing.watch(stop);
+            async move { Ok(watch.await?) }
+        });
+    }
     let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| {
         Manager::of_this_process().follow(stop, closing_max, || store.answers()).await
@@ -99,7 +106,23 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         core.close().await
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
+    // Last of all, so that it says all that was counted.
+    if let Some(pushing) = pushing {
+        pushing.finish().await;
+    }
     ran.and(closed)
+}
+
+/// The instruments; and an exporter where the metrics are pushed.
+fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter>)> {
+    let made = match &config.export {
+        None => Telemetry::new().map(|telemetry| (telemetry, None)),
+        Some(export) => {
+            let made = Telemetry::exporting(export.clone(), &core.node_id()?);
+            made.map(|(telemetry, exporter)| (telemetry, Some(exporter)))
+        }
+    };
+    made.context("set up the metrics")
 }
 
 fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {

@@ -1,5 +1,6 @@
 //! The values of all layers, flat: dotted key, value, and which layer gave it.
 
+use crate::config::otlp::headers_without_values;
 use crate::config::problems::{Problem, Problems};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -190,11 +191,11 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
     if ["secret", "password", "token", "api_key", "apikey"].iter().any(|word| name.ends_with(word)) {
         return "\"***\"".to_owned();
     }
-    let text = match value {
+    let text = match blotted(key, value) {
         // Whatever is in there, nobody asked for it here.
         Value::Table(_) => "a section".to_owned(),
         Value::Array(items) if items.iter().any(|item| item.is_table() || item.is_array()) => "a list".to_owned(),
-        value => without_userinfo(value).to_string(),
+        value => value.to_string(),
     };
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -202,8 +203,21 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
     }
 }
 
+/// `value` of `key` without passwords: those of URLs, and headers but for their names.
+pub(super) fn blotted(key: &str, value: &Value) -> Value {
+    // By the last word alone, so that a key that was misspelt or misplaced keeps its secret too.
+    if !key.rsplit('.').next().unwrap_or(key).contains("header") {
+        return without_userinfo(value);
+    }
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(|item| blotted(key, item)).collect()),
+        Value::String(text) => Value::String(headers_without_values(text)),
+        other => other.clone(),
+    }
+}
+
 /// `value` with `user:password@` of every URL in it blotted out.
-pub(super) fn without_userinfo(value: &Value) -> Value {
+fn without_userinfo(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(url_without_userinfo(text)),
         Value::Array(items) => Value::Array(items.iter().map(without_userinfo).collect()),

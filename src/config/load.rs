@@ -3,6 +3,7 @@ use crate::cache;
 use crate::config::check::{CONTROL_SOCKET, allowed};
 use crate::config::layers::{Layers, Origin};
 use crate::config::old_names;
+use crate::config::otel_names;
 use crate::config::problems::{Note, Problem, Problems};
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
@@ -11,6 +12,7 @@ use crate::gateway;
 use crate::http;
 use crate::net::TlsFiles;
 use crate::store;
+use crate::telemetry::Export;
 use crate::upstream;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) store: store::Settings,
     pub(crate) cache: cache::Settings,
     pub(crate) http: http::Settings,
+    /// Where the metrics are pushed, if anywhere.
+    pub(crate) export: Option<Export>,
 }
 
 impl Config {
@@ -96,6 +100,7 @@ pub(super) fn read(sources: &Sources) -> Result<(Layers, Config, Vec<Note>), Pro
     lay_file(path, *must_exist, &mut layers, &mut problems);
     let variables = variables(sources, &mut problems);
     old_names::lay(&variables, &mut layers, &mut problems, &mut notes);
+    otel_names::lay(&variables, &mut layers, &mut problems, &mut notes);
     for (name, text) in &variables {
         if let Some(key) = name.strip_prefix(PREFIX) {
             layers.lay_variable(name, &key.to_ascii_lowercase().replace("__", "."), text, &mut problems);
@@ -131,9 +136,8 @@ fn lay_file(path: &Path, must_exist: bool, layers: &mut Layers, problems: &mut P
 fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for (name, text) in &sources.environment {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) || old_names::knows(name)) else {
-            continue;
-        };
+        let ours = |name: &&str| name.starts_with(PREFIX) || old_names::knows(name) || otel_names::knows(name);
+        let Some(name) = name.to_str().filter(ours) else { continue };
         match text.to_str() {
             Some(text) => drop(variables.insert(name.to_owned(), text.to_owned())),
             None => problems.add(Problem {
@@ -148,7 +152,7 @@ fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, Str
 }
 
 fn check(file: File, rules: &mut Rules) -> Config {
-    let File { server, node, log, agents, chat, upstream, breaker, store, cache, metrics, limits } = file;
+    let File { server, node, log, agents, chat, upstream, breaker, store, cache, metrics, otlp, limits } = file;
     let Limits { memory_bytes } = limits;
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
@@ -168,6 +172,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,
+        export: otlp.check(rules),
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::config::layers::without_userinfo;
+use crate::config::layers::blotted;
 use crate::config::load::{Sources, read};
 use crate::config::problems::{Note, Problems};
 use std::fmt::Write;
@@ -18,7 +18,7 @@ pub(crate) fn effective(sources: &Sources) -> Result<(String, Vec<Note>), Proble
             writeln!(text, "{gap}[{within}]").expect("a String takes all");
             section = within;
         }
-        let value = without_userinfo(&entry.value);
+        let value = blotted(key, &entry.value);
         writeln!(text, "{name} = {value}  # {}", entry.origin).expect("a String takes all");
     }
     Ok((text, notes))

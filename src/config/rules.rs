@@ -115,6 +115,8 @@ pub(super) enum UrlForm {
     Public,
     /// A proxy: `http` only, perhaps with a user and a password.
     Proxy,
+    /// A collector, perhaps with a path. What it wants to be told is told in headers, which are not logged.
+    Collector,
 }
 
 impl UrlForm {
@@ -123,6 +125,9 @@ impl UrlForm {
             Self::Origin => "must be an origin such as https://portal.example.org",
             Self::Public => "must be a URL such as https://chat.example.org, without user, query or fragment",
             Self::Proxy => "must be a URL such as http://proxy.example.org:3128",
+            Self::Collector => {
+                "must be a URL such as http://collector.example.org:4318, without user, query or fragment"
+            }
         }
     }
 
@@ -137,7 +142,7 @@ impl UrlForm {
         }
         match self {
             Self::Origin => matches!(scheme, "http" | "https") && !user && bare && !text.ends_with('/'),
-            Self::Public => matches!(scheme, "http" | "https") && !user && url.query().is_none(),
+            Self::Public | Self::Collector => matches!(scheme, "http" | "https") && !user && url.query().is_none(),
             Self::Proxy => scheme == "http" && bare,
         }
     }

@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) cache: Cache,
     pub(super) metrics: Metrics,
+    pub(super) otlp: Otlp,
     pub(super) limits: Limits,
 }
 
@@ -122,6 +123,21 @@ pub(super) struct Cache {
 #[serde(deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    pub(super) endpoint: String,
+    pub(super) metrics_endpoint: String,
+    pub(super) protocol: String,
+    pub(super) headers: String,
+    pub(super) compression: String,
+    pub(super) interval_ms: u64,
+    pub(super) timeout_ms: u64,
+    pub(super) service_name: String,
+    pub(super) resource_attributes: String,
+    pub(super) ca_file: String,
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,10 @@
-//! How the process reaches the network and is reached: the one resolver, the roots that it trusts, and TLS.
+//! How the process reaches the network and is reached: the one resolver, the roots that it trusts, TLS, and
+//! connections for HTTP.
 //!
 //! Whoever opens a connection, to an upstream, a collector or a peer, takes the [`Resolver`] and the roots from
 //! here, so that an operator who mends a name or adds an authority has mended it everywhere.
 
+mod connect;
 mod listen;
 mod resolver;
 mod roots;
@@ -10,6 +12,7 @@ mod roots;
 mod tests;
 mod tls;
 
+pub(crate) use connect::{Connector, Speaks};
 pub(crate) use listen::listen;
 pub(crate) use resolver::{ResolveError, Resolver};
 pub(crate) use roots::{RootsError, check_roots, client_tls, roots};

@@ -89,6 +89,11 @@ impl NodeState {
         Ok(epoch)
     }
 
+    /// The random name that tells this node from any other.
+    pub(crate) fn node_id(&self) -> Result<String, NodeError> {
+        Ok(self.read()?.node_id)
+    }
+
     /// How the database was left by the process before.
     pub(crate) fn store_last_seen(&self) -> Result<LastSeen, NodeError> {
         Ok(self.read()?.store)

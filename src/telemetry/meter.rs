@@ -1,10 +1,11 @@
 use super::chat::Chats;
+use super::export::{Export, Exporter};
 use super::requests::Requests;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -32,7 +33,23 @@ struct Inner {
 }
 
 impl Telemetry {
+    /// For the page alone.
     pub(crate) fn new() -> Result<Self, TelemetryError> {
+        let resource = Resource::builder_empty().with_service_name("llmchat").build();
+        Self::with(SdkMeterProvider::builder().with_resource(resource))
+    }
+
+    /// For the page and, once it is started, for the exporter. `instance` is this node's name among others.
+    pub(crate) fn exporting(settings: Export, instance: &str) -> Result<(Self, Exporter), TelemetryError> {
+        let resource = settings.resource(instance);
+        let exporter = Exporter::new(settings);
+        let builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter.reader());
+        let telemetry = Self::with(builder)?;
+        exporter.observe(&telemetry.0.meter);
+        Ok((telemetry, exporter))
+    }
+
+    fn with(builder: MeterProviderBuilder) -> Result<Self, TelemetryError> {
         let registry = Registry::new();
         // Names here are the operators' names, to the letter: nothing is appended to them.
         let exporter = opentelemetry_prometheus::exporter()
@@ -43,8 +60,7 @@ impl Telemetry {
             .without_target_info()
             .build()
             .map_err(TelemetryError::Exporter)?;
-        let resource = Resource::builder().with_service_name("llmchat").build();
-        let provider = SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build();
+        let provider = builder.with_reader(exporter).build();
         let meter = provider.meter("llmchat");
         let requests = Requests::new(&meter);
         let chats = Chats::new(&meter);

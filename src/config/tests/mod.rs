@@ -1,3 +1,5 @@
+mod otlp;
+
 use crate::breaker;
 use crate::config::layers::{Layers, SHIPPED};
 use crate::config::sections::File;
@@ -58,7 +60,7 @@ fn every_shipped_key_stands_under_a_comment() {
 
 #[test]
 fn no_file_and_no_variable_is_the_shipped_file() {
-    let (config, notes) = good("", &[("PATH", "/bin"), ("OTEL_SERVICE_NAME", "x")]);
+    let (config, notes) = good("", &[("PATH", "/bin"), ("OTEL_SERVICE_NAME", "x"), ("OTEL_TRACES_EXPORTER", "none")]);
     assert_eq!(notes, [""; 0]);
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:3001");
     assert_eq!(config.state_dir, PathBuf::from("data/state"));
@@ -68,6 +70,7 @@ fn no_file_and_no_variable_is_the_shipped_file() {
     assert_eq!(config.upstream.total, Duration::from_mins(30));
     assert_eq!(config.http.body_bytes_max, 10 << 20);
     assert!(!config.http.secure);
+    assert!(config.export.is_none());
     let metrics =
         |address: &str| config.http.metrics_allow.iter().any(|range| range.contains(address.parse().unwrap()));
     assert!(metrics("127.0.0.1") && metrics("::1") && metrics("192.168.7.7") && metrics("fd00::1"));
