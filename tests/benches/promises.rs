@@ -7,41 +7,37 @@
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
-use std::fs;
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use support::{Dir, Node, PATIENCE, megabytes, quantile};
 
 const STARTS: usize = 15;
 const QUESTIONS: usize = 400;
 const WARM_UP: usize = 40;
 /// A model's thinking: the gateway's own work on a request is over by then, and its reader asleep.
 const THINKING: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const READY_MAX: Duration = Duration::from_millis(100);
 const IDLE_RSS_KIB_MAX: u64 = 30 * 1024;
 const FIRST_WORD_MAX: Duration = Duration::from_millis(1);
 
 fn main() -> ExitCode {
-    let dir = std::env::temp_dir().join(format!("llmchat-bench-{}", std::process::id()));
-    fs::create_dir_all(&dir).expect("make the bench's directory");
+    let dir = Dir::make();
     let (upstream, spoken) = upstream();
-    let agents = format!(
-        r#"{{"agents":[{{"id":"bench","name":"Bench","provider":"fastgpt","endpoint":"http://{upstream}/api/v1/chat/completions","apiKey":"fastgpt-bench","appId":"6700aa00bb11cc22dd33ee10"}}]}}"#
-    );
-    fs::write(dir.join("agents.json"), agents).expect("write the agents file");
+    dir.agents(upstream, &[("bench", "/api/v1/chat/completions")]);
 
-    let mut ready: Vec<Duration> = (0..STARTS).map(|_| Node::start(&dir).ready_after).collect();
-    let node = Node::start(&dir);
+    let mut ready: Vec<Duration> = (0..STARTS).map(|_| Node::start(&dir, "state", &[]).ready_after).collect();
+    let node = Node::start(&dir, "state", &[]);
     let fresh = node.resident_kib();
     let mut late = first_words(&node, upstream, &spoken);
     std::thread::sleep(Duration::from_secs(2)); // The node goes idle again.
     let used = node.resident_kib();
     drop(node);
-    fs::remove_dir_all(&dir).expect("remove the bench's directory");
 
     let mut missed = false;
     let mut say = |name: &str, figure: String, held: bool| {
@@ -54,10 +50,10 @@ fn main() -> ExitCode {
         format!("{p50:.1?}, worst {:.1?}", quantile(&mut ready, 100)),
         p50 <= READY_MAX,
     );
-    say("idle memory after the start (max 30 MB)", format!("{:.1} MB", mb(fresh)), fresh <= IDLE_RSS_KIB_MAX);
+    say("idle memory after the start (max 30 MB)", format!("{:.1} MB", megabytes(fresh)), fresh <= IDLE_RSS_KIB_MAX);
     say(
         &format!("idle memory after {QUESTIONS} chats (max 30 MB)"),
-        format!("{:.1} MB", mb(used)),
+        format!("{:.1} MB", megabytes(used)),
         used <= IDLE_RSS_KIB_MAX,
     );
     let (direct, ours) = (&mut late.direct, &mut late.through);
@@ -79,15 +75,6 @@ fn main() -> ExitCode {
         quantile(ours, 50)
     );
     if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn mb(kib: u64) -> f64 {
-    f64::from(u32::try_from(kib).expect("below 4 TiB")) * 1024.0 / 1e6
-}
-
-fn quantile(sorted: &mut [Duration], percent: usize) -> Duration {
-    sorted.sort_unstable();
-    sorted[(sorted.len() - 1) * percent / 100]
 }
 
 /// How long first words took to arrive.
@@ -206,60 +193,4 @@ fn converse(socket: TcpStream, spoke: &mpsc::SyncSender<Instant>) {
             return;
         }
     }
-}
-
-struct Node {
-    process: Child,
-    address: SocketAddr,
-    ready_after: Duration,
-}
-
-impl Node {
-    fn start(dir: &std::path::Path) -> Self {
-        let began = Instant::now();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_llmchat"))
-            .arg("serve")
-            .env("LLMCHAT__SERVER__LISTEN", "127.0.0.1:0")
-            .env("LLMCHAT__NODE__STATE_DIR", dir.join("state"))
-            .env("LLMCHAT__AGENTS__FILE", dir.join("agents.json"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start the node");
-        let mut lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
-        let address = loop {
-            let line = lines.next().expect("the node says where it listens").expect("UTF-8");
-            if let Some((_, address)) = line.split_once("listening on http://") {
-                break address.trim().parse().expect("an address");
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        let ready_after = loop {
-            if is_ready(address) {
-                break began.elapsed();
-            }
-            assert!(began.elapsed() < PATIENCE, "the node does not get ready");
-        };
-        Self { process, address, ready_after }
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("read /proc");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-        line.trim().trim_end_matches(" kB").parse().expect("kB")
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn is_ready(address: SocketAddr) -> bool {
-    let Ok(mut socket) = TcpStream::connect(address) else { return false };
-    let mut answer = String::new();
-    socket.write_all(b"GET /health/ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").is_ok()
-        && socket.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
 }

@@ -1,0 +1,99 @@
+use super::Dir;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes so long, unless it never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const BINARY: &str = env!("CARGO_BIN_EXE_llmchat");
+
+/// A running node, killed with its handle.
+pub(crate) struct Node {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) ready_after: Duration,
+}
+
+impl Node {
+    /// Starts a node with the state `state` in `dir`, and waits until it is ready. `settings` are
+    /// variables of its environment.
+    pub(crate) fn start(dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(BINARY), dir, state, settings)
+    }
+
+    /// As [`Node::start`], run by a profiler: its command and arguments.
+    pub(crate) fn start_under(profiler: &str, dir: &Dir) -> Self {
+        let mut words = profiler.split_whitespace();
+        let mut command = Command::new(words.next().expect("a profiler has a name"));
+        command.args(words).arg(BINARY);
+        Self::spawn(command, dir, "state", &[])
+    }
+
+    fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
+        let began = Instant::now();
+        let mut process = command
+            .arg("serve")
+            .env("LLMCHAT__SERVER__LISTEN", "127.0.0.1:0")
+            .env("LLMCHAT__NODE__STATE_DIR", dir.path().join(state))
+            .env("LLMCHAT__AGENTS__FILE", dir.agents_file())
+            .envs(settings.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the node");
+        let mut lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
+        let address = loop {
+            let line = lines.next().expect("the node says where it listens").expect("UTF-8");
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                break address.trim().parse().expect("an address");
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        let ready_after = loop {
+            if is_ready(address) {
+                break began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "the node does not get ready");
+        };
+        Self { process, address, ready_after }
+    }
+
+    /// Asks it to stop, and waits until it has; a profiler writes down what it saw only then.
+    pub(crate) fn stop(mut self) {
+        let pid = self.pid();
+        // A profiler is the node itself, as valgrind, or its parent, as strace.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("read /proc");
+        let node = children.split_whitespace().next().map_or(pid, |child| child.parse().expect("a pid"));
+        let node = Pid::from_raw(node.try_into().expect("a pid")).expect("not zero");
+        kill_process(node, Signal::TERM).expect("signal the node");
+        self.process.wait().expect("wait for the node");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("read /proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("kB")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn is_ready(address: SocketAddr) -> bool {
+    let Ok(mut socket) = TcpStream::connect(address) else { return false };
+    let mut answer = String::new();
+    socket.write_all(b"GET /health/ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").is_ok()
+        && socket.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
