@@ -1,6 +1,6 @@
 //! What every bench needs: a directory on a real disk, a node, and a way to look at numbers.
 
-mod node;
+pub(crate) mod node;
 
 pub(crate) use node::{Node, PATIENCE};
 use std::fs;

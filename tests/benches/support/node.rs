@@ -1,5 +1,4 @@
 use super::Dir;
-use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +8,11 @@ use std::time::{Duration, Instant};
 /// Nothing here takes so long, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_llmchat");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_llmchat");
 
 /// A running node, killed with its handle.
 pub(crate) struct Node {
-    process: Child,
+    pub(crate) process: Child,
     pub(crate) address: SocketAddr,
     pub(crate) ready_after: Duration,
 }
@@ -25,15 +24,8 @@ impl Node {
         Self::spawn(Command::new(BINARY), dir, state, settings)
     }
 
-    /// As [`Node::start`], run by a profiler: its command and arguments.
-    pub(crate) fn start_under(profiler: &str, dir: &Dir) -> Self {
-        let mut words = profiler.split_whitespace();
-        let mut command = Command::new(words.next().expect("a profiler has a name"));
-        command.args(words).arg(BINARY);
-        Self::spawn(command, dir, "state", &[])
-    }
-
-    fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
+    /// As [`Node::start`], by `command`, whose arguments are to follow.
+    pub(crate) fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
         let began = Instant::now();
         let mut process = command
             .arg("serve")
@@ -59,17 +51,6 @@ impl Node {
             assert!(began.elapsed() < PATIENCE, "the node does not get ready");
         };
         Self { process, address, ready_after }
-    }
-
-    /// Asks it to stop, and waits until it has; a profiler writes down what it saw only then.
-    pub(crate) fn stop(mut self) {
-        let pid = self.pid();
-        // A profiler is the node itself, as valgrind, or its parent, as strace.
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("read /proc");
-        let node = children.split_whitespace().next().map_or(pid, |child| child.parse().expect("a pid"));
-        let node = Pid::from_raw(node.try_into().expect("a pid")).expect("not zero");
-        kill_process(node, Signal::TERM).expect("signal the node");
-        self.process.wait().expect("wait for the node");
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,0 +1,41 @@
+//! A fixed number of questions to a node that runs under a profiler, to be looked at and divided.
+
+use super::ask::{Target, Visitor, Way};
+use super::process::{PART_UPSTREAM, Process};
+use super::{WHOLE, number, table, upstream};
+use crate::support::node::BINARY;
+use crate::support::{Dir, Node};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::process::{Command, ExitCode};
+
+/// One visitor asks them one after the other; with none, what is left is the start and the stop.
+pub(crate) fn run(profiler: &str) -> ExitCode {
+    let questions = number("LLMCHAT_BENCH_QUESTIONS", 1000_u32);
+    let dir = Dir::make();
+    let upstream = Process::part(PART_UPSTREAM, "");
+    dir.agents(upstream.address, &[("bench", upstream::AT_ONCE)]);
+    let mut words = profiler.split_whitespace();
+    let mut command = Command::new(words.next().expect("a profiler has a name"));
+    command.args(words).arg(BINARY);
+    let node = Node::spawn(command, &dir, "state", &[]);
+    let target = Target { name: "node", address: node.address, pid: None, way: Way::Node };
+    let mut visitor = Visitor::arrive(&target, 0);
+    for _ in 0..questions {
+        visitor.ask(WHOLE);
+    }
+    stop(node);
+    table::say(&format!("{questions} questions were answered under `{profiler}`"));
+    ExitCode::SUCCESS
+}
+
+/// Asks it to stop, and waits until it has: a profiler writes down what it saw only then.
+fn stop(mut node: Node) {
+    let pid = node.pid();
+    // A profiler is the node itself, as valgrind, or its parent, as strace.
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("read /proc");
+    let asked = children.split_whitespace().next().map_or(pid, |child| child.parse().expect("a pid"));
+    let asked = Pid::from_raw(asked.try_into().expect("a pid")).expect("not zero");
+    kill_process(asked, Signal::TERM).expect("signal the node");
+    node.process.wait().expect("wait for the node");
+}
