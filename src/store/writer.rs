@@ -92,7 +92,7 @@ impl Writer {
             first.reply(Err(StoreError::Fenced));
             return false;
         }
-        if let Err(source) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(source) = run(&self.connection, "BEGIN IMMEDIATE") {
             self.taken();
             first.reply(Err(StoreError::sql("begin a transaction")(source)));
             return false;
@@ -134,7 +134,7 @@ impl Writer {
     fn run_job(&self, job: &mut dyn Job) -> Ran {
         let rows = &self.connection;
         let scope = Scope { rows, epoch: self.epoch };
-        if let Err(source) = rows.execute_batch("SAVEPOINT job") {
+        if let Err(source) = run(rows, "SAVEPOINT job") {
             return Ran::Lost(Lost::by(&source));
         }
         // A panic in a job is a bug of ours, and no reason to lose the others' writes.
@@ -145,7 +145,8 @@ impl Writer {
             return Ran::Lost(if full { Lost::DiskFull } else { Lost::Unknown("it was rolled back".to_owned()) });
         }
         let kept = matches!(outcome, Ok(Ok(())));
-        match rows.execute_batch(if kept { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" }) {
+        let undone = if kept { Ok(()) } else { run(rows, "ROLLBACK TO job") };
+        match undone.and_then(|()| run(rows, "RELEASE job")) {
             Ok(()) if kept => Ran::Kept,
             Ok(()) => Ran::Rolled,
             Err(source) => Ran::Lost(Lost::by(&source)),
@@ -183,8 +184,7 @@ impl Writer {
             return group.jobs.into_iter().for_each(|job| job.reply(Ok(seen)));
         }
         let position = Position { epoch: self.epoch, txid: self.last.next() };
-        let committed =
-            open::advance(&self.connection, position).and_then(|()| self.connection.execute_batch("COMMIT"));
+        let committed = open::advance(&self.connection, position).and_then(|()| run(&self.connection, "COMMIT"));
         if let Err(source) = committed {
             return self.not_committed(group, &source);
         }
@@ -210,6 +210,11 @@ impl Writer {
             job.reply(Err(if full { StoreError::DiskFull } else { StoreError::OutcomeUnknown }));
         }
     }
+}
+
+/// Runs a statement that brings nothing; parsed once, as it comes with every transaction.
+fn run(rows: &Connection, sql: &str) -> rusqlite::Result<()> {
+    rows.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 enum Ran {
