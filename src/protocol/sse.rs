@@ -44,7 +44,7 @@ impl Decoder {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
-        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r') {
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
             self.hold(&bytes[..end])?;
             let cr = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
@@ -82,7 +82,7 @@ impl Decoder {
         if line.is_empty() {
             return self.end_frame(out);
         }
-        let (field, value) = match line.iter().position(|&byte| byte == b':') {
+        let (field, value) = match memchr::memchr(b':', &line) {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (&line[..], &[][..]),
         };
