@@ -16,10 +16,12 @@ for _ in $(seq 100); do
 done
 url=$(sed -n 's/^Chat at  //p' "$work/out")
 paste=$(sed -n 's/^or with  //p' "$work/out")
-curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 "$url/" | grep -q '<title>LLMChat' || { echo "no page"; exit 1; }
+# Into a file: a grep that has seen enough would break curl's pipe.
+curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 --output "$work/page" "$url/"
+grep -q '<title>LLMChat' "$work/page" || { echo "no page"; exit 1; }
 bash -c "${paste/curl -N/curl -sSN --max-time 60}" >"$work/answer"
 grep -q '^event: chunk' "$work/answer" || { cat "$work/answer"; exit 1; }
-tail -n 3 "$work/answer" | grep -q '"persisted":true' || { cat "$work/answer"; exit 1; }
+grep -q '"persisted":true' <(tail -n 3 "$work/answer") || { cat "$work/answer"; exit 1; }
 kill -INT "$demo"
 wait "$demo" || { echo "the demo exits with $?"; cat "$work/err"; exit 1; }
 left=$(find "$work" -name 'llmchat-demo-*')

@@ -15,7 +15,8 @@ is_static() {
 empty_root() {
   local root=$work/empty url=https://127.0.0.1:8443
   cacert=$work/cert.pem
-  mkdir -p "$root/state"
+  mkdir -p "$root"
+  mkdir -m 0700 "$root/state"
   cp "$binary" "$root/llmchat"
   certificate "$work" IP:127.0.0.1
   cp "$work/cert.pem" "$work/key.pem" "$root/"

@@ -1,5 +1,5 @@
-//! What the README promises of one node, measured: start to ready, idle memory, and how much later
-//! the first word of an answer arrives than it would without us.
+//! What the README promises of one node, measured: start to ready, idle memory, how much later the
+//! first word of an answer arrives than it would without us, and how soon an open breaker refuses.
 //!
 //! `cargo bench --bench promises`. One process is the upstream and the client, so that one clock
 //! times both ends; requests straight to the upstream and through the gateway alternate, so that
@@ -25,6 +25,9 @@ const THINKING: Duration = Duration::from_millis(20);
 const READY_MAX: Duration = Duration::from_millis(100);
 const IDLE_RSS_KIB_MAX: u64 = 30 * 1024;
 const FIRST_WORD_MAX: Duration = Duration::from_millis(1);
+const REFUSAL_MAX: Duration = Duration::from_millis(1);
+/// The upstream hangs up on this question.
+const FATAL: &str = "hang up";
 
 fn main() -> ExitCode {
     let dir = Dir::make();
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let mut late = first_words(&node, upstream, &spoken);
     std::thread::sleep(Duration::from_secs(2)); // The node goes idle again.
     let used = node.resident_kib();
+    let mut refused = refusals(&node);
     drop(node);
 
     let mut missed = false;
@@ -66,6 +70,9 @@ fn main() -> ExitCode {
         quantile(ours, 99)
     );
     say("first word delayed by, p50 (max 1 ms)", format!("{added:.3?}"), added <= FIRST_WORD_MAX);
+    let p50 = quantile(&mut refused, 50);
+    let worst = format!("{p50:.3?}, p99 {:.3?}", quantile(&mut refused, 99));
+    say("refused by an open breaker, p50 (max 1 ms)", worst, p50 <= REFUSAL_MAX);
     println!("    from the upstream's write to the client's read: {tail}");
     let ours = &mut late.asked_through;
     let direct = &mut late.asked_direct;
@@ -105,8 +112,38 @@ fn first_words(node: &Node, upstream: SocketAddr, spoken: &mpsc::Receiver<Instan
     late
 }
 
+/// Fails until the breaker opens, and then asks on: how long each refusal took, from the question to its last byte.
+fn refusals(node: &Node) -> Vec<Duration> {
+    let question = |turn: usize| {
+        format!(
+            r#"{{"agentId":"bench","stream":true,"chatId":"c","responseChatItemId":"{turn}","messages":[{{"role":"user","content":"{FATAL}"}}]}}"#
+        )
+    };
+    let mut refused = Vec::new();
+    for turn in 0..QUESTIONS {
+        let asked = Instant::now();
+        let (_, answer) = exchange(node.address, "/api/chat/completions", &question(turn), |_| ());
+        if answer.contains("CIRCUIT_OPEN") {
+            refused.push(asked.elapsed());
+        }
+    }
+    assert!(refused.len() > QUESTIONS / 2, "the breaker does not open");
+    refused
+}
+
 /// Asks, and returns when, and when the first word arrived; reads the answer to its end.
 fn ask(address: SocketAddr, path: &str, body: &str) -> (Instant, Instant) {
+    let mut heard = None;
+    let (asked, answer) = exchange(address, path, body, |so_far| {
+        if heard.is_none() && String::from_utf8_lossy(so_far).contains("first word") {
+            heard = Some(Instant::now());
+        }
+    });
+    (asked, heard.unwrap_or_else(|| panic!("no first word in: {answer}")))
+}
+
+/// Asks over a connection of its own; when, and the answer to its end, of which `look` sees what has come so far.
+fn exchange(address: SocketAddr, path: &str, body: &str, mut look: impl FnMut(&[u8])) -> (Instant, String) {
     let mut socket = TcpStream::connect(address).expect("connect");
     socket.set_nodelay(true).expect("set TCP_NODELAY");
     socket.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
@@ -117,7 +154,6 @@ fn ask(address: SocketAddr, path: &str, body: &str) -> (Instant, Instant) {
     );
     socket.write_all(format!("{request}{body}").as_bytes()).expect("ask");
     let mut answer = Vec::new();
-    let mut heard = None;
     let mut buffer = [0; 8192];
     loop {
         let read = socket.read(&mut buffer).expect("read the answer");
@@ -125,11 +161,9 @@ fn ask(address: SocketAddr, path: &str, body: &str) -> (Instant, Instant) {
             break;
         }
         answer.extend_from_slice(&buffer[..read]);
-        if heard.is_none() && String::from_utf8_lossy(&answer).contains("first word") {
-            heard = Some(Instant::now());
-        }
+        look(&answer);
     }
-    (asked, heard.unwrap_or_else(|| panic!("no first word in: {}", String::from_utf8_lossy(&answer))))
+    (asked, String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// An upstream that thinks for [`THINKING`], says one thing and ends; sends when it spoke.
@@ -168,6 +202,9 @@ fn converse(socket: TcpStream, spoke: &mpsc::SyncSender<Instant>) {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).expect("read the question");
+        if String::from_utf8_lossy(&body).contains(FATAL) {
+            return;
+        }
         let framed = |data: &str| format!("{:x}\r\n{data}\r\n", data.len());
         let delta = |content: &str, finish: &str| {
             format!(
