@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const CHAT_TURNS: u64 = 5;
 /// The front end's chat ids are milliseconds: so far apart, no two visitors meet in one.
 const VISITOR_CHATS: u64 = 1_000_000;
+/// A server may close a connection that rests; nobody waits here until it does.
+const REST_MAX: Duration = Duration::from_secs(5);
 const QUESTION: &str = "请问今年的年假有几天，可以分开休吗？";
 
 /// What stands between the driver and the upstream.
@@ -58,7 +60,9 @@ pub(crate) struct Took {
 pub(crate) struct Visitor {
     way: Way,
     name: &'static str,
+    address: SocketAddr,
     connection: Connection,
+    asked_at: Instant,
     cookie: String,
     first_chat: u64,
     turns: u64,
@@ -73,7 +77,9 @@ impl Visitor {
         Self {
             way: target.way,
             name: target.name,
+            address: target.address,
             connection: Connection::open(target.address),
+            asked_at: Instant::now(),
             cookie: String::new(),
             first_chat: now + number * VISITOR_CHATS,
             turns: 0,
@@ -86,7 +92,11 @@ impl Visitor {
     /// is none.
     pub(crate) fn ask(&mut self, shape: Shape) -> Option<Took> {
         self.write_request(shape);
+        if self.asked_at.elapsed() > REST_MAX {
+            self.connection = Connection::open(self.address);
+        }
         let asked = Instant::now();
+        self.asked_at = asked;
         self.connection.write(&self.request).unwrap_or_else(|error| panic!("ask {}: {error}", self.name));
         let mut first_word = None;
         let answer = self.connection.message(|so_far| {

@@ -115,7 +115,8 @@ pub(crate) fn at_rate(targets: &[Target], shape: Shape, per_second: u32, lasts: 
                 return seen;
             }
             thread::sleep((began + offset).saturating_duration_since(Instant::now()));
-            let at = usize::try_from(ticket).expect("a number of tickets") % visitors.len();
+            // Shifted from round to round, or a visitor would always meet the same target.
+            let at = usize::try_from(ticket + ticket / VISITORS).expect("a number of tickets") % visitors.len();
             let late = (began + offset).elapsed();
             let took = visitors[at].ask(shape);
             let from_due = |took: Took| Took { whole: took.whole + late, first_word: took.first_word + late };
