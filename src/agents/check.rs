@@ -84,6 +84,10 @@ pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMill
             |app_id: &String| app_id.len() == APP_ID_DIGITS && app_id.bytes().all(|byte| byte.is_ascii_hexdigit());
         faults.need(app_id.as_ref().is_some_and(sane), "appId", "must be 24 hex digits for fastgpt");
     }
+    if entry.provider == Provider::Openai {
+        let named = entry.model.as_ref().is_some_and(|model| !model.is_empty());
+        faults.need(named, "model", "must be given for openai");
+    }
     let printable = api_key.bytes().all(|byte| byte.is_ascii_graphic());
     faults.need(printable, "apiKey", "must be printable ASCII without spaces");
     let max_tokens = entry.max_tokens.map(|tokens| format!("{tokens}").parse::<u32>().unwrap_or(0));

@@ -133,6 +133,8 @@ fn refused(said: &str) -> &'static str {
         "the key (wrong, expired or over its limit)"
     } else if any(&["appunexist", "unauthapp", "appid", "app is empty", "app key", "invalidapptype"]) {
         "the appId (wrong, or not one that this key may use)"
+    } else if said.starts_with("HTTP 404") {
+        "the URL or the model (it knows no such thing)"
     } else if any(&["model"]) {
         "the model"
     } else {

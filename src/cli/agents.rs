@@ -2,6 +2,7 @@
 //! state directory itself, locked meanwhile.
 
 use super::control_client::{self, Reached};
+use super::say;
 use crate::app::Core;
 use crate::base::AgentId;
 use crate::config::Config;
@@ -70,6 +71,14 @@ async fn online(client: control_client::Client, command: &Command) -> Result<Val
 }
 
 async fn offline(config: &Config, command: &Command) -> Result<Value> {
+    // Only an import may begin a state: the others would answer for an empty one made in the wrong place.
+    if !matches!(command, Command::Import { .. }) && !config.state_dir.exists() {
+        let dir = std::path::absolute(&config.state_dir).unwrap_or_else(|_| config.state_dir.clone());
+        bail!(
+            "no node runs, and there is no state in `{}`: is --config, or the directory, the right one?",
+            dir.display()
+        );
+    }
     let core = Core::open(config, false).await?;
     let control = core.control();
     let answer = match command {
@@ -99,7 +108,7 @@ fn question(command: &Command) -> Option<&str> {
 
 /// A test that found something wrong and an import with failed entries exit with 1.
 fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     let fine = match command {
         Command::List { json: true } => {
             writeln!(out, "{answer:#}")?;
@@ -121,7 +130,7 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
             items(&answer["failed"]).is_empty()
         }
         Command::Remove { id } if answer["removed"] == true => {
-            writeln!(out, "removed {id}")?;
+            writeln!(out, "removed {id}; if an agents file names it, the next start brings it back")?;
             true
         }
         Command::Remove { id } => bail!("no agent has the id `{id}`"),
@@ -133,6 +142,7 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
             answer["ok"] == true
         }
     };
+    say(&String::from_utf8_lossy(&out))?;
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

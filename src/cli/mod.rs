@@ -45,7 +45,13 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            let _ = told.print(); // Nobody is left to tell.
+            return if told.use_stderr() { ExitCode::from(Problems::EXIT_CODE) } else { ExitCode::SUCCESS };
+        }
+    };
     // One TLS provider for every connection; a second call would be an error, and this is the first.
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let sources = Sources::new(cli.config, std::env::vars_os());

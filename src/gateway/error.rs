@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) enum ChatError {
     #[error("no agent has the id that was asked for")]
     UnknownAgent,
-    #[error("the agent is switched off")]
+    #[error("the agent is switched off, or its settings are not complete")]
     InactiveAgent,
     #[error("the service answers as many questions as it can")]
     Overloaded,

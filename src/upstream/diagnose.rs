@@ -62,6 +62,7 @@ fn connecting(error: &reqwest::Error, limit: Duration) -> String {
             return format!("TLS: {}", tls(cause));
         }
         let Some(cause) = cause.downcast_ref::<io::Error>() else { continue };
+        let cause = innermost(cause);
         if let Some(inner) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return format!("TLS: {}", tls(inner));
         }
@@ -81,10 +82,29 @@ fn connecting(error: &reqwest::Error, limit: Duration) -> String {
     deepest(error)
 }
 
+/// The HTTP client wraps an I/O error into another, which is no cause of it.
+fn innermost(error: &io::Error) -> &io::Error {
+    let mut error = error;
+    while let Some(deeper) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        error = deeper;
+    }
+    error
+}
+
 fn tls(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
     match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
             "the certificate is signed by nobody we trust; set upstream.ca_file to its CA".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "the certificate has expired".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "the certificate is for another name than the endpoint's".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the certificate is a CA's own, which no server may show; make it with basicConstraints=CA:FALSE".to_owned()
         }
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS on that port; is it http?".to_owned(),
         other => other.to_string(),
