@@ -47,13 +47,13 @@ impl std::ops::Deref for Edge {
     }
 }
 
-/// Bodies may take an eighth of the memory: parsed, the worst of them are many times as large.
+/// Bodies may take an eighth of the memory, though one always may: parsed, the worst of them are many times as large.
 const BODIES_SHARE: u64 = 8;
 
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
-        let kib = parts.settings.memory_bytes_max / BODIES_SHARE / 1024;
-        let kib = usize::try_from(kib).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let share = usize::try_from(parts.settings.memory_bytes_max / BODIES_SHARE).unwrap_or(usize::MAX);
+        let kib = (share.max(parts.settings.body_bytes_max) / 1024 + 1).min(Semaphore::MAX_PERMITS);
         Self {
             drain: Drain::default(),
             started_at: clock::now(),

@@ -170,3 +170,25 @@ fn the_printed_configuration_names_where_values_come_from_and_no_secret() {
     let version = home.run(&["--version"]);
     assert!(version.stdout.starts_with("llmchat 0."), "{}", version.stdout);
 }
+
+#[test]
+fn a_wrong_command_line_is_told_and_exits_with_64() {
+    let home = Home::new(&[]);
+    for wrong in [&["serve", "--nope"][..], &["nosuch"], &["agents", "test"]] {
+        let ran = home.run(wrong);
+        assert_eq!(ran.code, Some(64), "{wrong:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("Usage"), "{}", ran.stderr);
+    }
+    assert_eq!(home.run(&["--help"]).code, Some(0));
+}
+
+#[test]
+fn looking_at_agents_makes_no_state_where_there_is_none() {
+    let home = Home::new(&[]);
+    for command in [&["agents", "list"][..], &["agents", "test", "a"], &["agents", "remove", "a"]] {
+        let ran = home.run(command);
+        assert_eq!(ran.code, Some(1), "{command:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&home.state().display().to_string()), "{}", ran.stderr);
+        assert!(!home.state().exists(), "{command:?}");
+    }
+}

@@ -208,3 +208,24 @@ fn streams_are_never_compressed() {
     assert_eq!(answer.header("content-encoding"), None);
     assert_eq!(answer.answer(), "ok");
 }
+
+#[test]
+fn bodies_have_a_share_of_the_memory_and_no_more() {
+    let upstream = Upstream::saying("ok");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("limits.memory_bytes = 67_108_864\ncache.bytes_max = 1_048_576");
+    let node = home.start();
+    let large = question(&"x".repeat(9 << 20), true);
+    assert_eq!(node.browser().chat(&large).answer(), "ok", "one always may");
+    // Announced, asked for (so that the node is known to wait for it), and never sent.
+    let mut slow = TcpStream::connect(node.address()).expect("it listens");
+    slow.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let head =
+        "POST /api/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9437184\r\n\r\n";
+    slow.write_all(head.as_bytes()).expect("sent");
+    slow.read_exact(&mut [0; 12]).expect("the node asks for the body");
+    let refused = node.browser().chat(&large);
+    is_refused(&refused, 503, "SERVICE_UNAVAILABLE");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(node.browser().chat(&question("hi", true)).answer(), "ok", "small ones have room");
+}
