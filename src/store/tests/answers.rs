@@ -30,14 +30,7 @@ async fn a_disk_that_hangs_lets_nobody_answer_until_it_moves_again() {
 async fn a_writer_that_hangs_does_not_answer_although_reads_do() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
-    let (leave, left) = channel::<()>();
-    let (entered, inside) = channel();
-    let _hangs = store.write(1, move |_| {
-        entered.send(()).unwrap();
-        left.recv_timeout(PATIENCE).unwrap();
-        Ok(())
-    });
-    inside.recv_timeout(PATIENCE).unwrap();
+    let (_hangs, leave) = occupied(&store);
     store.health().await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(200), store.answers()).await.is_err());
     leave.send(()).unwrap();
@@ -48,14 +41,7 @@ async fn a_writer_that_hangs_does_not_answer_although_reads_do() {
 async fn a_full_queue_answers_by_its_next_commit() {
     let dir = TempDir::new().unwrap();
     let (store, allow) = open_held(&dir, Settings { queue_jobs_max: 1, ..SETTINGS });
-    let (leave, left) = channel::<()>();
-    let (entered, inside) = channel();
-    let _running = store.write(1, move |_| {
-        entered.send(()).unwrap();
-        left.recv_timeout(PATIENCE).unwrap();
-        Ok(())
-    });
-    inside.recv_timeout(PATIENCE).unwrap();
+    let (_running, leave) = occupied(&store);
     let _queued = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
     let answers = store.answers();
     tokio::pin!(answers);

@@ -48,21 +48,14 @@ async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
 async fn a_group_is_closed_before_its_record_would_be_too_large() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
-    let (entered, inside) = channel();
-    let (leave, left) = channel::<()>();
     let touch = |scope: &job::Scope<'_>| {
         scope.rows.execute("UPDATE sessions SET title = ''", []).map(drop).map_err(StoreError::sql("touch"))
     };
-    let first = store.write(1, move |_| {
-        entered.send(()).unwrap();
-        left.recv_timeout(PATIENCE).unwrap();
-        Ok(())
-    });
-    inside.recv_timeout(PATIENCE).unwrap();
+    let (first, leave) = occupied(&store);
     let heavy: Vec<_> = [20, 20, 40, 1].map(|mib| store.write(mib << 20, touch).unwrap()).into();
     assert!(matches!(store.write(49 << 20, touch), Err(StoreError::TooLarge)));
     leave.send(()).unwrap();
-    let mut txids = vec![first.unwrap().await.unwrap().position.txid.raw()];
+    let mut txids = vec![first.await.unwrap().position.txid.raw()];
     for pending in heavy {
         txids.push(pending.await.unwrap().position.txid.raw());
     }
@@ -131,20 +124,13 @@ async fn a_full_queue_is_an_answer_to_what_is_new_and_takes_the_ends_of_what_is_
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
     store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
-    let (entered, inside) = channel();
-    let (leave, left) = channel::<()>();
-    let first = store.write(1, move |_| {
-        entered.send(()).unwrap();
-        left.recv_timeout(PATIENCE).unwrap();
-        Ok(())
-    });
-    inside.recv_timeout(PATIENCE).unwrap();
+    let (first, leave) = occupied(&store);
     let second = store.write(1, |_| Ok(())).unwrap();
     assert!(matches!(store.write(1, |_| Ok(())), Err(StoreError::Overloaded)));
     assert!(matches!(store.turn_begin(question("1", "d", "t", "id2")), Err(StoreError::Overloaded)));
     let ended = store.turn_finish(end("id1", TurnState::Complete, "kept")).unwrap();
     leave.send(()).unwrap();
-    first.unwrap().await.unwrap();
+    first.await.unwrap();
     second.await.unwrap();
     ended.await.unwrap();
     assert_eq!(store.stats().queued, 0);

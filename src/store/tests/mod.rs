@@ -65,6 +65,19 @@ fn open_held(dir: &TempDir, settings: Settings) -> (Store, Sender<io::Result<()>
     (store, allow)
 }
 
+/// A job inside which the writer is by now, and stays until it is told to leave.
+fn occupied(store: &Store) -> (Pending<()>, Sender<()>) {
+    let (entered, inside) = channel();
+    let (leave, left) = channel::<()>();
+    let job = store.write(1, move |_| {
+        entered.send(()).unwrap();
+        left.recv_timeout(PATIENCE).unwrap();
+        Ok(())
+    });
+    inside.recv_timeout(PATIENCE).unwrap();
+    (job.unwrap(), leave)
+}
+
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
@@ -160,14 +173,7 @@ async fn jobs_that_wait_share_a_commit_and_each_fails_alone() {
     let dir = TempDir::new().unwrap();
     let (store, allow) = open_held(&dir, Settings { group_wait: PATIENCE, ..SETTINGS });
     // The writer holds its group open for as long as jobs keep coming: this one blocks inside it.
-    let (entered, inside) = channel();
-    let (leave, left) = channel::<()>();
-    let first = store.write(1, move |_| {
-        entered.send(()).unwrap();
-        left.recv_timeout(PATIENCE).unwrap();
-        Ok(())
-    });
-    inside.recv_timeout(PATIENCE).unwrap();
+    let (first, leave) = occupied(&store);
     let good = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
     let conflict = store.turn_finish(end("nobody", TurnState::Complete, "x")).unwrap();
     let panics = store.write(1, |_| -> Result<(), StoreError> { panic!("a bug") }).unwrap();
@@ -177,7 +183,7 @@ async fn jobs_that_wait_share_a_commit_and_each_fails_alone() {
     });
     leave.send(()).unwrap();
     allow.send(Ok(())).unwrap();
-    let first = first.unwrap().await.unwrap();
+    let first = first.await.unwrap();
     assert_eq!(first.position, good.await.unwrap().position, "one commit for both");
     assert!(matches!(conflict.await, Err(StoreError::Conflict)));
     assert!(matches!(panics.await, Err(StoreError::Conflict)));
