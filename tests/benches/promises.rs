@@ -1,20 +1,18 @@
 //! What the README promises of one node, measured: start to ready, idle memory, how much later the
 //! first word of an answer arrives than it would without us, and how soon an open breaker refuses.
 //!
-//! `cargo bench --bench promises`. One process is the upstream and the client, so that one clock
+//! `cargo bench --manifest-path tests/benches/Cargo.toml --bench promises`. One process is the upstream and the client, so that one clock
 //! times both ends; requests straight to the upstream and through the gateway alternate, so that
 //! both meet the same machine. Prints one line a figure, and exits with 1 when one is missed.
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
-mod support;
-
+use llmchat_benches::{Dir, Node, PATIENCE, megabytes, quantile};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use support::{Dir, Node, PATIENCE, megabytes, quantile};
 
 const STARTS: usize = 15;
 const QUESTIONS: usize = 400;

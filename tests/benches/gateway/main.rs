@@ -1,23 +1,25 @@
 //! What one node costs: processor time a request, delay, requests a second of a core, memory.
 //!
-//! `cargo bench --bench gateway`. The upstream, a bare forwarder, nginx where there is one, and
+//! `cargo bench --manifest-path tests/benches/Cargo.toml --bench gateway`, after `packaging/build.sh`. The upstream, a bare forwarder, nginx where there is one, and
 //! nodes that keep chats and that do not are processes of their own on loopback, and are asked in
 //! turn, so that all meet the same machine and the same disk: what is compared was measured within
 //! the same second. Prints plainly what was missed; a shared machine is slow for reasons of its
 //! own, so the exit code says it only with `LLMCHAT_BENCH_STRICT=1`.
 //!
 //! `LLMCHAT_BENCH_SECONDS` (60) is how long it measures, `LLMCHAT_BENCH_RATE` (50) how many
-//! questions a second each target is asked where the rate is given.
+//! questions a second each target is asked where the rate is given. `LLMCHAT_BENCH_BINARY` measures another binary than
+//! the packaged one, and `LLMCHAT_BENCH_AGAINST` a second one beside it in the same run: before a change, and after.
 //!
 //! Where the microseconds go: `LLMCHAT_BENCH_UNDER` is a profiler's command. It runs a node instead,
 //! `LLMCHAT_BENCH_QUESTIONS` (1000) are asked, and the node is stopped. What a question costs is the
 //! difference between two such numbers, divided:
 //!
 //! ```text
-//! export CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none
-//! LLMCHAT_BENCH_UNDER='strace -f -c -o calls' cargo bench --bench gateway
-//! LLMCHAT_BENCH_UNDER='valgrind --tool=callgrind --callgrind-out-file=cost' cargo bench --bench gateway
-//! LLMCHAT_BENCH_UNDER='perf record -e cpu-clock -F 5000 -g -o samples' cargo bench --bench gateway
+//! CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none packaging/build.sh
+//! export bench='cargo bench --manifest-path tests/benches/Cargo.toml --bench gateway'
+//! LLMCHAT_BENCH_UNDER='strace -f -c -o calls' $bench
+//! LLMCHAT_BENCH_UNDER='valgrind --tool=callgrind --callgrind-out-file=cost' $bench
+//! LLMCHAT_BENCH_UNDER='perf record -e cpu-clock -F 5000 -g -o samples' $bench
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock and its files are thrown away")]
@@ -28,20 +30,17 @@ mod forwarder;
 mod load;
 mod process;
 mod profile;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 mod upstream;
 mod wire;
 
 use ask::{Pace, Shape, Target, WORDS, Way};
 use disk::Disk;
+use llmchat_benches::{Dir, Node, megabytes, quantile};
 use load::Seen;
 use process::{PART, PART_FORWARDER, PART_UPSTREAM, Process};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
-use support::node::BINARY;
-use support::{Dir, Node, megabytes, quantile};
 use table::{Checks, micros, millis, say};
 
 const PERSIST_OFF: (&str, &str) = ("LLMCHAT__CHAT__PERSIST", "false");
@@ -50,6 +49,8 @@ const FORWARDER: &str = "bare forwarder";
 const NGINX: &str = "nginx";
 const KEEPING: &str = "node, keeps chats";
 const NOT_KEEPING: &str = "node, keeps nothing";
+const OTHER_KEEPING: &str = "other, keeps chats";
+const OTHER_NOT_KEEPING: &str = "other, keeps nothing";
 
 /// As the front end asks, but for the stream.
 const WHOLE: Shape = Shape { stream: false, detail: false, ids: true, pace: Pace::AtOnce };
@@ -85,7 +86,9 @@ fn main() -> ExitCode {
 struct Bench {
     targets: Vec<Target>,
     keeping: Node,
-    not_keeping: Option<Node>,
+    not_keeping: Node,
+    /// Of another build, beside which this one is measured.
+    _others: Vec<Node>,
     disk: Disk,
     seconds: f64,
     rate: u32,
@@ -112,16 +115,18 @@ impl Bench {
         processes.push(upstream);
         let node = |name, node: &Node| Target { name, address: node.address, pid: Some(node.pid()), way: Way::Node };
         let keeping = Node::start(&dir, "state", &[]);
-        targets.push(node(KEEPING, &keeping));
-        let not_keeping = knows_persist().then(|| Node::start(&dir, "state-off", &[PERSIST_OFF]));
-        match &not_keeping {
-            Some(not_keeping) => targets.push(node(NOT_KEEPING, not_keeping)),
-            None => say(&format!("SKIPPED {NOT_KEEPING}: this build has no chat.persist to switch off")),
+        let not_keeping = Node::start(&dir, "state-off", &[PERSIST_OFF]);
+        targets.extend([node(KEEPING, &keeping), node(NOT_KEEPING, &not_keeping)]);
+        let mut others = Vec::new();
+        if let Some(other) = std::env::var_os("LLMCHAT_BENCH_AGAINST") {
+            let start = |state, settings: &[_]| Node::spawn(Command::new(&other), &dir, state, settings);
+            others.extend([start("other", &[]), start("other-off", &[PERSIST_OFF])]);
+            targets.extend([node(OTHER_KEEPING, &others[0]), node(OTHER_NOT_KEEPING, &others[1])]);
         }
         let disk = Disk::beside(&dir.path().join("state"));
         let seconds = number("LLMCHAT_BENCH_SECONDS", 60.0);
         let rate = number("LLMCHAT_BENCH_RATE", 50);
-        Self { targets, keeping, not_keeping, disk, seconds, rate, _processes: processes, _dir: dir }
+        Self { targets, keeping, not_keeping, _others: others, disk, seconds, rate, _processes: processes, _dir: dir }
     }
 
     /// Runs all of it; how many promises were missed.
@@ -200,9 +205,7 @@ impl Bench {
     fn memory(&self, fresh: u64) {
         let (ready, fresh, now) = (self.keeping.ready_after, megabytes(fresh), megabytes(self.keeping.resident_kib()));
         say(&format!("\n{KEEPING}: ready after {ready:.1?}, resident {fresh:.1} MB then, {now:.1} MB now"));
-        if let Some(node) = &self.not_keeping {
-            say(&format!("{NOT_KEEPING}: resident {:.1} MB now", megabytes(node.resident_kib())));
-        }
+        say(&format!("{NOT_KEEPING}: resident {:.1} MB now", megabytes(self.not_keeping.resident_kib())));
     }
 
     fn judge(&self, whole: &mut [Seen], paced: &[Seen], sync: Duration) -> usize {
@@ -215,7 +218,7 @@ impl Bench {
             (NOT_KEEPING, CPU_MICROS_MAX.1, ADDED_MILLIS_MAX),
         ];
         for (name, cpu_max, added_max) in limits {
-            let Some(at) = self.targets.iter().position(|target| target.name == name) else { continue };
+            let at = self.targets.iter().position(|target| target.name == name).expect("one of ours");
             let added = millis(quantile(&mut whole[at].whole, 50)) - direct;
             checks.check(&format!("{name}: added, p50, one at a time"), added, added_max, "ms");
             let cpu = micros(paced[at].cpu_per_request().expect("a process of its own"));
@@ -228,13 +231,6 @@ impl Bench {
         }
         checks.missed
     }
-}
-
-/// Whether the node lets itself be told not to keep chats: unknown keys are refused.
-fn knows_persist() -> bool {
-    let mut command = Command::new(BINARY);
-    command.arg("check-config").env(PERSIST_OFF.0, PERSIST_OFF.1).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().expect("run the node's binary").success()
 }
 
 fn number<T: std::str::FromStr>(variable: &str, default: T) -> T {

@@ -1,6 +1,6 @@
 //! The processes of a run: started here, measured from outside, and ended with their handles.
 
-use crate::support::PATIENCE;
+use llmchat_benches::PATIENCE;
 use nix::sys::time::TimeSpec;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;

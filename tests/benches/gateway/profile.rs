@@ -3,9 +3,9 @@
 use super::ask::{Target, Visitor, Way};
 use super::process::{PART_UPSTREAM, Process};
 use super::{WHOLE, number, table, upstream};
-use crate::support::node::BINARY;
-use crate::support::{Dir, Node};
-use rustix::process::{Pid, Signal, kill_process};
+use llmchat_benches::{Dir, Node, binary};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::process::{Command, ExitCode};
 
@@ -17,7 +17,7 @@ pub(crate) fn run(profiler: &str) -> ExitCode {
     dir.agents(upstream.address, &[("bench", upstream::AT_ONCE)]);
     let mut words = profiler.split_whitespace();
     let mut command = Command::new(words.next().expect("a profiler has a name"));
-    command.args(words).arg(BINARY);
+    command.args(words).arg(binary());
     let node = Node::spawn(command, &dir, "state", &[]);
     let target = Target { name: "node", address: node.address, pid: None, way: Way::Node };
     let mut visitor = Visitor::arrive(&target, 0);
@@ -35,7 +35,6 @@ fn stop(mut node: Node) {
     // A profiler is the node itself, as valgrind, or its parent, as strace.
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("read /proc");
     let asked = children.split_whitespace().next().map_or(pid, |child| child.parse().expect("a pid"));
-    let asked = Pid::from_raw(asked.try_into().expect("a pid")).expect("not zero");
-    kill_process(asked, Signal::TERM).expect("signal the node");
+    kill(Pid::from_raw(asked.try_into().expect("a pid")), Signal::SIGTERM).expect("signal the node");
     node.process.wait().expect("wait for the node");
 }

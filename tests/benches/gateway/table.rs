@@ -4,7 +4,7 @@
 
 use super::ask::Target;
 use super::load::Seen;
-use crate::support::quantile;
+use llmchat_benches::quantile;
 use std::time::Duration;
 
 /// Prints one line a target: how long answers took, how much longer than straight from the

@@ -1,7 +1,7 @@
 //! HTTP/1.1 on a kept connection, with as little work as it can be done: what is measured is not
 //! the measuring end. Blocking, one buffer, no allocation a message.
 
-use crate::support::PATIENCE;
+use llmchat_benches::PATIENCE;
 use memchr::memmem;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

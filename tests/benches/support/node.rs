@@ -2,30 +2,40 @@ use super::Dir;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes so long, unless it never comes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_llmchat");
+/// The binary to be measured: `LLMCHAT_BENCH_BINARY`, or the one in the package.
+pub fn binary() -> PathBuf {
+    let shipped = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/package/llmchat");
+    let binary = std::env::var_os("LLMCHAT_BENCH_BINARY").map_or_else(shipped, PathBuf::from);
+    assert!(binary.is_file(), "no binary at {}: packaging/build.sh makes it", binary.display());
+    binary
+}
 
 /// A running node, killed with its handle.
-pub(crate) struct Node {
-    pub(crate) process: Child,
-    pub(crate) address: SocketAddr,
-    pub(crate) ready_after: Duration,
+pub struct Node {
+    /// Its process, or its profiler's.
+    pub process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// From its start until it said that it is ready.
+    pub ready_after: Duration,
 }
 
 impl Node {
     /// Starts a node with the state `state` in `dir`, and waits until it is ready. `settings` are
     /// variables of its environment.
-    pub(crate) fn start(dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
-        Self::spawn(Command::new(BINARY), dir, state, settings)
+    pub fn start(dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(binary()), dir, state, settings)
     }
 
     /// As [`Node::start`], by `command`, whose arguments are to follow.
-    pub(crate) fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
+    pub fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
         let began = Instant::now();
         let mut process = command
             .arg("serve")
@@ -53,11 +63,13 @@ impl Node {
         Self { process, address, ready_after }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Of [`Node::process`].
+    pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    pub(crate) fn resident_kib(&self) -> u64 {
+    /// What it holds of the machine's memory now.
+    pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("read /proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
         line.trim().trim_end_matches(" kB").parse().expect("kB")

@@ -1,8 +1,10 @@
 //! What every bench needs: a directory on a real disk, a node, and a way to look at numbers.
 
-pub(crate) mod node;
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock and its files are thrown away")]
 
-pub(crate) use node::{Node, PATIENCE};
+mod node;
+
+pub use node::{Node, PATIENCE, binary};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,21 +15,24 @@ const APP_ID: &str = "6700aa00bb11cc22dd33ee10";
 
 /// A directory of the bench's own, removed with it. Below the build's, because the system's
 /// temporary one may be memory, where a sync of the disk costs nothing.
-pub(crate) struct Dir(PathBuf);
+pub struct Dir(PathBuf);
 
 impl Dir {
-    pub(crate) fn make() -> Self {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("llmchat-bench-{}", std::process::id()));
+    /// Makes it, below where the bench was built.
+    pub fn make() -> Self {
+        let beside = std::env::current_exe().expect("a process knows its file");
+        let dir = beside.with_file_name(format!("llmchat-bench-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("make the bench's directory");
         Self(dir)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes the agents file: FastGPT apps by id, each at a path of the `upstream`.
-    pub(crate) fn agents(&self, upstream: SocketAddr, agents: &[(&str, &str)]) {
+    pub fn agents(&self, upstream: SocketAddr, agents: &[(&str, &str)]) {
         let entries: Vec<String> = agents
             .iter()
             .map(|(id, path)| {
@@ -52,11 +57,12 @@ impl Drop for Dir {
 }
 
 /// The value that `percent` of all are not above.
-pub(crate) fn quantile(values: &mut [Duration], percent: usize) -> Duration {
+pub fn quantile(values: &mut [Duration], percent: usize) -> Duration {
     values.sort_unstable();
     values[(values.len() - 1) * percent / 100]
 }
 
-pub(crate) fn megabytes(kib: u64) -> f64 {
+/// Of so many KiB, in units of a million bytes.
+pub fn megabytes(kib: u64) -> f64 {
     f64::from(u32::try_from(kib).expect("below 4 TiB")) * 1024.0 / 1e6
 }
