@@ -1,22 +1,23 @@
 //! `GET /api/agents`: those that a visitor may talk to, without keys and addresses.
 
-use super::envelope;
+use super::{Extra, envelope};
 use crate::breaker::{Snapshot, State};
 use crate::http::edge::Edge;
 use crate::http::error::ApiError;
 use crate::protocol::agent::Agent;
 use axum::Json;
 use axum::extract;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-pub(in crate::http) async fn list(extract::State(edge): extract::State<Edge>) -> Result<Json<Value>, ApiError> {
+pub(in crate::http) async fn list(extract::State(edge): extract::State<Edge>) -> Result<Response, ApiError> {
     let roster = edge.agents.all().await?;
     // `includeInactive` is for administrators, and until there are accounts nobody is one.
     let data: Vec<Value> = roster.values().filter(|agent| agent.profile.is_served()).map(|agent| safe(agent)).collect();
     let total = data.len();
     let mut body = envelope("OK", data);
-    body["metadata"]["extra"] = json!({ "total": total });
-    Ok(Json(body))
+    body.metadata.extra = Some(Extra { total });
+    Ok(Json(body).into_response())
 }
 
 /// What everybody may know of an agent.

@@ -12,8 +12,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, body: JsonBody) -> Response {
     let caller = asker.caller.clone();
@@ -69,29 +70,72 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
             None => return Err(error::internal()),
         }
     };
-    let mut message = json!({ "role": "assistant", "content": content });
-    if !reasoning.is_empty() {
-        message["reasoning_content"] = reasoning.into();
-    }
-    let mut data = json!({
-        "content": content, "chatId": reply.chat_id, "id": reply.turn_id, "object": "chat.completion",
-        "created": clock::unix_millis().0 / 1000, "model": reply.model,
-        "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }],
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens.saturating_add(usage.completion_tokens),
+    let message = Message {
+        role: "assistant",
+        content: &content,
+        reasoning_content: (!reasoning.is_empty()).then_some(&reasoning),
+    };
+    let completion = Completion {
+        content: &content,
+        chat_id: &reply.chat_id,
+        id: &reply.turn_id,
+        object: "chat.completion",
+        created: clock::unix_millis().0 / 1000,
+        model: &reply.model,
+        choices: [Choice { index: 0, message, finish_reason: "stop" }],
+        usage: Tokens {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
         },
-    });
-    if detail {
-        if let Some(details) = run_details.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
-            data["responseData"] = details;
-        }
-        if !variables.is_empty() {
-            data["newVariables"] = variables.into();
-        }
-    }
-    if let Some(Value::Object(pause)) = interactive {
-        data["interactive"] = pause.get("interactive").cloned().unwrap_or_default();
-    }
-    Ok(Json(envelope("SUCCESS", data)).into_response())
+        response_data: run_details.filter(|_| detail),
+        new_variables: (detail && !variables.is_empty()).then_some(variables),
+        interactive: interactive
+            .and_then(|mut pause| Some(pause.as_object_mut()?.remove("interactive").unwrap_or_default())),
+    };
+    Ok(Json(envelope("SUCCESS", completion)).into_response())
+}
+
+/// OpenAI's shape, with the answer also at the top, and what a workflow adds.
+#[derive(Serialize)]
+struct Completion<'a> {
+    content: &'a str,
+    #[serde(rename = "chatId")]
+    chat_id: &'a str,
+    id: &'a str,
+    object: &'static str,
+    /// Seconds since 1970.
+    created: i64,
+    model: &'a str,
+    choices: [Choice<'a>; 1],
+    usage: Tokens,
+    #[serde(rename = "responseData", skip_serializing_if = "Option::is_none")]
+    response_data: Option<Box<RawValue>>,
+    #[serde(rename = "newVariables", skip_serializing_if = "Option::is_none")]
+    new_variables: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interactive: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    message: Message<'a>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a String>,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are OpenAI's")]
+struct Tokens {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
 }
