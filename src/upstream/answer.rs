@@ -2,9 +2,14 @@ use super::diagnose;
 use super::timers::Timers;
 use crate::base::Secret;
 use crate::clock;
-use crate::protocol::answer::{Class, Ending, Event};
+use crate::protocol::answer::{Class, Ending, Event, Failure};
 use crate::protocol::decode::Decoder;
+use bytes::Bytes;
+use futures_util::FutureExt;
 use reqwest::Response;
+
+/// Handed on at once at most, so that what a client must take is bounded.
+const EVENTS_AT_ONCE_MAX: usize = 32;
 
 /// An answer under way. Dropping it hangs up.
 pub(crate) struct Answer {
@@ -48,21 +53,34 @@ impl Answer {
                 Some(done) => return Next::End(done),
                 None => {}
             }
-            self.read(&mut events).await;
+            let deadline = self.timers.deadline(clock::now());
+            match tokio::time::timeout_at(deadline.by.into(), self.response.chunk()).await {
+                Ok(read) => self.take(read, &mut events),
+                Err(_) => self.give_up(deadline.missed(), &mut events),
+            }
+            self.take_what_is_there(&mut events);
         }
         self.timers.hand_on(events.iter().any(Event::speaks), clock::now());
         Next::Events(events)
     }
 
-    async fn read(&mut self, events: &mut Vec<Event>) {
-        let deadline = self.timers.deadline(clock::now());
-        let read = tokio::time::timeout_at(deadline.by.into(), self.response.chunk()).await;
+    /// What came in one piece is handed on in one: a server writes an event a chunk, and its last ones together.
+    fn take_what_is_there(&mut self, events: &mut Vec<Event>) {
+        while self.ending.is_none()
+            && events.len() < EVENTS_AT_ONCE_MAX
+            && let Some(read) = self.response.chunk().now_or_never()
+        {
+            self.take(read, events);
+        }
+    }
+
+    fn take(&mut self, read: reqwest::Result<Option<Bytes>>, events: &mut Vec<Event>) {
         let Some(mut decoder) = self.decoder.take() else {
             self.ending = Some(Ending::Failed(diagnose::ended())); // Asked again after the end.
             return;
         };
         match read {
-            Ok(Ok(Some(bytes))) => {
+            Ok(Some(bytes)) => {
                 decoder.push(&bytes, events);
                 if decoder.is_over() {
                     self.ending = Some(decoder.finish(events));
@@ -70,21 +88,24 @@ impl Answer {
                     self.decoder = Some(decoder);
                 }
             }
-            Ok(Ok(None)) => self.ending = Some(decoder.finish(events)),
-            Ok(Err(error)) => {
+            Ok(None) => self.ending = Some(decoder.finish(events)),
+            Err(error) => {
                 // What broke off after its end mark is whole; otherwise the break says more than the cut.
                 self.ending = Some(match decoder.finish(events) {
                     Ending::Failed(cut) if cut.class == Class::Truncated => Ending::Failed(diagnose::reading(&error)),
                     ending => ending,
                 });
             }
-            // What said its end mark is whole, also where the connection is then kept open in silence.
-            Err(_) => {
-                self.ending = Some(match decoder.finish(events) {
-                    Ending::Failed(_) => Ending::Failed(deadline.missed()),
-                    done @ Ending::Done(_) => done,
-                });
-            }
         }
+    }
+
+    /// Nothing came in time.
+    fn give_up(&mut self, missed: Failure, events: &mut Vec<Event>) {
+        let ended = self.decoder.take().map(|decoder| decoder.finish(events));
+        // What said its end mark is whole, also where the connection is then kept open in silence.
+        self.ending = Some(match ended {
+            Some(done @ Ending::Done(_)) => done,
+            Some(Ending::Failed(_)) | None => Ending::Failed(missed),
+        });
     }
 }

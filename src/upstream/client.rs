@@ -11,9 +11,10 @@ use crate::protocol::decode::Decoder;
 use crate::protocol::head::Head;
 use crate::protocol::{fastgpt, openai};
 use bytes::Bytes;
+use hyper::Uri;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::{RequestBuilder, Response};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -173,11 +174,14 @@ impl Client {
 /// What the breaker tells upstreams and apps apart by: `scheme://host:port`, and the key with the
 /// app, hashed by the breaker and never shown.
 pub(crate) fn target(agent: &Agent) -> (String, String) {
-    let upstream = Url::parse(&agent.profile.endpoint).map_or_else(
-        |_| agent.profile.endpoint.clone(),
-        |url| {
-            let port = url.port_or_known_default().unwrap_or_default();
-            format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
+    let endpoint = &agent.profile.endpoint;
+    // A URL in its normal form since the agent was checked: the cheap parser reads it.
+    let upstream = endpoint.parse::<Uri>().map_or_else(
+        |_| endpoint.clone(),
+        |uri| {
+            let scheme = uri.scheme_str().unwrap_or_default();
+            let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+            format!("{scheme}://{}:{port}", uri.host().unwrap_or_default())
         },
     );
     let app = format!(
