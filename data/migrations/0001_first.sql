@@ -31,11 +31,10 @@ CREATE TABLE sessions (
   updated_at INTEGER NOT NULL,
   UNIQUE (owner, agent_id, chat_id)
 ) STRICT;
-CREATE INDEX sessions_recent ON sessions (owner, updated_at);
 
 CREATE TABLE turns (
   id INTEGER PRIMARY KEY,
-  turn_id TEXT NOT NULL UNIQUE,   -- ours, random, new each time the turn is asked
+  turn_id TEXT NOT NULL UNIQUE,   -- ours, new each time the turn is asked, in the order of time
   session_id INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
   owner TEXT NOT NULL,            -- the session's, here for the key's index
   label TEXT NOT NULL,            -- the client's responseChatItemId, or ours

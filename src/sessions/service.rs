@@ -1,6 +1,6 @@
 use super::running::{Claim, Claimed, Running};
 use super::turn::{Record, Turn};
-use crate::base::{AgentId, Label, Owner, random_id};
+use crate::base::{AgentId, Label, Owner, ordered_id, random_id};
 use crate::cache::Cache;
 use crate::clock;
 use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
@@ -150,7 +150,8 @@ impl Reserved {
     /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
     pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
         let Self { sessions, ask, chat, label, upstream_chat_id, is_first: _, claimed } = self;
-        let id = random_id();
+        let at = clock::unix_millis();
+        let id = ordered_id(at);
         let upstream_item_id = random_id();
         let new = NewTurn {
             owner: ask.owner.clone(),
@@ -163,7 +164,7 @@ impl Reserved {
             body_hash: ask.body_hash,
             upstream_item_id: upstream_item_id.clone(),
             question,
-            at: clock::unix_millis(),
+            at,
         };
         let record = match sessions.store {
             Some(store) => Some(Record { begun: store.turn_begin(new)?, store, id }),

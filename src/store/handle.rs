@@ -8,7 +8,7 @@ use super::readers::{Budget, Readers};
 use super::seal::Sealer;
 use super::settings::Settings;
 use super::sync::{Disk, FLUSHES_MAX, Syncer, Wal};
-use super::writer::{Counters, JOB_BYTES_MAX, Order, Writer};
+use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order, Writer};
 use crate::base::{Epoch, Txid};
 use rusqlite::Connection;
 use std::path::Path;
@@ -135,7 +135,17 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.queue(self.queue_jobs_max, weight, work)
+        self.queue(self.queue_jobs_max, Haste::Now, weight, work)
+    }
+
+    /// As [`Store::write`], for the beginning of what has an end: nobody is told of it before, so its transaction may
+    /// wait `group_wait` for others, and where the end comes sooner one commit and one flush serve both.
+    pub(super) fn write_begin<T, W>(&self, weight: usize, work: W) -> Result<Pending<T>, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.queue(self.queue_jobs_max, Haste::Soon, weight, work)
     }
 
     /// As [`Store::write`], for the end of what was taken in before: there is room for it where new work is
@@ -145,10 +155,10 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.queue(usize::MAX, weight, work)
+        self.queue(usize::MAX, Haste::Now, weight, work)
     }
 
-    fn queue<T, W>(&self, queued_max: usize, weight: usize, work: W) -> Result<Pending<T>, StoreError>
+    fn queue<T, W>(&self, queued_max: usize, haste: Haste, weight: usize, work: W) -> Result<Pending<T>, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -162,7 +172,7 @@ impl Store {
         let before = self.counters.queued.fetch_add(1, Ordering::Relaxed);
         let queued = if usize::try_from(before).is_ok_and(|before| before < queued_max) {
             let (job, pending) = job::job(weight, self.gate.clone(), work);
-            self.orders.try_send(Order::Run(job)).map(|()| pending).map_err(|refused| match refused {
+            self.orders.try_send(Order::Run(job, haste)).map(|()| pending).map_err(|refused| match refused {
                 TrySendError::Full(_) => StoreError::Overloaded,
                 TrySendError::Disconnected(_) => StoreError::Fenced,
             })

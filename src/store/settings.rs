@@ -9,7 +9,7 @@ pub(crate) struct Settings {
     pub(crate) queue_ends_max: usize,
     /// Jobs in one transaction.
     pub(crate) group_jobs_max: usize,
-    /// How long the writer waits for company once it has a job.
+    /// How long a transaction is gathered; questions alone wait for company so long.
     pub(crate) group_wait: Duration,
     pub(crate) readers_min: usize,
     pub(crate) readers_max: usize,

@@ -65,7 +65,7 @@ pub(crate) struct NewTurn {
     pub(crate) agent_id: AgentId,
     pub(crate) chat: Label,
     pub(crate) upstream_chat_id: String,
-    /// Ours, random, new for each time that a question is asked.
+    /// Ours, new for each time that a question is asked.
     pub(crate) turn_id: String,
     pub(crate) label: Label,
     pub(crate) idempotency_key: Option<String>,
@@ -167,7 +167,7 @@ impl Store {
     /// another upstream chatId, or the key names another turn.
     pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
         let weight = new.question.len() + 512;
-        self.write(weight, move |scope| begin(scope, &new))
+        self.write_begin(weight, move |scope| begin(scope, &new))
     }
 
     /// Stores how a running turn ended, also where the queue takes no new turns. The same end twice is stored

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::time::Instant;
 
 /// A group is closed before it passes this: its record must stay below 64 MB.
 const GROUP_BYTES_MAX: usize = 32 << 20;
@@ -20,9 +21,17 @@ pub(super) const JOB_BYTES_MAX: usize = 48 << 20;
 
 /// What the queue carries.
 pub(super) enum Order {
-    Run(Box<dyn Job>),
+    Run(Box<dyn Job>, Haste),
     /// Finish what was queued before, and end.
     Stop,
+}
+
+/// Whether somebody waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    Now,
+    /// Its transaction may wait for company.
+    Soon,
 }
 
 /// What the writer counts, for those who look.
@@ -42,7 +51,7 @@ pub(super) struct Writer {
     pub(super) flushes: SyncSender<Flush>,
     pub(super) checkpoint: Checkpoint,
     /// Taken from the queue, and too heavy for the group before it.
-    pub(super) held: Option<Box<dyn Job>>,
+    pub(super) held: Option<(Box<dyn Job>, Haste)>,
     pub(super) fence: Fence,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
@@ -62,10 +71,10 @@ impl Writer {
         let mut stopping = false;
         loop {
             let first = match self.held.take() {
-                Some(job) => job,
+                Some(held) => held,
                 None if stopping => break,
                 None => match self.orders.recv() {
-                    Ok(Order::Run(job)) => job,
+                    Ok(Order::Run(job, haste)) => (job, haste),
                     Ok(Order::Stop) | Err(_) => break,
                 },
             };
@@ -74,7 +83,7 @@ impl Writer {
                 self.checkpoint.when_due(&self.connection, self.last);
             }
         }
-        while let Ok(Order::Run(late)) = self.orders.try_recv() {
+        while let Ok(Order::Run(late, _)) = self.orders.try_recv() {
             self.taken();
             late.reply(Err(StoreError::Fenced));
         }
@@ -84,9 +93,9 @@ impl Writer {
         }
     }
 
-    /// One transaction of what is in the queue now. Nobody is waited for: while one group is
-    /// flushed the next gathers by itself. Whether the order to stop was among it.
-    fn commit_group(&mut self, first: Box<dyn Job>) -> bool {
+    /// One transaction of what is in the queue now. Company is waited for by jobs that nobody waits for, and by no
+    /// others: while one group is flushed the next gathers by itself. Whether the order to stop was among it.
+    fn commit_group(&mut self, (first, haste): (Box<dyn Job>, Haste)) -> bool {
         if self.fence.is_raised() {
             self.taken();
             first.reply(Err(StoreError::Fenced));
@@ -98,10 +107,13 @@ impl Writer {
             return false;
         }
         let until = clock::now() + self.settings.group_wait;
-        let (mut group, mut bytes, mut stopping, mut next) = (Group::default(), 0_usize, false, Some(first));
-        while let Some(mut job) = next.take() {
+        let (mut group, mut bytes, mut stopping) = (Group::default(), 0_usize, false);
+        let mut next = Some((first, haste));
+        let mut patient = true;
+        while let Some((mut job, haste)) = next.take() {
             self.taken();
             bytes = bytes.saturating_add(job.weight());
+            patient &= haste == Haste::Soon;
             let ran = self.run_job(&mut *job);
             group.jobs.push(job);
             match ran {
@@ -115,15 +127,27 @@ impl Writer {
             if group.jobs.len() >= self.settings.group_jobs_max || clock::now() >= until {
                 break;
             }
-            match self.orders.try_recv() {
-                Ok(Order::Run(job)) if bytes.saturating_add(job.weight()) > GROUP_BYTES_MAX => self.held = Some(job),
-                Ok(Order::Run(job)) => next = Some(job),
-                Ok(Order::Stop) => stopping = true,
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            match self.next_order(patient, until) {
+                Some(Order::Run(job, haste)) if bytes.saturating_add(job.weight()) > GROUP_BYTES_MAX => {
+                    self.held = Some((job, haste));
+                }
+                Some(Order::Run(job, haste)) => next = Some((job, haste)),
+                Some(Order::Stop) => stopping = true,
+                None => {}
             }
         }
         self.commit(group);
         stopping
+    }
+
+    fn next_order(&self, patient: bool, until: Instant) -> Option<Order> {
+        match self.orders.try_recv() {
+            Ok(order) => Some(order),
+            Err(TryRecvError::Empty) if patient => {
+                self.orders.recv_timeout(until.saturating_duration_since(clock::now())).ok()
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
     }
 
     fn taken(&self) {

@@ -45,6 +45,23 @@ async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
 }
 
 #[tokio::test]
+async fn a_question_waits_for_company_and_shares_the_commit_of_its_answer() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let mut begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
+    assert!(futures_util::poll!(&mut begun).is_pending());
+    let ended = store.turn_finish(end("id1", TurnState::Complete, "x")).unwrap();
+    let (begun, ended) = tokio::time::timeout(PATIENCE / 2, async { (begun.await, ended.await) }).await.unwrap();
+    assert_eq!(begun.unwrap().position, ended.unwrap().position);
+    // The order to stop is company too, and a lone question does not wait longer than it is told to.
+    let begun = store.turn_begin(question("1", "c", "u", "id2")).unwrap();
+    tokio::time::timeout(PATIENCE / 2, store.close()).await.unwrap().unwrap();
+    begun.await.unwrap();
+    let store = Store::open(dir.path(), opening(2, Settings { group_wait: Duration::ZERO, ..SETTINGS })).unwrap();
+    store.turn_begin(question("1", "c", "v", "id3")).unwrap().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_group_is_closed_before_its_record_would_be_too_large() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
