@@ -8,7 +8,8 @@
 #
 # The second form is for measuring: it prints the address of a node that pushes every second, runs COMMAND with
 # LLMCHAT_URL in its environment while the collector is well, again while it is frozen, and again while it is dead,
-# so that a load driver's figures of the three can be compared.
+# so that a load driver's figures of the three can be compared; all that LLMCHAT_ROUNDS times (1), in turn, as the
+# store and the machine change meanwhile.
 #
 # Needs Python 3.11 and its package index. Everything goes below target/.
 set -euo pipefail
@@ -97,17 +98,19 @@ if [ "${1-}" = --around ]; then
   collect
   serve grpc "$grpc" none
   export LLMCHAT_URL=$url
-  echo "== the collector is well"
-  "$@"
-  kill -STOP "$collector"
-  echo "== the collector is frozen"
-  "$@"
-  kill -KILL "$collector"
-  wait "$collector" 2>/dev/null || true
-  echo "== the collector is dead"
-  "$@"
-  collect
-  until_true 20 same 0 || { same 0; fail "the totals differ after the collector's return"; }
+  for round in $(seq "${LLMCHAT_ROUNDS:-1}"); do
+    echo "== round $round: the collector is well"
+    "$@"
+    kill -STOP "$collector"
+    echo "== round $round: the collector is frozen"
+    "$@"
+    kill -KILL "$collector"
+    wait "$collector" 2>/dev/null || true
+    echo "== round $round: the collector is dead"
+    "$@"
+    collect
+    until_true 20 same 0 || { same 0; fail "the totals differ after the collector's return"; }
+  done
   echo "== the collector is back, with every total"
   stop "$node"
   exit
