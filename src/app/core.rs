@@ -9,6 +9,7 @@ use crate::http::Control;
 use crate::net::Resolver;
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
+use crate::sessions::{KNOWN_BYTES, Known};
 use crate::store::{Expect, Opening, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result};
@@ -35,8 +36,8 @@ pub(crate) type Counters = Arc<dyn Fn() -> (u64, u64) + Send + Sync>;
 
 /// The caches that services above the core use, and the counters of all.
 pub(crate) struct Caches {
-    /// Visitors' sessions: (owner, agent, chat) to the upstream's chatId.
-    pub(crate) known: Cache<(Owner, AgentId, Label), String>,
+    /// Conversations, by (owner, agent, chat).
+    pub(crate) known: Cache<(Owner, AgentId, Label), Arc<Known>>,
     pub(crate) counters: Counters,
 }
 
@@ -81,10 +82,7 @@ impl Core {
         let roster =
             Cache::new(bytes_max / 4, |(), roster: &Arc<Roster>| ROSTER_BYTES.saturating_mul(length(roster.len())));
         let init = Cache::new(bytes_max / 4, |_, data: &Arc<Value>| length(data.to_string().len()));
-        let known =
-            Cache::new(bytes_max / 2, |(owner, agent_id, chat): &(Owner, AgentId, Label), upstream: &String| {
-                length(owner.as_str().len() + agent_id.as_str().len() + chat.as_str().len() + upstream.len())
-            });
+        let known = Cache::new(bytes_max / 2, |_: &(Owner, AgentId, Label), _: &Arc<Known>| KNOWN_BYTES);
         let all = (roster.clone(), init.clone(), known.clone());
         let counters: Counters = Arc::new(move || {
             let stats = [all.0.stats(), all.1.stats(), all.2.stats()];

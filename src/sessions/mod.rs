@@ -5,9 +5,11 @@
 //! or the Idempotency-Key. One turn of a conversation runs at a time, and the table of running
 //! turns in [`running`] is the only judge of that: the store says what was, memory says what is.
 
+mod known;
 mod running;
 mod service;
 mod turn;
 
+pub(crate) use known::{KNOWN_BYTES, Known};
 pub(crate) use service::{Ask, Begun, Reserved, Sessions, SessionsError};
 pub(crate) use turn::{Outcome, Transcript, Turn};

@@ -1,9 +1,11 @@
+use super::known::Known;
 use super::running::{Claim, Claimed, Running};
 use super::turn::{Record, Turn};
 use crate::base::{AgentId, Label, Owner, ordered_id, random_id};
 use crate::cache::Cache;
 use crate::clock;
 use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A question, as far as identity and record go.
@@ -38,22 +40,21 @@ pub(crate) enum SessionsError {
     Store(#[from] StoreError),
 }
 
-/// (owner, agent, chat) to the upstream's chatId: saves the read for a client that numbers its
-/// chats and not its turns.
-type Known = Cache<(Owner, AgentId, Label), String>;
+/// Conversations by (owner, agent, chat).
+type Memory = Cache<(Owner, AgentId, Label), Arc<Known>>;
 
 /// The door to conversations. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     /// `None` where chats are not kept: a conversation is then known for as long as `known` holds it.
     store: Option<Store>,
-    known: Known,
+    known: Memory,
     known_ttl: Duration,
     running: Running,
 }
 
 impl Sessions {
-    pub(crate) fn new(store: Option<Store>, known: Known, known_ttl: Duration) -> Self {
+    pub(crate) fn new(store: Option<Store>, known: Memory, known_ttl: Duration) -> Self {
         Self { store, known, known_ttl, running: Running::default() }
     }
 
@@ -94,17 +95,17 @@ impl Sessions {
         if ask.owner_is_new || nothing_to_know {
             return Ok(Past::default());
         }
-        let store = match &self.store {
-            Some(store) if ask.turn.is_some() || ask.idempotency_key.is_some() => store,
-            // Only the conversation can be known, and mostly is.
-            kept => {
-                let place = (ask.owner.clone(), ask.agent_id.clone(), chat.clone());
-                let known = self.known.get(&place, clock::now());
-                let session = known.map(|upstream_chat_id| store::Session { upstream_chat_id });
-                match kept {
-                    Some(store) if session.is_none() => store,
-                    _ => return Ok(Past { session, turn: None }),
-                }
+        let known = self.known.get(&(ask.owner.clone(), ask.agent_id.clone(), chat.clone()), clock::now());
+        // A key may name a turn of any conversation, which only the store knows.
+        let is_new = |known: &Arc<Known>| {
+            ask.idempotency_key.is_none() && ask.turn.as_ref().is_none_or(|turn| known.never_had(turn))
+        };
+        let store = match (&self.store, known) {
+            (Some(store), known) if !known.as_ref().is_some_and(is_new) => store,
+            (_, known) => {
+                let upstream_chat_id = known.map(|known| known.upstream_chat_id.clone());
+                let session = upstream_chat_id.map(|upstream_chat_id| store::Session { upstream_chat_id });
+                return Ok(Past { session, turn: None });
             }
         };
         let key = ask.idempotency_key.as_ref().map(Label::as_str);
@@ -149,7 +150,7 @@ impl Reserved {
 
     /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
     pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
-        let Self { sessions, ask, chat, label, upstream_chat_id, is_first: _, claimed } = self;
+        let Self { sessions, ask, chat, label, upstream_chat_id, is_first, claimed } = self;
         let at = clock::unix_millis();
         let id = ordered_id(at);
         let upstream_item_id = random_id();
@@ -167,11 +168,20 @@ impl Reserved {
             at,
         };
         let record = match sessions.store {
-            Some(store) => Some(Record { begun: store.turn_begin(new)?, store, id }),
+            Some(store) => Some(Record { begun: Some(store.turn_begin(new)?), store, id }),
             None => None,
         };
         let place = (ask.owner, ask.agent_id, chat.clone());
-        sessions.known.insert(place, upstream_chat_id.clone(), clock::now(), sessions.known_ttl);
+        let now = clock::now();
+        let known = match sessions.known.get(&place, now) {
+            Some(known) if !is_first => {
+                known.note(&label);
+                known
+            }
+            _ if is_first => Arc::new(Known::begun(upstream_chat_id.clone(), &label)),
+            _ => Arc::new(Known::found(upstream_chat_id.clone())),
+        };
+        sessions.known.insert(place, known, now, sessions.known_ttl);
         Ok(Turn { record, chat, label, upstream_chat_id, upstream_item_id, claimed })
     }
 }

@@ -22,8 +22,8 @@ pub(crate) struct Turn {
 pub(super) struct Record {
     pub(super) store: Store,
     pub(super) id: String,
-    /// The commit of the question.
-    pub(super) begun: Pending<()>,
+    /// The commit of the question, until it is known.
+    pub(super) begun: Option<Pending<()>>,
 }
 
 /// How a turn ended, for the record.
@@ -41,18 +41,20 @@ impl Turn {
     ///
     /// # Cancel safety
     ///
-    /// Safe; after it has resolved it must not be awaited again.
+    /// Safe. Once it has resolved it says no more than that it has.
     pub(crate) async fn question_stored(&mut self) -> Result<(), StoreError> {
-        match &mut self.record {
-            Some(record) => (&mut record.begun).await.map(|_| ()),
-            None => Ok(()),
+        let Some(begun) = self.record.as_mut().and_then(|record| record.begun.as_mut()) else { return Ok(()) };
+        let stored = begun.await.map(|_| ());
+        if let Some(record) = &mut self.record {
+            record.begun = None;
         }
+        stored
     }
 
     /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
     /// the turn's place until the outcome is known; there is none where chats are not kept.
     pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
-        let Some(Record { store, id, .. }) = self.record else { return Ok(None) };
+        let Some(Record { store, id, begun }) = self.record else { return Ok(None) };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
@@ -68,12 +70,13 @@ impl Turn {
             failure,
             at: clock::unix_millis(),
         })?;
-        Ok(Some(Closing { finished, _claimed: self.claimed }))
+        Ok(Some(Closing { begun, finished, _claimed: self.claimed }))
     }
 }
 
 /// A turn whose end is on its way to the disk.
 pub(crate) struct Closing {
+    begun: Option<Pending<()>>,
     finished: Pending<()>,
     _claimed: Claimed,
 }
@@ -81,7 +84,12 @@ pub(crate) struct Closing {
 impl Closing {
     /// Waits until the turn is durable, or certainly is not.
     pub(crate) async fn durable(&mut self) -> Result<(), StoreError> {
-        (&mut self.finished).await.map(|_| ())
+        let finished = (&mut self.finished).await.map(|_| ());
+        match (&finished, self.begun.take()) {
+            // An end without a beginning is a conflict; why there is no beginning says more.
+            (Err(StoreError::Conflict), Some(begun)) => begun.await.map(|_| ()).and(finished),
+            _ => finished,
+        }
     }
 }
 
