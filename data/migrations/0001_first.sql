@@ -31,6 +31,7 @@ CREATE TABLE sessions (
   updated_at INTEGER NOT NULL,
   UNIQUE (owner, agent_id, chat_id)
 ) STRICT;
+CREATE INDEX sessions_recent ON sessions (owner, updated_at);
 
 CREATE TABLE turns (
   id INTEGER PRIMARY KEY,

@@ -101,6 +101,7 @@ pub(super) struct Store {
     pub(super) queue_jobs_max: u64,
     pub(super) group_jobs_max: u64,
     pub(super) group_wait_ms: u64,
+    pub(super) question_wait_ms: u64,
     pub(super) readers_min: u64,
     pub(super) readers_max: u64,
     pub(super) acquire_timeout_ms: u64,

@@ -139,7 +139,7 @@ impl Store {
     }
 
     /// As [`Store::write`], for the beginning of what has an end: nobody is told of it before, so its transaction may
-    /// wait `group_wait` for others, and where the end comes sooner one commit and one flush serve both.
+    /// wait `question_wait` for others, and where the end comes sooner one commit and one flush serve both.
     pub(super) fn write_begin<T, W>(&self, weight: usize, work: W) -> Result<Pending<T>, StoreError>
     where
         T: Send + 'static,

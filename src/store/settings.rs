@@ -9,8 +9,10 @@ pub(crate) struct Settings {
     pub(crate) queue_ends_max: usize,
     /// Jobs in one transaction.
     pub(crate) group_jobs_max: usize,
-    /// How long a transaction is gathered; questions alone wait for company so long.
+    /// How long a transaction is gathered from what is queued.
     pub(crate) group_wait: Duration,
+    /// How long questions alone wait for company.
+    pub(crate) question_wait: Duration,
     pub(crate) readers_min: usize,
     pub(crate) readers_max: usize,
     /// How long a caller waits for a reader.

@@ -106,7 +106,8 @@ impl Writer {
             first.reply(Err(StoreError::sql("begin a transaction")(source)));
             return false;
         }
-        let until = clock::now() + self.settings.group_wait;
+        let began = clock::now();
+        let (gathered, waited) = (began + self.settings.group_wait, began + self.settings.question_wait);
         let (mut group, mut bytes, mut stopping) = (Group::default(), 0_usize, false);
         let mut next = Some((first, haste));
         let mut patient = true;
@@ -124,6 +125,7 @@ impl Writer {
                     return false;
                 }
             }
+            let until = if patient { waited } else { gathered };
             if group.jobs.len() >= self.settings.group_jobs_max || clock::now() >= until {
                 break;
             }

@@ -47,7 +47,7 @@ async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
 #[tokio::test]
 async fn a_question_waits_for_company_and_shares_the_commit_of_its_answer() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let store = Store::open(dir.path(), opening(1, Settings { question_wait: PATIENCE, ..SETTINGS })).unwrap();
     let mut begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
     assert!(futures_util::poll!(&mut begun).is_pending());
     let ended = store.turn_finish(end("id1", TurnState::Complete, "x")).unwrap();
@@ -57,7 +57,7 @@ async fn a_question_waits_for_company_and_shares_the_commit_of_its_answer() {
     let begun = store.turn_begin(question("1", "c", "u", "id2")).unwrap();
     tokio::time::timeout(PATIENCE / 2, store.close()).await.unwrap().unwrap();
     begun.await.unwrap();
-    let store = Store::open(dir.path(), opening(2, Settings { group_wait: Duration::ZERO, ..SETTINGS })).unwrap();
+    let store = Store::open(dir.path(), opening(2, Settings { question_wait: Duration::ZERO, ..SETTINGS })).unwrap();
     store.turn_begin(question("1", "c", "v", "id3")).unwrap().await.unwrap();
 }
 
@@ -76,9 +76,9 @@ async fn a_group_is_closed_before_its_record_would_be_too_large() {
     for pending in heavy {
         txids.push(pending.await.unwrap().position.txid.raw());
     }
-    assert_eq!(txids, [2, 2, 3, 4, 5]);
+    assert_eq!(txids, [3, 3, 4, 5, 6]);
     assert_eq!(store.stats().queued, 0);
-    assert_eq!(store.close().await.unwrap().raw(), 5);
+    assert_eq!(store.close().await.unwrap().raw(), 6);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn jobs_that_change_nothing_make_no_commit_of_their_own() {
     assert!(store.turn_finish(end("nobody", TurnState::Complete, "x")).unwrap().await.is_err());
     assert_eq!(store.stats().commits, 0);
     let begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
-    assert_eq!(begun.position.txid.raw(), 2, "no number was spent");
+    assert_eq!(begun.position.txid.raw(), 3, "no number was spent");
 }
 
 #[tokio::test]

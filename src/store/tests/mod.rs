@@ -24,6 +24,7 @@ const SETTINGS: Settings = Settings {
     queue_ends_max: 4,
     group_jobs_max: 256,
     group_wait: Duration::from_millis(1),
+    question_wait: Duration::from_millis(1),
     readers_min: 2,
     readers_max: 3,
     acquire_timeout: Duration::from_secs(5),
@@ -164,7 +165,7 @@ async fn a_reply_comes_only_when_its_commit_is_durable_and_so_does_a_read_that_s
     }
     assert!(futures_util::poll!(&mut begun).is_pending());
     allow.send(Ok(())).unwrap();
-    assert_eq!(begun.await.unwrap().position.txid.raw(), 2, "after the migration's");
+    assert_eq!(begun.await.unwrap().position.txid.raw(), 3, "after the migrations'");
     assert!(past(&store, "1", "c", "t").await.session.is_some());
 }
 
@@ -254,7 +255,7 @@ async fn what_was_acknowledged_is_there_after_a_start_that_followed_no_close() {
     let cut = past(&again, "1", "c", "u").await.turn.unwrap();
     assert_eq!(cut.state, TurnState::Interrupted, "it ran under an older epoch");
     let committed = again.turn_begin(question("1", "c", "u", "id3")).unwrap().await.unwrap();
-    assert_eq!((committed.position.epoch, committed.position.txid.raw()), (epoch(2), 5));
+    assert_eq!((committed.position.epoch, committed.position.txid.raw()), (epoch(2), 6));
     assert!(again.turn_finish(end("id2", TurnState::Complete, "late")).unwrap().await.is_err(), "a straggler's end");
 }
 

@@ -39,8 +39,8 @@ async fn a_refused_database_keeps_its_log_too() {
     assert!(matches!(newer, OpenError::TooNew { .. }), "{newer}");
     let foreign = refuse("PRAGMA application_id = 7", ours(Expect::Log)).await;
     assert!(matches!(foreign, OpenError::Foreign { .. }), "{foreign}");
-    let rewound = refuse("", ours(Expect::Closed(crate::base::Txid::from_raw(4)))).await;
-    assert!(matches!(rewound, OpenError::Rewound { found: 3, expected: 4, .. }), "{rewound}");
+    let rewound = refuse("", ours(Expect::Closed(crate::base::Txid::from_raw(5)))).await;
+    assert!(matches!(rewound, OpenError::Rewound { found: 4, expected: 5, .. }), "{rewound}");
     for sql in ["DROP TABLE _repl", "DELETE FROM _repl"] {
         let lost = refuse(sql, ours(Expect::Log)).await;
         assert!(matches!(lost, OpenError::NoPosition { .. }), "{lost}");
