@@ -18,7 +18,7 @@ binary=$(realpath "$1")
 shift
 venv=target/rotel
 python=${PYTHON:-python3.11}
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+[ -x "$venv/bin/pip" ] || "$python" -m venv --clear "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check 'rotel==0.0.1a15'
 rotel=$(echo "$venv"/lib/python3*/site-packages/rotel/rotel-agent)
 work=$(mktemp -d)
@@ -62,7 +62,7 @@ serve() {
   env -i PATH="$PATH" LLMCHAT__SERVER__LISTEN=127.0.0.1:0 LLMCHAT__NODE__STATE_DIR="$work/state.${1%%/*}.$3" \
     LLMCHAT__AGENTS__FILE="$work/agents.json" OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:$2" \
     OTEL_EXPORTER_OTLP_PROTOCOL="$1" OTEL_EXPORTER_OTLP_COMPRESSION="$3" OTEL_METRIC_EXPORT_INTERVAL=1000 \
-    OTEL_EXPORTER_OTLP_TIMEOUT=1000 "$binary" serve 2>"$work/node.err" &
+    OTEL_EXPORTER_OTLP_TIMEOUT=1000 "$binary" serve --config /dev/null 2>"$work/node.err" &
   node=$!
   until_true 20 grep -q 'listening on' "$work/node.err" || fail "the node does not listen"
   url=$(sed -n 's/.*listening on \(http:[^ ]*\).*/\1/p' "$work/node.err")

@@ -1,4 +1,4 @@
-use super::hear::Heard;
+use super::hear::{Heard, Partial};
 use super::send::{ExportError, Link, Means};
 use super::settings::Export;
 use crate::base::Chain;
@@ -114,7 +114,7 @@ impl Exporter {
         let means = Means { resolver: Resolver::new(clock::now), listener: heard.dispatch(), heard };
         let Export { url, protocol, interval, .. } = &self.settings;
         tracing::info!(%url, ?protocol, ?interval, "metrics are pushed");
-        let mut runner = Runner { exporter: self, means, link: None, health: Health::Well };
+        let mut runner = Runner { exporter: self, means, link: None, health: Health::Well, is_partial: false };
         runtime.block_on(async {
             // An export that is under way when the end comes is given up: the last one says all that it would have.
             tokio::select! {
@@ -141,6 +141,8 @@ struct Runner {
     means: Means,
     link: Option<Link>,
     health: Health,
+    /// The collector takes what is sent, but not all of it.
+    is_partial: bool,
 }
 
 impl Runner {
@@ -157,23 +159,21 @@ impl Runner {
     async fn export(&mut self, within: Duration) {
         let tally = Arc::clone(&self.exporter.tally);
         match self.attempt(within).await {
-            Ok(link) => {
+            Ok((link, partial)) => {
                 self.link = Some(link);
                 tally.ok.fetch_add(1, Ordering::Relaxed);
                 self.note_success();
+                self.note_partial(partial);
             }
             Err(error) => {
                 tally.failed.fetch_add(1, Ordering::Relaxed);
-                if let ExportError::Rejected { points, .. } = &error {
-                    tally.rejected_points.fetch_add(*points, Ordering::Relaxed);
-                }
                 self.note_failure(&error);
             }
         }
     }
 
     /// In a task of its own, so that a panic in the libraries is one failed export.
-    async fn attempt(&mut self, within: Duration) -> Result<Link, ExportError> {
+    async fn attempt(&mut self, within: Duration) -> Result<(Link, Option<Partial>), ExportError> {
         let link = self.link.take();
         let (settings, means) = (self.exporter.settings.clone(), self.means.clone());
         let totals = self.exporter.totals.clone();
@@ -192,6 +192,18 @@ impl Runner {
         if let Health::Ill { since, failures } = std::mem::replace(&mut self.health, Health::Well) {
             let away = clock::now() - since;
             tracing::info!(failures, ?away, "metrics reach the collector again; the totals are whole");
+        }
+    }
+
+    /// Once for each time that it begins to reject some.
+    fn note_partial(&mut self, partial: Option<Partial>) {
+        let was_whole = !std::mem::replace(&mut self.is_partial, partial.is_some());
+        let Some(Partial { points, message }) = partial else { return };
+        self.exporter.tally.rejected_points.fetch_add(points, Ordering::Relaxed);
+        if was_whole {
+            let settings = &self.exporter.settings;
+            let reason = settings.loggable(&message);
+            tracing::warn!(url = %settings.url, points, reason, "the collector rejects a part of what it is sent");
         }
     }
 

@@ -1,4 +1,4 @@
-use super::hear::Heard;
+use super::hear::{Heard, Partial};
 use super::post::{AGENT, Failed, PostError, Poster};
 use super::settings::{Compression, Export, Protocol};
 use crate::net::{self, Connector, Resolver, RootsError, Speaks};
@@ -18,8 +18,8 @@ use tonic::transport::Endpoint;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
-/// Name, TCP and TLS: the rest of an export's time is the collector's.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// For TCP, and then for TLS; the name has 4 s before them. The rest of an export's time is the collector's.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// Why an export failed, or none can be made.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +43,6 @@ pub(crate) enum ExportError {
     /// In the library's words, which hold a gRPC code and the causes on our side, never the collector's own.
     #[error("{0}")]
     Grpc(String),
-    #[error("the collector rejected {points} points: {message}")]
-    Rejected { points: u64, message: String },
     #[error("the export panicked")]
     Panicked(#[source] JoinError),
 }
@@ -86,8 +84,13 @@ impl Link {
         Ok(Self { exporter, failed, means })
     }
 
-    /// Sends `metrics` and hears the answer. The link comes back when it is good for another.
-    pub(super) async fn send(self, metrics: ResourceMetrics, within: Duration) -> Result<Self, ExportError> {
+    /// Sends `metrics` and hears the answer. The link comes back when it is good for another, with what the collector
+    /// took the export without.
+    pub(super) async fn send(
+        self,
+        metrics: ResourceMetrics,
+        within: Duration,
+    ) -> Result<(Self, Option<Partial>), ExportError> {
         self.means.heard.take();
         let sending = self.exporter.export(&metrics).with_subscriber(self.means.listener.clone());
         let sent = tokio::time::timeout(within, sending).await.map_err(|_| ExportError::Silent(within))?;
@@ -96,13 +99,9 @@ impl Link {
             (None, OTelSdkError::InternalFailure(text)) => ExportError::Grpc(in_short(&text)),
             (None, error) => ExportError::Grpc(error.to_string()),
         })?;
-        match self.means.heard.take() {
-            Some(partial) if partial.points > 0 => {
-                Err(ExportError::Rejected { points: partial.points, message: partial.message })
-            }
-            // A warning without a loss.
-            _ => Ok(self),
-        }
+        // No points: a warning without a loss.
+        let partial = self.means.heard.take().filter(|partial| partial.points > 0);
+        Ok((self, partial))
     }
 }
 

@@ -57,18 +57,19 @@ impl Export {
 
     /// A reason as it may be logged: a collector can echo what it was sent, and what it says has no limit.
     pub(super) fn loggable(&self, reason: &str) -> String {
-        let mut text: String =
-            reason.chars().take(REASON_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        for value in self.headers.values().filter_map(|value| value.to_str().ok()) {
+        let mut text = reason.to_owned();
+        for value in self.headers.values() {
+            let value = String::from_utf8_lossy(value.as_bytes());
             // Of `Bearer abc…` the second word is the secret.
-            for secret in [value].into_iter().chain(value.split(' ')).filter(|word| word.len() >= SECRET_BYTES_MIN) {
+            for secret in [&*value].into_iter().chain(value.split(' ')).filter(|word| word.len() >= SECRET_BYTES_MIN) {
                 text = text.replace(secret, "***");
             }
         }
-        text
+        // Only then: a cut through a secret would leave its beginning.
+        text.chars().take(REASON_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
 
 const REASON_CHARS_MAX: usize = 300;
 /// Shorter words are no secrets, and would blot out parts of others.
-const SECRET_BYTES_MIN: usize = 6;
+const SECRET_BYTES_MIN: usize = 4;
