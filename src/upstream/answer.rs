@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use reqwest::Response;
 
-/// Handed on at once at most, so that what a client must take is bounded.
-const EVENTS_AT_ONCE_MAX: usize = 32;
+/// Taken at once at most, so that nobody else waits for long on this thread.
+const CHUNKS_AT_ONCE_MAX: usize = 32;
 
 /// An answer under way. Dropping it hangs up.
 pub(crate) struct Answer {
@@ -66,10 +66,11 @@ impl Answer {
 
     /// What came in one piece is handed on in one: a server writes an event a chunk, and its last ones together.
     fn take_what_is_there(&mut self, events: &mut Vec<Event>) {
-        while self.ending.is_none()
-            && events.len() < EVENTS_AT_ONCE_MAX
-            && let Some(read) = self.response.chunk().now_or_never()
-        {
+        for _ in 1..CHUNKS_AT_ONCE_MAX {
+            if self.ending.is_some() {
+                return;
+            }
+            let Some(read) = self.response.chunk().now_or_never() else { return };
             self.take(read, events);
         }
     }
