@@ -13,7 +13,7 @@ if ! "$cargo_deb" --version 2>/dev/null | grep -qx "cargo-deb $version"; then
   env -u CARGO_BUILD_TARGET -u RUSTFLAGS cargo install --locked --debug --root "$target/tools" --version "$version" cargo-deb
 fi
 cargo build --locked --release
-out=$target/package
+out=target/package
 rm -rf "$out"
 mkdir -p "$out"
 cp "$target/$CARGO_BUILD_TARGET/release/llmchat" "$out/"

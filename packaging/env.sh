@@ -1,4 +1,4 @@
-# Sourced by whoever builds or uses the release: one static build serves the package, the tests and the benches.
+# Sourced by whoever builds the release: one static build is the package, and what demo, machines and benches run.
 # Without a named target the flags would reach build scripts and macros too, which cannot be static.
 export CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
 # A static program finds no `getrandom` by name and would read /dev/urandom, which an empty root does not have: the

@@ -21,7 +21,8 @@ const WARM_UP: usize = 40;
 const THINKING: Duration = Duration::from_millis(20);
 
 const READY_MAX: Duration = Duration::from_millis(100);
-const IDLE_RSS_KIB_MAX: u64 = 30 * 1024;
+/// 30 MB.
+const IDLE_RSS_KIB_MAX: u64 = 30_000_000 / 1024;
 const FIRST_WORD_MAX: Duration = Duration::from_millis(1);
 const REFUSAL_MAX: Duration = Duration::from_millis(1);
 /// The upstream hangs up on this question.

@@ -1,6 +1,6 @@
 //! A visitor: one connection, one cookie, and questions as the front end puts them.
 
-use super::upstream::{AT_ONCE, DRIPPING, DRIPS, FIRST_WORD, LAST_WORD};
+use super::upstream::{AFTER_THOUGHT, AT_ONCE, DRIPPING, DRIPS, FIRST_WORD, LAST_WORD};
 use super::wire::{Connection, header};
 use memchr::memmem;
 use std::net::SocketAddr;
@@ -47,6 +47,7 @@ pub(crate) struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     AtOnce,
+    AfterThought,
     WordByWord,
 }
 
@@ -132,6 +133,7 @@ impl Visitor {
         let path = match (self.way, shape.pace) {
             (Way::Node, _) => "/api/chat/completions",
             (Way::Raw, Pace::AtOnce) => AT_ONCE,
+            (Way::Raw, Pace::AfterThought) => AFTER_THOUGHT,
             (Way::Raw, Pace::WordByWord) => DRIPPING,
         };
         let cookie = if self.cookie.is_empty() { String::new() } else { format!("cookie: {}\r\n", self.cookie) };
@@ -148,6 +150,7 @@ impl Visitor {
     fn body(&mut self, Shape { stream, detail, ids, pace }: Shape) -> String {
         let agent = match pace {
             Pace::AtOnce => "bench",
+            Pace::AfterThought => "think",
             Pace::WordByWord => "drip",
         };
         let ids = if ids {

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Says the recorded answer in one write.
 pub(crate) const AT_ONCE: &str = "/api/v1/chat/completions";
+/// Says it after [`THINKING`]: longer than a question waits for its answer's commit, as with any model.
+pub(crate) const AFTER_THOUGHT: &str = "/think/v1/chat/completions";
+pub(crate) const THINKING: Duration = Duration::from_millis(20);
 /// Says [`DRIPS`] words, each [`DRIP_EVERY`] after the other, as a model does.
 pub(crate) const DRIPPING: &str = "/drip/v1/chat/completions";
 pub(crate) const DRIPS: u32 = 50;
@@ -51,6 +54,9 @@ pub(crate) fn run() -> ExitCode {
 fn converse(connection: &mut Connection, answers: &Answers) {
     while let Ok(Some(request)) = connection.message(|_| {}) {
         let is_drip = request.starts_with(b"POST /drip");
+        if request.starts_with(b"POST /think") {
+            thread::sleep(THINKING);
+        }
         let is_detailed = memmem::find(request, br#""detail":true"#).is_some();
         let said = match (is_drip, is_detailed) {
             (true, _) => drip(connection, &answers.drips),

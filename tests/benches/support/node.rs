@@ -14,7 +14,27 @@ pub fn binary() -> PathBuf {
     let shipped = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/package/llmchat");
     let binary = std::env::var_os("LLMCHAT_BENCH_BINARY").map_or_else(shipped, PathBuf::from);
     assert!(binary.is_file(), "no binary at {}: packaging/build.sh makes it", binary.display());
+    let is_chosen = std::env::var_os("LLMCHAT_BENCH_BINARY").is_some();
+    assert!(is_chosen || !is_stale(&binary), "{} is older than its source: packaging/build.sh", binary.display());
     binary
+}
+
+/// Whether a file of the source was changed after the binary was built.
+fn is_stale(binary: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).expect("a file has a time");
+    let built = changed(binary);
+    let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).expect("read the source") {
+            let path = entry.expect("read the source").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if changed(&path) > built {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// A running node, killed with its handle.
@@ -37,8 +57,16 @@ impl Node {
     /// As [`Node::start`], by `command`, whose arguments are to follow.
     pub fn spawn(mut command: Command, dir: &Dir, state: &str, settings: &[(&str, &str)]) -> Self {
         let began = Instant::now();
+        // A configuration of this host, or its variables, must not be measured; what is set for the bench is.
+        let config = dir.path().join("empty.toml");
+        fs::write(&config, "").expect("write a configuration");
+        let ours = std::env::vars().filter(|(name, _)| name == "PATH" || name.starts_with("LLMCHAT__"));
         let mut process = command
             .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .env_clear()
+            .envs(ours)
             .env("LLMCHAT__SERVER__LISTEN", "127.0.0.1:0")
             .env("LLMCHAT__NODE__STATE_DIR", dir.path().join(state))
             .env("LLMCHAT__AGENTS__FILE", dir.agents_file())
