@@ -10,7 +10,8 @@ list() {
 
 Made by `packaging/third-party.sh` from the licences that the crates declare. SQLite (in `libsqlite3-sys`) is in the
 public domain; AWS-LC (in `aws-lc-sys`) is ISC, Apache-2.0 and OpenSSL licensed; the root certificates in
-`webpki-roots` are Mozilla's.
+`webpki-roots` are Mozilla's. The GNU C library is linked in statically, under the LGPL 2.1 or later: whoever wants the
+binary with another one builds it with that, by `packaging/build.sh` and from the same source.
 
 | crate | version | licence |
 |---|---|---|
