@@ -7,4 +7,8 @@ pub mod decode;
 pub mod fastgpt;
 pub mod head;
 pub mod openai;
+pub mod pages;
+pub mod record;
 pub mod sse;
+pub mod stamp;
+pub mod wal;
