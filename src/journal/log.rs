@@ -1,0 +1,265 @@
+use super::error::JournalError;
+use super::flush::Flusher;
+use super::reader::Reader;
+use super::scan::{self, Records, Scanned, Step};
+use super::segment::{self, START_BYTES, Start};
+use crate::base::{Position, Txid, UnixMillis};
+use crate::clock;
+use crate::disk;
+use crate::protocol::record::{ChainHash, ClusterId, Sealed, Tip};
+use rustix::fs::FallocateFlags;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A journal's limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// A segment is closed by the record that takes it past this.
+    pub(crate) segment_bytes: u64,
+    /// Records are kept so long, whole segments at a time.
+    pub(crate) keep: Duration,
+    /// And never more than this of them, whoever may still want one.
+    pub(crate) bytes_max: u64,
+}
+
+/// Each start that finds a tail to write again makes a segment, and one that starts again and again makes many.
+const SEGMENTS_MAX: usize = 1024;
+
+/// The records of one node, to be appended to by one writer.
+pub(crate) struct Journal {
+    dir: PathBuf,
+    cluster: ClusterId,
+    settings: Settings,
+    /// The first txid of each segment and its bytes, oldest first; the last is the one that grows.
+    segments: Vec<(Txid, u64)>,
+    file: Arc<File>,
+    flusher: Flusher,
+    end: u64,
+    /// Space that was set aside, from the file's beginning.
+    reserved: u64,
+    tip: Tip,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`; `None` where there is none yet. `known` is the last txid that was certainly in it: its
+    /// database, for one, stands there.
+    ///
+    /// Every record that is there when this returns is on disk: what may have been in the page cache only was written
+    /// again, into a new segment.
+    pub(crate) fn open(
+        dir: &Path,
+        cluster: ClusterId,
+        known: Txid,
+        settings: Settings,
+    ) -> Result<Option<Self>, JournalError> {
+        let firsts = list(dir)?;
+        let Some(last) = firsts.last() else { return Ok(None) };
+        let path = segment::path(dir, *last);
+        let scanned = scan::scan(&path)?;
+        if scanned.start.cluster != cluster {
+            return Err(JournalError::Foreign { path });
+        }
+        let Scanned { tip, synced, is_torn, end, .. } = scanned;
+        if tip.position.txid < known {
+            return Err(JournalError::Lost { last: tip.position.txid, known });
+        }
+        if is_torn || tip.position.txid > synced {
+            rewrite(dir, *last, synced, tip.position.txid)?;
+            trim(&path, end)?;
+        }
+        Self::at_end(dir, cluster, settings).map(Some)
+    }
+
+    /// Begins a journal with `baseline`, on disk when this returns.
+    pub(crate) fn begin(
+        dir: &Path,
+        cluster: ClusterId,
+        baseline: &Sealed,
+        settings: Settings,
+    ) -> Result<Self, JournalError> {
+        disk::make_dir(dir)?;
+        let before = Txid::from_raw(baseline.position.txid.raw().saturating_sub(1));
+        let position = Position { epoch: baseline.position.epoch, txid: before };
+        let start =
+            Start { cluster, before: Tip { position, chain: ChainHash::default() }, made_at: clock::unix_millis() };
+        publish(dir, &start, [baseline.bytes.as_slice()])?;
+        Self::at_end(dir, cluster, settings)
+    }
+
+    /// Opens a journal whose every record is on disk.
+    fn at_end(dir: &Path, cluster: ClusterId, settings: Settings) -> Result<Self, JournalError> {
+        let firsts = list(dir)?;
+        let last = *firsts.last().expect("a segment was found or made");
+        let path = segment::path(dir, last);
+        let Scanned { tip, end, .. } = scan::scan(&path)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::io(&path))?;
+        let file = Arc::new(file);
+        let mut segments = Vec::new();
+        for first in firsts {
+            let path = segment::path(dir, first);
+            segments.push((first, std::fs::metadata(&path).map_err(JournalError::io(&path))?.len()));
+        }
+        let flusher = Flusher::new(Arc::clone(&file));
+        Ok(Self { dir: dir.to_owned(), cluster, settings, segments, file, flusher, end, reserved: end, tip })
+    }
+
+    pub(crate) fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    pub(crate) fn flusher(&self) -> Flusher {
+        self.flusher.clone()
+    }
+
+    /// Reads records from `from` on, up to the last one now; `None` where they are not kept any more, or not there yet.
+    pub(crate) fn read(&self, from: Txid) -> Option<Reader> {
+        let kept = self.segments.iter().map(|(first, _)| *first);
+        Reader::new(&self.dir, kept, from, self.tip.position.txid)
+    }
+
+    /// Sets space aside, so that an append of `bytes` that follows does not meet a full disk.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), JournalError> {
+        let needed = self.end.saturating_add(bytes);
+        if needed <= self.reserved {
+            return Ok(());
+        }
+        let path = self.path();
+        // More than is needed now, as the call is dear; what is left over is given back when the segment is closed.
+        let until = needed.saturating_add(self.settings.segment_bytes / 4);
+        rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, until)
+            .map_err(|error| JournalError::io(&path)(error.into()))?;
+        self.reserved = until;
+        Ok(())
+    }
+
+    /// Appends a record; it is on disk after the next flush.
+    ///
+    /// # Errors
+    ///
+    /// After [`JournalError::Io`] the record is not there, whatever of its bytes may be: it may be appended again.
+    pub(crate) fn append(&mut self, before: ChainHash, record: &Sealed) -> Result<(), JournalError> {
+        let last = self.tip.position.txid;
+        if record.position.txid != last.next() || before != self.tip.chain {
+            return Err(JournalError::Gap { last, found: record.position.txid });
+        }
+        if self.end >= self.settings.segment_bytes {
+            self.rotate()?;
+        }
+        let path = self.path();
+        self.file.write_all_at(&record.bytes, self.end).map_err(JournalError::io(&path))?;
+        self.end += u64::try_from(record.bytes.len()).expect("a record fits 64 bits");
+        self.segments.last_mut().expect("there is one").1 = self.end;
+        self.tip = Tip { position: record.position, chain: record.chain };
+        Ok(())
+    }
+
+    /// Closes the segment and begins the next: the old one, the new one and their names are on disk when this returns.
+    fn rotate(&mut self) -> Result<(), JournalError> {
+        let path = self.path();
+        self.file.sync_data().map_err(JournalError::io(&path))?;
+        let start = Start { cluster: self.cluster, before: self.tip, made_at: clock::unix_millis() };
+        publish(&self.dir, &start, [])?;
+        trim(&path, self.end)?;
+        let next = segment::path(&self.dir, start.first());
+        let file = OpenOptions::new().read(true).write(true).open(&next).map_err(JournalError::io(&next))?;
+        self.file = Arc::new(file);
+        self.flusher.turn_to(Arc::clone(&self.file));
+        self.end = u64::try_from(START_BYTES).expect("a hundred");
+        self.reserved = self.end;
+        self.segments.push((start.first(), self.end));
+        self.retain(start.made_at)
+    }
+
+    /// Removes the oldest segments, as far as time and bytes want it; the one that grows stays.
+    pub(crate) fn retain(&mut self, now: UnixMillis) -> Result<(), JournalError> {
+        let keep = i64::try_from(self.settings.keep.as_millis()).unwrap_or(i64::MAX);
+        while let [(first, bytes), (next, _), ..] = self.segments[..] {
+            let total: u64 = self.segments.iter().map(|(_, bytes)| bytes).sum();
+            // A segment's records are older than the one behind it.
+            let path = segment::path(&self.dir, next);
+            let is_old = Records::open(&path)?.start().made_at.0 < now.0.saturating_sub(keep);
+            if total <= self.settings.bytes_max && !is_old && self.segments.len() <= SEGMENTS_MAX {
+                break;
+            }
+            let oldest = segment::path(&self.dir, first);
+            std::fs::remove_file(&oldest).map_err(JournalError::io(&oldest))?;
+            tracing::debug!(first = first.raw(), bytes, "a segment of the journal was removed");
+            self.segments.remove(0);
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        segment::path(&self.dir, self.segments.last().expect("there is one").0)
+    }
+}
+
+/// Gives back what was set aside for a segment and not used, and what is torn; its records stay. It does nothing to a
+/// segment that was just replaced by a shorter one.
+fn trim(path: &Path, end: u64) -> Result<(), JournalError> {
+    let trim = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let length = file.metadata()?.len();
+        file.set_len(length.min(end))
+    };
+    trim().map_err(JournalError::io(path))
+}
+
+/// The first txid of each segment, oldest first. What a crash left half made is removed.
+fn list(dir: &Path) -> Result<Vec<Txid>, JournalError> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(JournalError::io(dir))?,
+    };
+    let mut firsts = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(JournalError::io(dir))?.path();
+        if path.extension().is_some_and(|extension| extension == NEW) {
+            std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
+        }
+        firsts.extend(segment::first_of(&path));
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+const NEW: &str = "new";
+
+/// Makes a segment with `records` in it, on disk with its name when this returns, in place of one of the same name.
+fn publish<'a>(dir: &Path, start: &Start, records: impl IntoIterator<Item = &'a [u8]>) -> Result<(), JournalError> {
+    let path = segment::path(dir, start.first());
+    let beside = path.with_extension(NEW);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&start.to_bytes())?;
+        records.into_iter().try_for_each(|record| file.write_all(record))
+    };
+    write().map_err(JournalError::io(&beside))?;
+    Ok(disk::publish(&beside, &path)?)
+}
+
+/// Writes the records behind `synced`, up to `last`, into a segment of their own. Where they were is passed over from
+/// then on: a segment ends where the next one begins.
+fn rewrite(dir: &Path, from: Txid, synced: Txid, last: Txid) -> Result<(), JournalError> {
+    let path = segment::path(dir, from);
+    let mut records = Records::open(&path)?;
+    let cluster = records.start().cluster;
+    let mut before = records.tip();
+    let mut unproven = Vec::new();
+    while records.tip().position.txid < last
+        && let Step::Record(head, bytes) = records.next()?
+    {
+        if head.position.txid > synced {
+            unproven.push(bytes);
+        } else {
+            before = records.tip();
+        }
+    }
+    tracing::info!(records = unproven.len(), after = synced.raw(), "the journal's tail is written again");
+    let start = Start { cluster, before, made_at: clock::unix_millis() };
+    publish(dir, &start, unproven.iter().map(Vec::as_slice))
+}
