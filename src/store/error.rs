@@ -110,6 +110,35 @@ pub(crate) enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    #[error("read `{path}`, the database's own log")]
+    ReadLog {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("bring `{path}` and its journal together")]
+    Log {
+        path: PathBuf,
+        #[source]
+        source: super::log::LogError,
+    },
+    #[error("apply the journal to `{path}`")]
+    Apply {
+        path: PathBuf,
+        #[source]
+        source: super::apply::ApplyError,
+    },
+    #[error(
+        "`{path}` is not as the journal left it at commit {txid}: it was damaged, or is of another history; restore it from a backup, or go on with it as it is by `llmchat serve --accept-loss`"
+    )]
+    OtherHistory { path: PathBuf, txid: crate::base::Txid },
+    #[error("bring `{path}` to schema {schema}")]
+    MigrateCommit {
+        path: PathBuf,
+        schema: u32,
+        #[source]
+        source: Box<super::commit::NotCommitted>,
+    },
     #[error("start a thread of the store")]
     Thread(#[source] std::io::Error),
 }

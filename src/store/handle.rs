@@ -3,13 +3,16 @@ use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Gate, Pending, Scope};
-use super::open::{self, Expect, Files};
+use super::log::Log;
+use super::open::{Expect, Files};
 use super::readers::{Budget, Readers};
+use super::recover;
 use super::seal::Sealer;
 use super::settings::Settings;
-use super::sync::{Disk, FLUSHES_MAX, Syncer, Wal};
+use super::sync::{FLUSHES_MAX, Syncer};
 use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order, Writer};
 use crate::base::{Epoch, Txid};
+use crate::protocol::record::ClusterId;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -35,6 +38,7 @@ pub(crate) struct Store {
 pub(crate) struct Opening {
     /// Nothing was written under it before.
     pub(crate) epoch: Epoch,
+    pub(crate) cluster: ClusterId,
     /// Seals agents' keys.
     pub(crate) data_key: [u8; 32],
     pub(crate) expect: Expect,
@@ -64,32 +68,30 @@ pub(crate) struct Stats {
 }
 
 impl Store {
-    /// Opens the database in `dir`, or makes it. Blocks for some milliseconds.
-    pub(crate) fn open(dir: &Path, opening: Opening) -> Result<Self, OpenError> {
-        let files = Files::in_dir(dir);
-        let wal = Box::new(Wal::new(files.wal.clone()));
-        Self::open_on(&files, opening, wal)
-    }
-
-    pub(super) fn open_on(files: &Files, opening: Opening, mut disk: Box<dyn Disk>) -> Result<Self, OpenError> {
-        let Opening { epoch, data_key, expect, settings } = opening;
-        let (mut connection, last) = open::writer(files, epoch, expect)?;
-        // What an earlier process had committed may not have reached the disk before it died.
-        disk.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
+    /// Opens the database in `dir`, or makes it, as the last record of `log` left it. Blocks for some milliseconds, and
+    /// for as long as it takes to read the whole database once.
+    pub(crate) fn open(dir: &Path, opening: Opening, log: Box<dyn Log>) -> Result<Self, OpenError> {
+        let files = &Files::in_dir(dir);
+        let mut committer = recover::committer(files, &opening, log)?;
+        let mut flush = committer.flush();
+        // What the start itself has committed.
+        flush.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
+        let Opening { epoch, data_key, settings, .. } = opening;
+        let last = committer.last();
         let (durable, fence) = (Durable::new(last), Fence::new());
         let gate = Gate { durable: durable.clone(), fence: fence.clone() };
         let counters = Arc::new(Counters::default());
         let failed = |source| OpenError::Open { path: files.database.clone(), source };
         let readers = Readers::open(files.clone(), settings, durable.clone()).map_err(failed)?;
         let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
-        let checkpoint = Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
+        let checkpoint =
+            Checkpoint::new(&mut committer.connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
         let (orders, taken) = sync_channel(settings.queue_jobs_max.saturating_add(settings.queue_ends_max));
         let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
-        let syncer = Syncer { flushes: to_flush, disk, durable, fence: fence.clone() };
+        let syncer = Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone() };
         let writer = Writer {
-            connection,
-            epoch,
-            last,
+            committer,
+            durable,
             orders: taken,
             flushes,
             checkpoint,

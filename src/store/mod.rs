@@ -1,28 +1,34 @@
 //! The embedded store: one writer thread, many readers, and a watermark that releases replies.
 //!
 //! A commit's path, top to bottom: [`handle`] puts a job into the queue and returns a [`Pending`] ·
-//! [`writer`] takes what is there, runs each job in a savepoint of one transaction, moves the
-//! position row and commits, without waiting for the disk · [`sync`] flushes the write-ahead log,
+//! [`writer`] takes what is there and runs each job in a savepoint of one transaction · [`commit`] moves the position
+//! row and commits, without waiting for the disk, reads the transaction's pages back from `SQLite`'s own log ([`tail`])
+//! and appends them to the journal ([`log`]) as a record · [`sync`] flushes the journal,
 //! once for all that was committed meanwhile, and advances the watermark in [`durable`] · every reply
 //! passes the gate in [`job`], which opens when the watermark has reached what the reply rests on; so
 //! do the answers of [`readers`] · [`checkpoint`] may move pages home, and only what is durable.
 //!
 //! After a failed flush nothing is tried again: the kernel may have dropped the bytes. The store is
 //! *fenced*: it accepts nothing more, leaves its files as they are, and the process ends. The next one
-//! writes the log over itself before it believes it ([`open`]). SQL lives in this room only.
+//! brings database and journal together again ([`recover`], by way of [`apply`]). SQL lives in this room only.
 
 mod agents;
+mod apply;
 mod checkpoint;
+mod commit;
 mod durable;
 mod error;
 mod fence;
 mod handle;
 mod job;
+mod log;
 mod open;
 mod readers;
+mod recover;
 mod seal;
 mod settings;
 mod sync;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -31,6 +37,7 @@ mod writer;
 pub(crate) use error::StoreError;
 pub(crate) use handle::{Opening, Store};
 pub(crate) use job::Pending;
+pub(crate) use log::{Flush, Log, LogError};
 pub(crate) use open::Expect;
 pub(crate) use readers::Budget;
 pub(crate) use settings::Settings;

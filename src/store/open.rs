@@ -1,10 +1,15 @@
+use super::commit::Committer;
 use super::error::OpenError;
-use super::sync;
-use crate::base::{Epoch, Position, Txid};
+use crate::base::{Epoch, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
+use crate::protocol::record::ChainHash;
+use crate::protocol::stamp::{STAMP_MAGIC, Stamp};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,49 +68,85 @@ fn has_log(files: &Files) -> bool {
 pub(super) struct Files {
     pub(super) database: PathBuf,
     pub(super) wal: PathBuf,
+    /// Of the log; made anew where it is missing.
+    pub(super) index: PathBuf,
 }
 
 impl Files {
     pub(super) fn in_dir(dir: &Path) -> Self {
-        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal") }
+        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal"), index: dir.join("llmchat.db-shm") }
     }
 }
 
-/// Opens the one connection that writes, and brings the schema up to date.
-pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Connection, Txid), OpenError> {
-    if rusqlite::version_number() < SQLITE_MIN {
-        return Err(OpenError::OldSqlite { found: rusqlite::version() });
-    }
+/// Opens the one connection that writes, and brings the schema up to date: of a database that no journal knows, as it is
+/// new or was written before there were journals.
+pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<Connection, OpenError> {
     check_files(files, expect)?;
     let path = &files.database;
     if !matches!(expect, Expect::Closed(_)) {
-        sync::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
+        write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|source| open(path, source))?;
-    // First of all: the log must survive the last connection, also that of a file which is refused.
-    keep_log(&connection).map_err(|source| open(path, source))?;
-    let schema = check(&connection, path)?;
-    if schema > 0 {
-        check_position(&connection, path, epoch, expect)?;
-    }
+    let (mut connection, schema) = open_writable(files, epoch, expect)?;
     // The log and its index take their modes from the database.
     disk::set_mode(path, 0o600)?;
     settle(&connection).map_err(|source| open(path, source))?;
-    for (number, migration) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > schema) {
+    for (number, migration) in pending(schema) {
         migrate(&mut connection, epoch, number, migration).map_err(|source| OpenError::Migrate {
             path: path.clone(),
             schema: number,
             source,
         })?;
     }
-    let mut at = position(&connection).map_err(|source| open(path, source))?;
-    if !has_log(files) {
-        // Brought here without its log, as a copy of a closed one may be: from now on `Expect::Log` holds.
-        at = Position { epoch, txid: at.txid.next() };
-        advance(&connection, at).map_err(|source| open(path, source))?;
+    Ok(connection)
+}
+
+/// Opens a connection that writes to the database of a journal, and changes nothing.
+pub(super) fn existing(files: &Files, epoch: Epoch) -> Result<Connection, OpenError> {
+    open_writable(files, epoch, Expect::Log).map(|(connection, _)| connection)
+}
+
+/// The connection, and the schema that it found.
+fn open_writable(files: &Files, epoch: Epoch, expect: Expect) -> Result<(Connection, u32), OpenError> {
+    if rusqlite::version_number() < SQLITE_MIN {
+        return Err(OpenError::OldSqlite { found: rusqlite::version() });
     }
-    Ok((connection, at.txid))
+    let path = &files.database;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|source| open(path, source))?;
+    // First of all: the log must survive the last connection, also that of a file which is refused.
+    keep_log(&connection).map_err(|source| open(path, source))?;
+    let schema = check(&connection, path)?;
+    if schema > 0 {
+        check_position(&connection, path, epoch, expect)?;
+    }
+    Ok((connection, schema))
+}
+
+/// The schema changes that a database of `schema` lacks.
+fn pending(schema: u32) -> impl Iterator<Item = (u32, &'static str)> {
+    (1..).zip(MIGRATIONS.iter().copied()).filter(move |(number, _)| *number > schema)
+}
+
+/// Brings the schema up to date, each change a commit of the history.
+pub(super) fn migrate_on(committer: &mut Committer, path: &Path) -> Result<(), OpenError> {
+    let schema = check(&committer.connection, path)?;
+    for (number, migration) in pending(schema) {
+        let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source };
+        let change = |connection: &Connection| {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            connection.execute_batch(migration)?;
+            connection.pragma_update(None, "user_version", number)
+        };
+        change(&committer.connection).map_err(|source| failed(Box::new(source.into())))?;
+        committer.commit(Txid::default()).map_err(|source| failed(Box::new(source)))?;
+    }
+    Ok(())
+}
+
+/// Moves the whole log into the database's file, which is on disk when this returns.
+pub(super) fn bring_home(connection: &Connection) -> rusqlite::Result<()> {
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get(0))?;
+    if busy == 0 { Ok(()) } else { Err(rusqlite::Error::ExecuteReturnedResults) }
 }
 
 /// Opens a connection that only reads.
@@ -187,7 +228,7 @@ fn open(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn settle(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "auto_vacuum", "NONE")?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -205,22 +246,53 @@ fn migrate(connection: &mut Connection, epoch: Epoch, number: u32, migration: &s
     transaction.execute_batch(migration)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", number)?;
-    let before = position(&transaction)?;
-    advance(&transaction, Position { epoch, txid: before.txid.next() })?;
+    let position = Position { epoch, txid: stamp(&transaction)?.position.txid.next() };
+    set_stamp(&transaction, &Stamp { position, before: ChainHash::default(), at: clock::unix_millis() })?;
     transaction.commit()
 }
 
 /// Where the database stands, for the transaction that asks.
 pub(super) fn position(connection: &Connection) -> rusqlite::Result<Position> {
-    connection.prepare_cached("SELECT epoch, txid FROM _repl WHERE magic = 'llmchat-repl-1'")?.query_row([], |row| {
+    stamp(connection).map(|stamp| stamp.position)
+}
+
+pub(super) fn stamp(connection: &Connection) -> rusqlite::Result<Stamp> {
+    let sql = "SELECT epoch, txid, prev_chain, at FROM _repl WHERE magic = ?1";
+    connection.prepare_cached(sql)?.query_row([STAMP_MAGIC], |row| {
         let (epoch, txid): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Position { epoch: Epoch::from_raw(epoch.cast_unsigned()), txid: Txid::from_raw(txid.cast_unsigned()) })
+        let (epoch, txid) = (Epoch::from_raw(epoch.cast_unsigned()), Txid::from_raw(txid.cast_unsigned()));
+        let position = Position { epoch, txid };
+        Ok(Stamp { position, before: ChainHash(row.get(2)?), at: UnixMillis(row.get(3)?) })
     })
 }
 
-/// Moves the position row; part of every transaction.
-pub(super) fn advance(connection: &Connection, to: Position) -> rusqlite::Result<()> {
-    let sql = "UPDATE _repl SET epoch = ?1, txid = ?2, at = ?3 WHERE id = 1";
-    let parameters = (to.epoch.raw().cast_signed(), to.txid.raw().cast_signed(), clock::unix_millis().0);
-    connection.prepare_cached(sql)?.execute(parameters).map(drop)
+/// Says where the database stands; part of every transaction.
+pub(super) fn set_stamp(connection: &Connection, stamp: &Stamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE _repl SET epoch = ?1, txid = ?2, prev_chain = ?3, at = ?4 WHERE id = 1";
+    let Stamp { position, before, at } = stamp;
+    let values = (position.epoch.raw().cast_signed(), position.txid.raw().cast_signed(), before.0, at.0);
+    connection.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Of a log that is written again.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Writes every byte of a log over itself, for a log that nobody closed: if a flush failed, the
+/// kernel may hold bytes in memory that are on no disk and that it takes for written, and flushing
+/// them again would prove nothing. Called before SQLite opens the file.
+pub(super) fn write_again(log: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut bytes = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut bytes, at)?;
+        if read == 0 {
+            return file.sync_data();
+        }
+        file.write_all_at(&bytes[..read], at)?;
+        at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
 }

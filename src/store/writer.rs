@@ -1,11 +1,13 @@
 use super::checkpoint::Checkpoint;
+use super::commit::{Committer, NotCommitted};
+use super::durable::Durable;
 use super::error::StoreError;
 use super::fence::Fence;
 use super::job::{Job, Rolled, Scope};
-use super::open;
+use super::log::LogError;
 use super::settings::Settings;
-use super::sync::Flush;
-use crate::base::{Chain, Epoch, Position, Txid};
+use super::sync::Unflushed;
+use crate::base::{Chain, Position};
 use crate::clock;
 use rusqlite::{Connection, ErrorCode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,11 +46,10 @@ pub(super) struct Counters {
 
 /// The only one who writes. Lives on a thread of its own.
 pub(super) struct Writer {
-    pub(super) connection: Connection,
-    pub(super) epoch: Epoch,
-    pub(super) last: Txid,
+    pub(super) committer: Committer,
+    pub(super) durable: Durable,
     pub(super) orders: Receiver<Order>,
-    pub(super) flushes: SyncSender<Flush>,
+    pub(super) flushes: SyncSender<Unflushed>,
     pub(super) checkpoint: Checkpoint,
     /// Taken from the queue, and too heavy for the group before it.
     pub(super) held: Option<(Box<dyn Job>, Haste)>,
@@ -80,7 +81,7 @@ impl Writer {
             };
             stopping |= self.commit_group(first);
             if !self.fence.is_raised() {
-                self.checkpoint.when_due(&self.connection, self.last);
+                self.checkpoint.when_due(&self.committer.connection, self.committer.last());
             }
         }
         while let Ok(Order::Run(late, _)) = self.orders.try_recv() {
@@ -89,7 +90,7 @@ impl Writer {
         }
         // Once fenced, the files stay as they are.
         if !self.fence.is_raised() {
-            self.checkpoint.at_close(&self.connection, self.last);
+            self.checkpoint.at_close(&self.committer.connection, self.committer.last());
         }
     }
 
@@ -101,7 +102,12 @@ impl Writer {
             first.reply(Err(StoreError::Fenced));
             return false;
         }
-        if let Err(source) = run(&self.connection, "BEGIN IMMEDIATE") {
+        if let Err(error) = self.committer.reserve() {
+            self.taken();
+            first.reply(Err(self.not_reserved(&error)));
+            return false;
+        }
+        if let Err(source) = run(&self.committer.connection, "BEGIN IMMEDIATE") {
             self.taken();
             first.reply(Err(StoreError::sql("begin a transaction")(source)));
             return false;
@@ -158,8 +164,8 @@ impl Writer {
 
     /// Runs one job in a savepoint.
     fn run_job(&self, job: &mut dyn Job) -> Ran {
-        let rows = &self.connection;
-        let scope = Scope { rows, epoch: self.epoch };
+        let rows = &self.committer.connection;
+        let scope = Scope { rows, epoch: self.committer.epoch() };
         if let Err(source) = run(rows, "SAVEPOINT job") {
             return Ran::Lost(Lost::by(&source));
         }
@@ -195,8 +201,9 @@ impl Writer {
     }
 
     fn roll_back(&self) {
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        let connection = &self.committer.connection;
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
         {
             self.fence.raise(&format!("a rollback failed: {}", Chain(&error)));
         }
@@ -206,18 +213,16 @@ impl Writer {
         if !group.writes {
             // Nothing to commit, and no position without data; what the jobs have seen was committed.
             self.roll_back();
-            let seen = Position { epoch: self.epoch, txid: self.last };
+            let seen = Position { epoch: self.committer.epoch(), txid: self.committer.last() };
             return group.jobs.into_iter().for_each(|job| job.reply(Ok(seen)));
         }
-        let position = Position { epoch: self.epoch, txid: self.last.next() };
-        let committed = open::advance(&self.connection, position).and_then(|()| run(&self.connection, "COMMIT"));
-        if let Err(source) = committed {
-            return self.not_committed(group, &source);
-        }
-        self.last = position.txid;
+        let position = match self.committer.commit(self.durable.get()) {
+            Ok(position) => position,
+            Err(error) => return self.not_committed(group, &error),
+        };
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters.jobs.fetch_add(u64::try_from(group.jobs.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Err(unsent) = self.flushes.send(Flush { position, group: group.jobs }) {
+        if let Err(unsent) = self.flushes.send(Unflushed { position, group: group.jobs }) {
             self.fence.raise("the thread that flushes has died");
             for job in unsent.0.group {
                 job.reply(Err(StoreError::OutcomeUnknown));
@@ -226,15 +231,25 @@ impl Writer {
     }
 
     /// A full disk leaves nothing written; after anything else nobody knows.
-    fn not_committed(&mut self, group: Group, source: &rusqlite::Error) {
-        let full = source.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    fn not_committed(&mut self, group: Group, error: &NotCommitted) {
+        let full =
+            matches!(error, NotCommitted::Sql(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull));
         self.roll_back();
         if !full {
-            self.fence.raise(&format!("a commit failed: {}", Chain(source)));
+            self.fence.raise(&format!("a commit failed: {}", Chain(error)));
         }
         for job in group.jobs {
             job.reply(Err(if full { StoreError::DiskFull } else { StoreError::OutcomeUnknown }));
         }
+    }
+
+    /// Nothing was begun.
+    fn not_reserved(&self, error: &LogError) -> StoreError {
+        if matches!(error, LogError::Full) {
+            return StoreError::DiskFull;
+        }
+        self.fence.raise(&format!("no space could be set aside in the journal: {}", Chain(error)));
+        StoreError::Fenced
     }
 }
 

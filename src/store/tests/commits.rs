@@ -47,7 +47,7 @@ async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
 #[tokio::test]
 async fn a_question_waits_for_company_and_shares_the_commit_of_its_answer() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), opening(1, Settings { question_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let store = open_as(dir.path(), opening(1, Settings { question_wait: PATIENCE, ..SETTINGS })).unwrap();
     let mut begun = store.turn_begin(question("1", "c", "t", "id1")).unwrap();
     assert!(futures_util::poll!(&mut begun).is_pending());
     let ended = store.turn_finish(end("id1", TurnState::Complete, "x")).unwrap();
@@ -57,14 +57,14 @@ async fn a_question_waits_for_company_and_shares_the_commit_of_its_answer() {
     let begun = store.turn_begin(question("1", "c", "u", "id2")).unwrap();
     tokio::time::timeout(PATIENCE / 2, store.close()).await.unwrap().unwrap();
     begun.await.unwrap();
-    let store = Store::open(dir.path(), opening(2, Settings { question_wait: Duration::ZERO, ..SETTINGS })).unwrap();
+    let store = open_as(dir.path(), opening(2, Settings { question_wait: Duration::ZERO, ..SETTINGS })).unwrap();
     store.turn_begin(question("1", "c", "v", "id3")).unwrap().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_group_is_closed_before_its_record_would_be_too_large() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let store = open_as(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
     let touch = |scope: &job::Scope<'_>| {
         scope.rows.execute("UPDATE sessions SET title = ''", []).map(drop).map_err(StoreError::sql("touch"))
     };
@@ -139,7 +139,7 @@ async fn what_goes_along_with_a_question_is_bounded_and_is_the_newest() {
 #[tokio::test]
 async fn a_full_queue_is_an_answer_to_what_is_new_and_takes_the_ends_of_what_is_not() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
+    let store = open_as(dir.path(), opening(1, Settings { queue_jobs_max: 1, ..SETTINGS })).unwrap();
     store.turn_begin(question("1", "c", "t", "id1")).unwrap().await.unwrap();
     let (first, leave) = occupied(&store);
     let second = store.write(1, |_| Ok(())).unwrap();

@@ -1,20 +1,24 @@
 mod answers;
+mod apply;
 mod commits;
+mod logs;
 mod reads;
+mod recover;
 mod refused;
 
 use super::handle::Store;
-use super::open::Files;
-use super::sync::Disk;
 use super::*;
-use crate::base::{AgentId, Epoch, Label, Owner, Secret, UnixMillis};
+use crate::base::{AgentId, Epoch, Label, Owner, Secret, Txid, UnixMillis};
 use crate::protocol::agent::{Agent, Features, Profile, Provider, Source};
 use crate::protocol::answer::Usage;
+use crate::protocol::record::{ChainHash, ClusterId, Record};
 use crate::store::error::OpenError;
+use logs::{Forgotten, Shared};
 use rusqlite::Connection;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -42,27 +46,23 @@ fn epoch(counter: u64) -> Epoch {
 }
 
 fn opening(counter: u64, settings: Settings) -> Opening {
-    Opening { epoch: epoch(counter), data_key: KEY, expect: Expect::Nothing, settings }
+    Opening { epoch: epoch(counter), cluster: ClusterId([7; 16]), data_key: KEY, expect: Expect::Nothing, settings }
 }
 
 fn open(dir: &TempDir) -> Store {
-    Store::open(dir.path(), opening(1, SETTINGS)).unwrap()
+    open_as(dir.path(), opening(1, SETTINGS)).unwrap()
 }
 
-/// A disk whose flushes a test allows one by one, and can fail.
-struct Held(Receiver<io::Result<()>>);
-
-impl Disk for Held {
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.recv_timeout(PATIENCE).expect("the test allows a flush")
-    }
+/// Opens a store whose log is forgotten with it.
+fn open_as(dir: &Path, opening: Opening) -> Result<Store, OpenError> {
+    Store::open(dir, opening, Box::new(Forgotten::default()))
 }
 
 fn open_held(dir: &TempDir, settings: Settings) -> (Store, Sender<io::Result<()>>) {
     let (allow, allowed) = channel();
     allow.send(Ok(())).unwrap(); // For the flush of the opening itself.
-    let files = Files::in_dir(dir.path());
-    let store = Store::open_on(&files, opening(1, settings), Box::new(Held(allowed))).unwrap();
+    let log = Forgotten { allowed: Arc::new(Mutex::new(Some(allowed))), ..Forgotten::default() };
+    let store = Store::open(dir.path(), opening(1, settings), Box::new(log)).unwrap();
     (store, allow)
 }
 
@@ -250,7 +250,7 @@ async fn what_was_acknowledged_is_there_after_a_start_that_followed_no_close() {
     for name in ["llmchat.db", "llmchat.db-wal"] {
         std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
-    let again = Store::open(copy.path(), opening(2, SETTINGS)).unwrap();
+    let again = open_as(copy.path(), opening(2, SETTINGS)).unwrap();
     assert_eq!(past(&again, "1", "c", "t").await.turn.unwrap().answer, "kept");
     let cut = past(&again, "1", "c", "u").await.turn.unwrap();
     assert_eq!(cut.state, TurnState::Interrupted, "it ran under an older epoch");
@@ -336,7 +336,7 @@ async fn another_data_key_opens_no_agent_and_says_which() {
     let store = open(&dir);
     store.agents_put(vec![agent("k", Source::File)], true).unwrap().await.unwrap();
     store.close().await.unwrap();
-    let other = Store::open(dir.path(), Opening { data_key: [8; 32], ..opening(2, SETTINGS) }).unwrap();
+    let other = open_as(dir.path(), Opening { data_key: [8; 32], ..opening(2, SETTINGS) }).unwrap();
     let refused = other.agents_list(Budget::Normal).await.unwrap_err().to_string();
     assert!(refused.contains("`a`"), "{refused}");
 }
@@ -412,7 +412,7 @@ async fn the_log_is_moved_home_only_when_it_is_durable() {
     let third = store.turn_begin(question("1", "c", "v", "id3")).unwrap();
     allow.send(Ok(())).unwrap();
     third.await.unwrap(); // Queued behind the checkpoint.
-    assert!(home() > before + (2 << 20), "now it is home");
+    assert!(home() > before + 2_000_000, "now it is home");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn what_is_not_ours_is_refused_by_name_and_left_as_it_is() {
         let path = dir.path().join("llmchat.db");
         make(&path);
         let bytes = std::fs::read(&path).unwrap();
-        let error = Store::open(dir.path(), opening(1, SETTINGS)).err().expect("not ours");
+        let error = open_as(dir.path(), opening(1, SETTINGS)).err().expect("not ours");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{error}: the file was changed");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         error
@@ -444,7 +444,7 @@ fn what_is_not_ours_is_refused_by_name_and_left_as_it_is() {
 async fn a_store_that_was_left_otherwise_is_not_taken_for_a_new_one() {
     let dir = TempDir::new().unwrap();
     let file = |name: &str| dir.path().join(name);
-    let expecting = |expect| Store::open(dir.path(), Opening { expect, ..opening(2, SETTINGS) });
+    let expecting = |expect| open_as(dir.path(), Opening { expect, ..opening(2, SETTINGS) });
     assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::Lost { .. })), "there never was one");
     let store = open(&dir);
     answered(&store, question("1", "c", "t", "id1"), "kept").await;
@@ -455,13 +455,7 @@ async fn a_store_that_was_left_otherwise_is_not_taken_for_a_new_one() {
     assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is empty");
     std::fs::remove_file(file("llmchat.db-wal")).unwrap();
     assert!(matches!(expecting(Expect::Log).err(), Some(OpenError::LostLog { .. })), "the log is gone");
-    let brought = expecting(Expect::Closed(last)).expect("a closed one is whole without its log");
-    let copy = TempDir::new().unwrap();
-    for name in ["llmchat.db", "llmchat.db-wal"] {
-        std::fs::copy(file(name), copy.path().join(name)).unwrap();
-    }
-    drop(brought);
-    Store::open(copy.path(), Opening { expect: Expect::Log, ..opening(3, SETTINGS) }).expect("killed at once");
+    expecting(Expect::Closed(last)).expect("a closed one is whole without its log").close().await.unwrap();
     std::fs::remove_file(file("llmchat.db")).unwrap();
     assert!(matches!(expecting(Expect::Closed(last)).err(), Some(OpenError::Lost { .. })));
 }

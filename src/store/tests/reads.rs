@@ -52,7 +52,7 @@ async fn a_read_that_was_interrupted_is_tried_again() {
 async fn a_query_at_its_deadline_is_not_tried_again() {
     let dir = TempDir::new().unwrap();
     let settings = Settings { query_timeout: Duration::from_millis(50), ..SETTINGS };
-    let store = Store::open(dir.path(), opening(1, settings)).unwrap();
+    let store = open_as(dir.path(), opening(1, settings)).unwrap();
     assert!(matches!(store.read(Budget::Normal, endless).await, Err(StoreError::Unavailable)));
     assert_eq!(store.stats().queries, 1);
 }

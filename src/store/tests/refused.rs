@@ -28,7 +28,7 @@ async fn a_refused_database_keeps_its_log_too() {
         let copy = killed(&dir).await;
         meddle(&copy, sql);
         let before = bytes_of(&copy);
-        let error = Store::open(copy.path(), opening).err().expect(sql);
+        let error = open_as(copy.path(), opening).err().expect(sql);
         assert!(bytes_of(&copy) == before, "{error}: the files were changed");
         std::fs::remove_file(dir.path().join("llmchat.db")).unwrap();
         std::fs::remove_file(dir.path().join("llmchat.db-wal")).unwrap();
@@ -55,7 +55,7 @@ async fn a_log_beside_an_emptied_database_is_not_deleted() {
     let copy = killed(&dir).await;
     std::fs::File::create(copy.path().join("llmchat.db")).unwrap();
     let before = bytes_of(&copy);
-    let refused = Store::open(copy.path(), Opening { expect: Expect::Log, ..opening(2, SETTINGS) });
+    let refused = open_as(copy.path(), Opening { expect: Expect::Log, ..opening(2, SETTINGS) });
     assert!(matches!(refused.err(), Some(OpenError::Lost { .. })));
     assert!(bytes_of(&copy) == before);
 }
@@ -79,10 +79,10 @@ async fn no_other_user_may_read_a_file_of_the_store() {
 fn a_log_that_is_written_again_is_the_same_log() {
     let dir = TempDir::new().unwrap();
     let log = dir.path().join("log");
-    sync::write_again(&log).expect("none yet");
+    super::super::open::write_again(&log).expect("none yet");
     assert!(!log.exists(), "and none is made");
     let bytes: Vec<u8> = (0..600_000_u32).flat_map(u32::to_le_bytes).collect();
     std::io::Write::write_all(&mut std::fs::File::create(&log).unwrap(), &bytes).unwrap();
-    sync::write_again(&log).unwrap();
+    super::super::open::write_again(&log).unwrap();
     assert!(std::fs::read(&log).unwrap() == bytes);
 }

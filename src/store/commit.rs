@@ -1,0 +1,107 @@
+use super::log::{Flush, Log, LogError};
+use super::open;
+use super::tail::Tail;
+use crate::base::{Epoch, Position, Txid};
+use crate::clock;
+use crate::protocol::pages::Sum;
+use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
+use crate::protocol::stamp::{STAMP_PAGE, Stamp};
+use rusqlite::Connection;
+use std::io;
+
+/// What a commit may take in the journal: a record at its largest.
+const RESERVE_BYTES: u64 = 68 << 20;
+
+/// Turns transactions of the one connection that writes into the commits of a history.
+pub(super) struct Committer {
+    pub(super) connection: Connection,
+    tail: Tail,
+    sum: Sum,
+    tip: Tip,
+    cluster: ClusterId,
+    epoch: Epoch,
+    encoder: Encoder,
+    log: Box<dyn Log>,
+}
+
+/// A transaction that did not become a commit of the history.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotCommitted {
+    /// It was rolled back, or will be.
+    #[error("commit a transaction")]
+    Sql(#[from] rusqlite::Error),
+    /// The database has it, the journal may not: nothing may follow.
+    #[error("read the transaction back from the log")]
+    Tail(#[source] io::Error),
+    #[error("the log holds {0} transactions where one was committed: somebody else writes to the database")]
+    Foreign(usize),
+    #[error("the transaction does not say which it is")]
+    NoStamp,
+    #[error("append the commit to the journal")]
+    Log(#[from] LogError),
+}
+
+impl Committer {
+    /// `sum` is that of the database, which stands at `tip`, the last record of `log`.
+    pub(super) fn new(
+        (connection, tail): (Connection, Tail),
+        (sum, tip): (Sum, Tip),
+        (cluster, epoch): (ClusterId, Epoch),
+        log: Box<dyn Log>,
+    ) -> Self {
+        Self { connection, tail, sum, tip, cluster, epoch, encoder: Encoder::new(), log }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What flushes the commits.
+    pub(super) fn flush(&self) -> Box<dyn Flush> {
+        self.log.flush()
+    }
+
+    /// The last commit.
+    pub(super) fn last(&self) -> Txid {
+        self.tip.position.txid
+    }
+
+    /// Sets aside what a commit may take, before one is begun: once it is in the database it must reach the journal.
+    pub(super) fn reserve(&mut self) -> Result<(), LogError> {
+        self.log.reserve(RESERVE_BYTES)
+    }
+
+    /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
+    pub(super) fn commit(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
+        let position = Position { epoch: self.epoch, txid: self.last().next() };
+        let stamp = Stamp { position, before: self.tip.chain, at: clock::unix_millis() };
+        open::set_stamp(&self.connection, &stamp)?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        let mut commits = self.tail.read().map_err(NotCommitted::Tail)?;
+        let (Some(commit), true) = (commits.pop(), commits.is_empty()) else {
+            return Err(NotCommitted::Foreign(commits.len()));
+        };
+        let stamped = commit.pages.iter().find(|(number, _)| *number == STAMP_PAGE);
+        if stamped.and_then(|(_, page)| Stamp::in_page(page)) != Some(stamp) {
+            return Err(NotCommitted::NoStamp);
+        }
+        let sum_before = self.sum.get();
+        self.sum.apply(&commit.pages, commit.db_pages);
+        let record = Record {
+            kind: Kind::Commit,
+            cluster: self.cluster,
+            position,
+            before: stamp.before,
+            at: stamp.at,
+            db_pages: commit.db_pages,
+            sum_before,
+            sum_after: self.sum.get(),
+            synced: durable,
+            pages: commit.pages,
+        };
+        let sealed = self.encoder.seal(&record).map_err(|error| NotCommitted::Log(LogError::failed(error)))?;
+        self.log.append(stamp.before, &sealed)?;
+        self.tip = Tip { position, chain: sealed.chain };
+        Ok(position)
+    }
+}

@@ -1,0 +1,191 @@
+use super::apply::{self, Applier, ApplyError};
+use super::commit::Committer;
+use super::error::OpenError;
+use super::handle::Opening;
+use super::log::{Log, LogError};
+use super::open::{self, Files};
+use super::tail::{Commit, Tail};
+use crate::base::{Position, Txid};
+use crate::clock;
+use crate::protocol::pages::{Pages, Sum};
+use crate::protocol::record::{ChainHash, Encoder, Kind, Record, Tip};
+use crate::protocol::stamp::{STAMP_PAGE, Stamp};
+use rusqlite::Connection;
+use std::fs::OpenOptions;
+
+/// Records that are applied as one transaction while a node starts.
+const REPLAY_RECORDS_MAX: usize = 64;
+/// And how large their pages may be, taken together.
+const REPLAY_BYTES_MAX: usize = 64 << 20;
+
+/// Opens the database as the last record of its journal left it, ready for the next commit; the two are made where there
+/// are none.
+///
+/// What the database's own log holds beyond the journal was promised to nobody, and is cut off. What it lacks, as it was
+/// never flushed, is taken from the journal.
+pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>) -> Result<Committer, OpenError> {
+    let failed = |source| OpenError::Open { path: files.database.clone(), source };
+    let Some(tip) = log.tip() else {
+        let connection = open::writer(files, opening.epoch, opening.expect)?;
+        let (sum, tip) = begin(&connection, opening, &mut *log).map_err(|error| error.at(files))?;
+        return ready(files, connection, (sum, tip), opening, log);
+    };
+    if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
+        return Err(OpenError::Lost { path: files.database.clone() });
+    }
+    cut_beyond(files, tip.position)?;
+    let connection = open::existing(files, opening.epoch)?;
+    let sum = replay(connection, &*log).map_err(|error| error.at(files))?;
+    // A connection that has not seen what was written below it.
+    let connection = open::existing(files, opening.epoch)?;
+    open::settle(&connection).map_err(failed)?;
+    let mut committer = ready(files, connection, (sum, tip), opening, log)?;
+    open::migrate_on(&mut committer, &files.database)?;
+    Ok(committer)
+}
+
+fn ready(
+    files: &Files,
+    connection: Connection,
+    at: (Sum, Tip),
+    opening: &Opening,
+    log: Box<dyn Log>,
+) -> Result<Committer, OpenError> {
+    let mut tail = Tail::new(&files.wal);
+    // What is there already is in the journal.
+    tail.read().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
+    Ok(Committer::new((connection, tail), at, (opening.cluster, opening.epoch), log))
+}
+
+/// Begins a journal with the database as it is.
+fn begin(connection: &Connection, opening: &Opening, log: &mut dyn Log) -> Result<(Sum, Tip), Failed> {
+    // What the journal does not hold must be in the database's own file, on disk.
+    open::bring_home(connection)?;
+    let sum = apply::sum_of(connection)?;
+    let Stamp { position: Position { txid, .. }, .. } = open::stamp(connection)?;
+    let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let db_pages = apply::page_count(connection)?;
+    let position = Position { epoch: opening.epoch, txid };
+    let baseline = Record {
+        kind: Kind::Baseline,
+        cluster: opening.cluster,
+        position,
+        before: ChainHash::default(),
+        at: clock::unix_millis(),
+        db_pages,
+        sum_before: sum.get(),
+        sum_after: sum.get(),
+        synced: Txid::default(),
+        pages: Pages::collect([].into(), page_bytes, db_pages),
+    };
+    let sealed = Encoder::new().seal(&baseline).map_err(LogError::failed)?;
+    log.begin(&sealed)?;
+    tracing::info!(txid = txid.raw(), pages = db_pages, "the journal begins");
+    Ok((sum, Tip { position, chain: sealed.chain }))
+}
+
+/// Cuts the database's log where it goes on beyond the journal. No connection may be open.
+fn cut_beyond(files: &Files, tip: Position) -> Result<(), OpenError> {
+    let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
+    let commits = Tail::new(&files.wal).read().map_err(failed)?;
+    let beyond = |commit: &&Commit| stamp_of(commit).is_none_or(|stamp| stamp.position.txid > tip.txid);
+    let Some(first) = commits.iter().find(beyond) else { return Ok(()) };
+    let cut = commits.iter().filter(|commit| commit.begins >= first.begins).count();
+    tracing::info!(commits = cut, after = tip.txid.raw(), "commits that nobody was told of are cut off");
+    let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
+    wal.set_len(first.begins).and_then(|()| wal.sync_all()).map_err(failed)?;
+    match std::fs::remove_file(&files.index) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(OpenError::ReadLog { path: files.index.clone(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stamp_of(commit: &Commit) -> Option<Stamp> {
+    let (_, page) = commit.pages.iter().find(|(number, _)| *number == STAMP_PAGE)?;
+    Stamp::in_page(page)
+}
+
+/// Applies what the journal holds beyond the database.
+fn replay(connection: Connection, log: &dyn Log) -> Result<Sum, Failed> {
+    let stamp = open::stamp(&connection)?;
+    let sum = apply::sum_of(&connection)?;
+    let mut applier = Applier::new(connection, sum.clone())?;
+    let (mut waiting, mut bytes, mut count) = (Vec::new(), 0, 0_u64);
+    let mut is_first = true;
+    let mut wrong = None;
+    let told = log.replay(stamp.position.txid, &mut |record| {
+        if std::mem::take(&mut is_first) {
+            // The database stands where this record left it, or is another one.
+            let is_same = record.kind == Kind::Baseline || record.before == stamp.before;
+            if record.sum_after != sum.get() || !is_same {
+                wrong = Some(Failed::Other { txid: record.position.txid });
+                return Err(LogError::NotKept(record.position.txid)); // Only to end the reading.
+            }
+            return Ok(());
+        }
+        bytes += record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX);
+        waiting.push(record);
+        if waiting.len() >= REPLAY_RECORDS_MAX || bytes >= REPLAY_BYTES_MAX {
+            applier.apply(&waiting).map_err(LogError::failed)?;
+            count += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+            (bytes, waiting) = (0, Vec::new());
+        }
+        Ok(())
+    });
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    told?;
+    if is_first {
+        return Err(Failed::Other { txid: stamp.position.txid }); // Ahead of its journal.
+    }
+    applier.apply(&waiting)?;
+    count += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+    if count > 0 {
+        tracing::info!(commits = count, after = stamp.position.txid.raw(), "commits were taken from the journal");
+    }
+    Ok(applier.into_sum())
+}
+
+/// Why database and journal do not come together.
+enum Failed {
+    Sql(rusqlite::Error),
+    Log(LogError),
+    Apply(ApplyError),
+    /// The record of the database's own position is another one's.
+    Other {
+        txid: Txid,
+    },
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<LogError> for Failed {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<ApplyError> for Failed {
+    fn from(error: ApplyError) -> Self {
+        Self::Apply(error)
+    }
+}
+
+impl Failed {
+    fn at(self, files: &Files) -> OpenError {
+        let path = files.database.clone();
+        match self {
+            Self::Sql(source) => OpenError::Open { path, source },
+            Self::Log(source) => OpenError::Log { path, source },
+            Self::Apply(source) => OpenError::Apply { path, source },
+            Self::Other { txid } => OpenError::OtherHistory { path, txid },
+        }
+    }
+}

@@ -1,0 +1,97 @@
+use crate::protocol::pages::Pages;
+use crate::protocol::wal::{Cursor, HEADER_BYTES};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Read at once: a commit of ten pages, or a part of a larger one.
+const CHUNK_FRAMES: usize = 16;
+
+/// One transaction of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    /// Where its first frame begins: cutting the log here undoes it and all that follow.
+    pub(super) begins: u64,
+    pub(super) pages: Pages,
+    /// The database's size after it, in pages.
+    pub(super) db_pages: u32,
+}
+
+/// Follows the write-ahead log of our own database. It is used by whoever writes, right after a commit: nobody else may
+/// append meanwhile.
+pub(super) struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    /// `None` before the first look.
+    cursor: Option<Cursor>,
+}
+
+impl Tail {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: None, cursor: None }
+    }
+
+    /// The transactions since the last call, of which there may be none. What is torn or not committed is left for a
+    /// later call: to `SQLite` it is not there either.
+    pub(super) fn read(&mut self) -> io::Result<Vec<Commit>> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => match File::open(&self.path) {
+                Ok(file) => self.file.insert(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        let mut header = [0; HEADER_BYTES];
+        if read_up_to(file, &mut header, 0)? < HEADER_BYTES {
+            return Ok(Vec::new());
+        }
+        // Pages that have gone home leave the log to begin anew, with other salts.
+        let same = self.cursor.filter(|cursor| cursor.continues(&header));
+        let Some(cursor) = same.or_else(|| Cursor::start(&header)) else { return Ok(Vec::new()) };
+        let (commits, cursor) = follow(file, cursor)?;
+        self.cursor = Some(cursor);
+        Ok(commits)
+    }
+}
+
+/// Reads whole transactions from `cursor` on; where the last of them ends.
+fn follow(file: &File, mut cursor: Cursor) -> io::Result<(Vec<Commit>, Cursor)> {
+    let frame_bytes = cursor.frame_bytes();
+    let page_bytes = u32::try_from(cursor.page_bytes()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut chunk = vec![0; frame_bytes * CHUNK_FRAMES];
+    let (mut commits, mut whole) = (Vec::new(), cursor);
+    let mut pages = BTreeMap::new();
+    loop {
+        let read = read_up_to(file, &mut chunk, cursor.offset())?;
+        for bytes in chunk[..read].chunks_exact(frame_bytes) {
+            let Some(frame) = cursor.step(bytes) else { return Ok((commits, whole)) };
+            pages.insert(frame.page.get(), frame.data.to_vec());
+            if let Some(db_pages) = frame.commit_pages {
+                let pages = Pages::collect(std::mem::take(&mut pages), page_bytes, db_pages.get());
+                commits.push(Commit { begins: whole.offset(), pages, db_pages: db_pages.get() });
+                whole = cursor;
+            }
+        }
+        if read < chunk.len() {
+            return Ok((commits, whole));
+        }
+    }
+}
+
+/// Reads until `into` is full or the file ends.
+fn read_up_to(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < into.len() {
+        let from = at + u64::try_from(filled).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match file.read_at(&mut into[filled..], from) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,112 @@
+//! A store and its log after whatever may have become of the database.
+
+use super::*;
+
+/// Both as a kill at this moment leaves them, without the last `lost` bytes of the database's own log.
+fn killed(dir: &TempDir, log: &Shared, lost: u64) -> (TempDir, Shared) {
+    let copy = TempDir::new().unwrap();
+    for name in ["llmchat.db", "llmchat.db-wal"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let wal = std::fs::OpenOptions::new().write(true).open(copy.path().join("llmchat.db-wal")).unwrap();
+    let length = wal.metadata().unwrap().len();
+    wal.set_len(length.saturating_sub(lost)).unwrap();
+    (
+        copy,
+        Shared(Arc::new(Mutex::new(Forgotten {
+            records: log.0.lock().unwrap().records.clone(),
+            ..Forgotten::default()
+        }))),
+    )
+}
+
+fn again(dir: &TempDir, log: &Shared, counter: u64) -> Result<Store, OpenError> {
+    Store::open(dir.path(), Opening { expect: Expect::Log, ..opening(counter, SETTINGS) }, Box::new(log.clone()))
+}
+
+async fn used(dir: &TempDir, turns: u64) -> (Store, Shared) {
+    let log = Shared::default();
+    let store = Store::open(dir.path(), opening(1, SETTINGS), Box::new(log.clone())).unwrap();
+    for turn in 0..turns {
+        answered(&store, question("1", "c", &format!("t{turn}"), &format!("id{turn}")), "kept").await;
+    }
+    (store, log)
+}
+
+async fn all_are_kept(store: &Store, turns: u64) {
+    for turn in 0..turns {
+        assert_eq!(
+            past(store, "1", "c", &format!("t{turn}")).await.turn.expect("stored").answer,
+            "kept",
+            "turn {turn}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_crash_takes_from_the_databases_own_log_comes_from_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let (_store, log) = used(&dir, 5).await;
+    let length = std::fs::metadata(dir.path().join("llmchat.db-wal")).unwrap().len();
+    for lost in (0..=length).step_by(1999).chain([length]) {
+        let (copy, log) = killed(&dir, &log, lost);
+        let store = again(&copy, &log, 2).unwrap_or_else(|error| panic!("{lost} of {length} bytes lost: {error}"));
+        all_are_kept(&store, 5).await;
+        answered(&store, question("1", "c", "new", "new"), "kept").await;
+        assert_eq!(store.close().await.unwrap(), log.0.lock().unwrap().tip().unwrap().position.txid);
+        all_are_kept(&again(&copy, &log, 3).unwrap(), 5).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_journal_does_not_have_was_promised_to_nobody_and_is_cut_off() {
+    let dir = TempDir::new().unwrap();
+    let (_store, log) = used(&dir, 3).await;
+    let records = log.0.lock().unwrap().records.len();
+    for kept in 1..records {
+        let (copy, log) = killed(&dir, &log, 0);
+        log.0.lock().unwrap().records.truncate(kept);
+        let tip = log.0.lock().unwrap().tip().unwrap();
+        let store = again(&copy, &log, 2).unwrap();
+        assert_eq!(store.stats().durable_txid, tip.position.txid.raw());
+        answered(&store, question("1", "d", "new", "new"), "kept").await;
+        store.close().await.unwrap();
+        again(&copy, &log, 3).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_came_to_harm_or_of_another_history_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (store, log) = used(&dir, 3).await;
+    store.close().await.unwrap();
+    let (copy, log_of_copy) = killed(&dir, &log, u64::MAX);
+    let database = copy.path().join("llmchat.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    let at = bytes.len() - 4096 * 2 + 100;
+    bytes[at] ^= 1;
+    crate::disk::replace(&database, &bytes).unwrap();
+    let harmed = again(&copy, &log_of_copy, 2).err().expect("a flipped bit");
+    assert!(matches!(harmed, OpenError::OtherHistory { .. } | OpenError::Damaged { .. }), "{harmed}");
+
+    let other = TempDir::new().unwrap();
+    let (theirs, their_log) = used(&other, 3).await;
+    theirs.close().await.unwrap();
+    let mixed = again(&dir, &their_log, 2).err().expect("another history");
+    assert!(matches!(mixed, OpenError::OtherHistory { .. }), "{mixed}");
+
+    let gone = TempDir::new().unwrap();
+    assert!(matches!(again(&gone, &log, 2).err(), Some(OpenError::Lost { .. })));
+    again(&dir, &log, 2).expect("the right one is as it was");
+}
+
+#[tokio::test]
+async fn somebody_else_who_writes_to_the_database_fences_the_store() {
+    let dir = TempDir::new().unwrap();
+    let (store, _log) = used(&dir, 1).await;
+    let stranger = Connection::open(dir.path().join("llmchat.db")).unwrap();
+    stranger.execute("UPDATE sessions SET title = 'theirs'", []).unwrap();
+    let unknown = store.turn_begin(question("1", "c", "u", "id9")).unwrap().await;
+    assert!(matches!(unknown, Err(StoreError::OutcomeUnknown)), "{unknown:?}");
+    assert!(store.is_fenced());
+}
