@@ -17,10 +17,12 @@ mod disk;
 mod fastgpt_sim;
 mod gateway;
 mod http;
+mod journal;
 mod net;
 mod node_state;
 #[doc(hidden)]
 pub mod protocol;
+mod replica;
 mod sessions;
 mod store;
 mod supervisor;

@@ -1,6 +1,6 @@
 use crate::accounts::Visitors;
-use crate::agents::{self, Agents, Roster};
-use crate::base::{AgentId, Label, Owner, Txid};
+use crate::agents::{self, Agents, FileError, Roster};
+use crate::base::{AgentId, Chain, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
@@ -9,12 +9,14 @@ use crate::http::Control;
 use crate::net::Resolver;
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
+use crate::protocol::record::ClusterId;
+use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
 use crate::store::{Expect, Opening, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What both a running node and an offline command stand on: the state directory, locked, and
@@ -29,6 +31,14 @@ pub(crate) struct Core {
     _lock: StateLock,
     /// Keeps the node's promises open and locked against a second process.
     node: NodeState,
+}
+
+/// The agents file cannot be taken: starting again will not help.
+#[derive(Debug, thiserror::Error)]
+#[error("take the agents file `{path}`")]
+pub(crate) struct BadAgentsFile {
+    pub(crate) path: PathBuf,
+    pub(crate) source: FileError,
 }
 
 /// Reads the hits and misses of every cache so far.
@@ -48,6 +58,28 @@ fn length(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
+/// The store on its journal. With `accept_loss` a journal that does not fit the database makes room for a new one.
+fn open_store(
+    state_dir: &Path,
+    opening: Opening,
+    kept: Kept,
+    settings: JournalSettings,
+    accept_loss: bool,
+) -> Result<Store> {
+    let open = || -> Result<Store> {
+        let log = LocalLog::open(state_dir, opening.cluster, kept, settings)?;
+        Ok(Store::open(state_dir, opening, Box::new(log))?)
+    };
+    match open() {
+        Err(error) if accept_loss => {
+            tracing::warn!(error = %Chain(&*error), "the database does not fit its journal");
+            LocalLog::put_aside(state_dir)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
 impl Core {
     /// Opens the state directory in the one right order: lock, promises, secrets, store.
     ///
@@ -58,15 +90,23 @@ impl Core {
         let lock = StateLock::take(&state_dir)?;
         let node = NodeState::open(&state_dir)?;
         let secrets = Secrets::open_or_make(&state_dir)?;
-        let expect = match node.store_last_seen()? {
+        let (seen, has_journal) = (node.store_last_seen()?, node.has_journal()?);
+        let expect = match seen {
             _ if accept_loss => Expect::Nothing,
             LastSeen::Never => Expect::Nothing,
             LastSeen::Open => Expect::Log,
             LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
         };
+        let kept = match seen {
+            LastSeen::Closed(txid) if has_journal && !accept_loss => Kept::Until(Txid::from_raw(txid)),
+            LastSeen::Open if has_journal && !accept_loss => Kept::Until(Txid::default()),
+            LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
+        };
         let epoch = node.mint_epoch()?;
-        let opening = Opening { epoch, data_key: *secrets.data_key(), expect, settings: config.store };
-        let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir, opening));
+        let cluster = ClusterId(node.cluster_id()?);
+        let opening = Opening { epoch, cluster, data_key: *secrets.data_key(), expect, settings: config.store };
+        let settings = config.journal;
+        let opened = tokio::task::spawn_blocking(move || open_store(&state_dir, opening, kept, settings, accept_loss));
         let store = opened.await.context("open the store")??;
         node.note_store(LastSeen::Open)?;
         let client =
@@ -95,9 +135,9 @@ impl Core {
     /// Reads the agents file. A file that cannot be read or taken stops the start: serving
     /// without the agents that it names would look like a success.
     pub(crate) async fn seed_agents(&self, path: &Path) -> Result<()> {
-        let text = disk::read_text(path).with_context(|| format!("read the agents file `{}`", path.display()))?;
-        let report = self.agents.import(&text, Source::File).await;
-        let report = report.with_context(|| format!("take the agents file `{}`", path.display()))?;
+        let import = agents::read(path, Source::File);
+        let import = import.map_err(|source| BadAgentsFile { path: path.to_owned(), source })?;
+        let report = self.agents.put(import, Source::File).await.context("store the agents")?;
         for (id, problems) in &report.inactive {
             tracing::warn!(agent.id = id.as_str(), problems = problems.join("; "), "agent is not served");
         }

@@ -3,5 +3,5 @@
 mod core;
 mod node;
 
-pub(crate) use core::Core;
+pub(crate) use core::{BadAgentsFile, Core};
 pub(crate) use node::{Listeners, run};

@@ -5,9 +5,10 @@ use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
-use crate::config::sections::{Breaker, Cache, Chat, Log, Node, Store, Tls, Upstream};
+use crate::config::sections::{Breaker, Cache, Chat, Journal, Log, Node, Store, Tls, Upstream};
 use crate::gateway;
 use crate::net::{ServerTls, TlsFiles, check_roots};
+use crate::replica;
 use crate::store;
 use crate::upstream;
 use std::path::PathBuf;
@@ -158,6 +159,20 @@ impl Store {
                 checkpoint_restart_bytes,
                 65_536..=1 << 40,
             ),
+        }
+    }
+}
+
+impl Journal {
+    pub(super) fn check(self, rules: &mut Rules) -> replica::Settings {
+        let Self { keep_hours, bytes_max, segment_bytes } = self;
+        let room = format!("must be at least twice journal.segment_bytes ({segment_bytes})");
+        rules.need(bytes_max / 2 >= segment_bytes, "journal.bytes_max", room, bytes_max);
+        let hours: u64 = rules.number("journal.keep_hours", keep_hours, 1..=24 * 365);
+        replica::Settings {
+            segment_bytes: rules.number("journal.segment_bytes", segment_bytes, 1 << 20..=1 << 30),
+            keep: Duration::from_hours(hours),
+            bytes_max: rules.number("journal.bytes_max", bytes_max, 2 << 20..=1 << 50),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::config::sections::{Agents, File, Limits, Metrics};
 use crate::gateway;
 use crate::http;
 use crate::net::TlsFiles;
+use crate::replica;
 use crate::store;
 use crate::telemetry::Export;
 use crate::upstream;
@@ -47,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) upstream: upstream::Settings,
     pub(crate) breaker: breaker::Rule,
     pub(crate) store: store::Settings,
+    pub(crate) journal: replica::Settings,
     pub(crate) cache: cache::Settings,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
@@ -152,7 +154,8 @@ fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, Str
 }
 
 fn check(file: File, rules: &mut Rules) -> Config {
-    let File { server, node, log, agents, chat, upstream, breaker, store, cache, metrics, otlp, limits } = file;
+    let File { server, node, log, agents, chat, upstream, breaker, store, journal, cache, metrics, otlp, limits } =
+        file;
     let Limits { memory_bytes } = limits;
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
@@ -169,6 +172,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         store: store.check(chat.turns_max, rules),
         keeps_chats,
         chat,
+        journal: journal.check(rules),
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,

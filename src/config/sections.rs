@@ -14,6 +14,7 @@ pub(super) struct File {
     pub(super) upstream: Upstream,
     pub(super) breaker: Breaker,
     pub(super) store: Store,
+    pub(super) journal: Journal,
     pub(super) cache: Cache,
     pub(super) metrics: Metrics,
     pub(super) otlp: Otlp,
@@ -110,6 +111,14 @@ pub(super) struct Store {
     pub(super) probe_every_ms: u64,
     pub(super) checkpoint_bytes: u64,
     pub(super) checkpoint_restart_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journal {
+    pub(super) keep_hours: u64,
+    pub(super) bytes_max: u64,
+    pub(super) segment_bytes: u64,
 }
 
 #[derive(Deserialize)]

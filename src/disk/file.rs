@@ -36,10 +36,20 @@ pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
         fs::create_dir_all(above).map_err(failed)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => Ok(true),
+        Ok(()) => belong(dir).map(|()| true).map_err(failed),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Gives what root has made to the owner of its directory: an offline command leaves nothing that the service cannot
+/// use.
+fn belong(path: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let dir = fs::metadata(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    std::os::unix::fs::chown(path, Some(dir.uid()), Some(dir.gid()))
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), DiskError> {
@@ -80,9 +90,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     publish(beside, path)
 }
 
-/// Gives the file `beside` its name, `path`: on disk, bytes and name, when this returns.
+/// Gives the file `beside` its name, `path`: on disk, bytes and name, when this returns. It belongs to whom its directory
+/// belongs.
 pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     let failed = |source| DiskError::new("write", path, source);
+    belong(beside).map_err(failed)?;
     File::open(beside).and_then(|file| file.sync_all()).map_err(failed)?;
     rustix::fs::rename(beside, path).map_err(|error| failed(error.into()))?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

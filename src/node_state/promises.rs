@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
-const VERSION: u8 = 1;
+/// 1 knew of no cluster and no journal.
+const VERSION: u8 = 2;
 /// The first member of a cluster. Others are given their numbers when they join.
 pub(super) const MEMBER: u8 = 1;
 /// An identity takes some 40 bytes; a length field that says more is damage.
 const VALUE_BYTES_MAX: usize = 4096;
 
-/// The stored form, version 1.
+/// The stored form, version 2.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Identity {
     pub(super) node_id: String,
@@ -23,6 +24,31 @@ pub(super) struct Identity {
     pub(super) epoch_counter: u64,
     /// What must be found beside this file.
     pub(super) store: LastSeen,
+    /// Whose history the journal is.
+    pub(super) cluster_id: [u8; 16],
+    /// A journal has been begun, and must be found.
+    pub(super) has_journal: bool,
+}
+
+/// Version 1, to be read from older nodes.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct IdentityV1 {
+    pub(super) node_id: String,
+    pub(super) member_id: u8,
+    pub(super) epoch_counter: u64,
+    pub(super) store: LastSeen,
+}
+
+impl From<IdentityV1> for Identity {
+    fn from(IdentityV1 { node_id, member_id, epoch_counter, store }: IdentityV1) -> Self {
+        Self { node_id, member_id, epoch_counter, store, cluster_id: random_cluster(), has_journal: false }
+    }
+}
+
+fn random_cluster() -> [u8; 16] {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).expect("the kernel has random bytes");
+    id
 }
 
 /// How the database was left, so that a lost or rewound one is not taken for a new one.
@@ -68,6 +94,8 @@ impl NodeState {
             member_id: MEMBER,
             epoch_counter: 0,
             store: LastSeen::Never,
+            cluster_id: random_cluster(),
+            has_journal: false,
         })?;
         Ok(disk::publish(&beside, path)?)
     }
@@ -94,14 +122,24 @@ impl NodeState {
         Ok(self.read()?.node_id)
     }
 
+    /// The cluster whose history this node keeps. Fixed by [`NodeState::mint_epoch`], which comes first.
+    pub(crate) fn cluster_id(&self) -> Result<[u8; 16], NodeError> {
+        Ok(self.read()?.cluster_id)
+    }
+
+    /// Whether a journal was begun beside this file.
+    pub(crate) fn has_journal(&self) -> Result<bool, NodeError> {
+        Ok(self.read()?.has_journal)
+    }
+
     /// How the database was left by the process before.
     pub(crate) fn store_last_seen(&self) -> Result<LastSeen, NodeError> {
         Ok(self.read()?.store)
     }
 
-    /// Notes how the database is left; on disk when this returns.
+    /// Notes how the database is left, beside its journal; on disk when this returns.
     pub(crate) fn note_store(&self, seen: LastSeen) -> Result<(), NodeError> {
-        self.write(&Identity { store: seen, ..self.read()? })
+        self.write(&Identity { store: seen, has_journal: true, ..self.read()? })
     }
 
     fn read(&self) -> Result<Identity, NodeError> {
@@ -112,11 +150,12 @@ impl NodeState {
         let format = || NodeError::Format { path: self.path.clone() };
         let value = value.ok_or_else(format)?;
         let (version, body) = value.value().split_first().ok_or_else(format)?;
-        let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
-        match bincode::serde::decode_from_slice(body, config) {
-            Ok((identity, used)) if *version == VERSION && used == body.len() => Ok(identity),
-            _ => Err(format()),
+        match *version {
+            1 => decode::<IdentityV1>(body).map(Identity::from),
+            VERSION => decode(body),
+            _ => None,
         }
+        .ok_or_else(format)
     }
 
     fn write(&self, identity: &Identity) -> Result<(), NodeError> {
@@ -133,6 +172,12 @@ impl NodeState {
         writing.commit()?;
         Ok(())
     }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+    let (value, used) = bincode::serde::decode_from_slice(body, config).ok()?;
+    (used == body.len()).then_some(value)
 }
 
 fn open(path: &Path, error: impl Into<redb::Error>) -> NodeError {

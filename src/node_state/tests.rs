@@ -1,4 +1,4 @@
-use super::promises::{Identity, LastSeen, MEMBER};
+use super::promises::{Identity, IdentityV1, LastSeen, MEMBER};
 use super::{NodeError, NodeState, Secrets, secrets};
 use crate::base::Epoch;
 use crate::disk;
@@ -35,9 +35,13 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
 
 #[test]
 fn the_stored_bytes_are_pinned() {
-    let identity = Identity { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
-    let body = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
-    assert_eq!(body, [2, b'a', b'b', 1, 251, 44, 1, 2, 7]);
+    let old = IdentityV1 { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
+    let encode = |identity| bincode::serde::encode_to_vec(identity, bincode::config::standard()).unwrap();
+    let body = bincode::serde::encode_to_vec(&old, bincode::config::standard()).unwrap();
+    let old_bytes = [2, b'a', b'b', 1, 251, 44, 1, 2, 7];
+    assert_eq!(body, old_bytes);
+    let identity = Identity { cluster_id: [5; 16], has_journal: true, ..Identity::from(old) };
+    assert_eq!(encode(&identity), [&old_bytes[..], &[5; 16], &[1]].concat());
 }
 
 #[test]

@@ -113,7 +113,9 @@ fn the_checker_finds_a_planted_loss_and_a_planted_lie() {
     plant("UPDATE turns SET answer = 'a lie' WHERE label = 't3'");
     drop(database);
     assert_eq!(faults_on_disk(&home, &cookie, &promises), ["c/t2 is lost", "c/t3 has another answer on disk"]);
-    let node = home.start();
+    let refused = home.run(&["serve"]);
+    assert!(refused.stderr.contains("not as the journal left it"), "it is noticed: {}", refused.stderr);
+    let node = Home::started(home.command(&["serve", "--accept-loss"]));
     let mut browser = browser.moved(node.address());
     let replayed = faults_in_replay(&mut browser, &upstream, &promises);
     assert_eq!(replayed, ["c/t2 was asked again", "c/t3 has another answer"]);

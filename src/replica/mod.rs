@@ -1,0 +1,9 @@
+//! What makes commits durable: the journal of this node.
+
+mod local;
+
+pub(crate) use crate::journal::Settings;
+pub(crate) use local::{Kept, LocalLog};
+
+#[cfg(test)]
+mod tests;
