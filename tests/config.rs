@@ -83,3 +83,31 @@ fn the_version_names_the_commit() {
     let hex = commit.len() >= 7 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     assert!(hex || commit == "unknown", "{text}");
 }
+
+#[test]
+fn the_agents_file_is_checked_with_the_configuration_and_a_bad_one_does_not_start_again_and_again() {
+    let check = |command: &str, agents: &str, variables: &[(&str, &str)]| {
+        let mut file = NamedTempFile::new().expect("a temporary file");
+        file.write_all(agents.as_bytes()).expect("write it");
+        let state = tempfile::tempdir().expect("a directory");
+        let (path, state) = (file.path().display(), state.path().display());
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[node]\nstate_dir = \"{state}/s\"\n[agents]\nfile = \"{path}\"\n"
+        );
+        llmchat(&[command], &text, variables)
+    };
+    for command in ["check-config", "serve"] {
+        let output = check(command, "{bad", &[]);
+        assert_eq!(output.status.code(), Some(64), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains("the agents file is not JSON"), "{}", stderr(&output));
+    }
+    let no_model = r#"{"agents":[{"id":"a","provider":"openai","endpoint":"http://h/v1"}]}"#;
+    let output = check("check-config", no_model, &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("agent 0 `a`: model: must be given for openai"), "{}", stderr(&output));
+    let unset = r#"{"agents":[{"id":"a","provider":"openai","endpoint":"http://h/v1","model":"m","apiKey":"${KEY}"}]}"#;
+    let output = check("check-config", unset, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("agent `a` would not be served: apiKey"), "{}", stdout(&output));
+    assert_eq!(stdout(&check("check-config", unset, &[("KEY", "k")])), "ok\n");
+}

@@ -2,8 +2,11 @@
 
 use super::check;
 use crate::base::UnixMillis;
+use crate::clock;
+use crate::disk::{self, DiskError};
 use crate::protocol::agent::{Agent, Source};
 use serde_json::Value;
+use std::path::Path;
 
 /// What an agents file holds.
 #[derive(Debug, Default)]
@@ -25,12 +28,25 @@ pub(crate) struct Rejected {
 /// The file cannot be taken at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
+    #[error(transparent)]
+    Read(#[from] DiskError),
     #[error("the agents file is not JSON")]
     Json(#[source] serde_json::Error),
     #[error("the agents file must be {{\"agents\": […]}}")]
     Shape,
     #[error("the agents file holds more than {AGENTS_MAX} agents")]
     TooMany,
+}
+
+/// Reads the agents file at `path`, with this process's environment. Stores nothing.
+pub(crate) fn read(path: &Path, source: Source) -> Result<Import, FileError> {
+    let text = disk::read_text(path)?;
+    parse(&text, source)
+}
+
+/// As [`read`], of a text.
+pub(super) fn parse(text: &str, source: Source) -> Result<Import, FileError> {
+    Import::parse(text, source, clock::unix_millis(), &|name| std::env::var(name).ok())
 }
 
 /// An operator knows their agents by name; more is a mistake, and every one is kept in memory.

@@ -1,4 +1,4 @@
-use super::file::{FileError, Import, Rejected};
+use super::file::{self, FileError, Import, Rejected};
 use super::probe::{self, Probe};
 use crate::base::{AgentId, Chain};
 use crate::cache::Cache;
@@ -137,10 +137,14 @@ impl Agents {
         agent.profile.provider != Provider::Fastgpt || self.caches.init.get(&agent.id, clock::now()).is_some()
     }
 
-    /// Reads the text of an agents file into the store: all that are agents, in one commit.
-    /// Waits until they are durable. From `Source::File`, rows that a person edited are kept.
+    /// Reads the text of an agents file into the store, as [`Agents::put`] does.
     pub(crate) async fn import(&self, text: &str, source: Source) -> Result<ImportReport, ImportError> {
-        let import = Import::parse(text, source, clock::unix_millis(), &|name| std::env::var(name).ok())?;
+        Ok(self.put(file::parse(text, source)?, source).await?)
+    }
+
+    /// Stores all that are agents, in one commit, and waits until they are durable. From `Source::File`, rows that a
+    /// person edited are kept.
+    pub(crate) async fn put(&self, import: Import, source: Source) -> Result<ImportReport, StoreError> {
         let inactive = import
             .agents
             .iter()

@@ -8,6 +8,7 @@ mod fastgpt_sim;
 mod print_config;
 mod serve;
 
+use crate::app::BadAgentsFile;
 use crate::config::{self, Config, Problems, Sources};
 use crate::telemetry;
 use anyhow::{Context, Result};
@@ -111,7 +112,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         }
         None => {
             let _ = writeln!(stderr, "llmchat: {error:#}");
-            ExitCode::FAILURE
+            let is_input = error.is::<BadAgentsFile>() || error.is::<check_config::BadAgents>();
+            if is_input { ExitCode::from(Problems::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }
