@@ -11,7 +11,7 @@ machine_root() {
   mirror=$(apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $codename" "Component: main" | head -n 1)
   [ -n "$mirror" ] || skip "apt knows no mirror of $codename; apt-get update?"
   echo "making a Debian root in $1"
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,ca-certificates,iproute2 \
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,iproute2 \
     "$codename" "$1" "$mirror" >"$1.log" 2>&1 || { tail -n 20 "$1.log"; skip "debootstrap could not make a root"; }
   : >"$1/.whole"
 }

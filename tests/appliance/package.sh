@@ -11,7 +11,7 @@ package_file() {
 package_installs() {
   section "installation, without internet"
   cp "$1" "$work/one/root/package.deb"
-  check "apt installs it from the file" machine one apt-get install -y /root/package.deb
+  check "apt installs it from the file" machine one apt-get install -y --no-install-recommends /root/package.deb
   check "it is active, by its own word (Type=notify)" is_active
   check "it will be after the next boot" machine one systemctl is-enabled llmchat
   check "it answers on loopback only" answers_on_loopback_only
