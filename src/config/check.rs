@@ -142,6 +142,8 @@ impl Store {
         let restarts_later = checkpoint_restart_bytes > checkpoint_bytes;
         rules.need(restarts_later, "store.checkpoint_restart_bytes", larger, checkpoint_restart_bytes);
         store::Settings {
+            // 256 MB, which take 0.2 s.
+            scan_pages_max: 65_536,
             queue_ends_max: turns_max,
             queue_jobs_max: rules.number("store.queue_jobs_max", queue_jobs_max, 1..=1_000_000),
             group_jobs_max: rules.number("store.group_jobs_max", group_jobs_max, 1..=100_000),

@@ -69,6 +69,14 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DiskError> {
     Ok(text)
 }
 
+/// Reads a whole file of ours; `None` where there is none.
+pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(|source| DiskError::new("read", path, source)),
+    }
+}
+
 pub(crate) fn remove_if_present(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),

@@ -4,7 +4,9 @@ mod file;
 mod lock;
 mod space;
 
-pub(crate) use file::{make_dir, make_private_dir, publish, read_text, remove_if_present, replace, set_mode};
+pub(crate) use file::{
+    make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace, set_mode,
+};
 pub(crate) use lock::StateLock;
 pub(crate) use space::{free_bytes, resident_bytes};
 

@@ -99,8 +99,19 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Of a database whose pages have these hashes, from page 1 on.
+    pub fn of(hashes: Vec<u64>) -> Self {
+        let sum = hashes.iter().fold(0, |sum, hash| sum ^ hash);
+        Self { hashes, sum }
+    }
+
     pub fn get(&self) -> u64 {
         self.sum
+    }
+
+    /// Of each page, from page 1 on; 0 for the lock page.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 
     /// The page has this hash from now on.

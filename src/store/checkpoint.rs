@@ -46,14 +46,16 @@ impl Checkpoint {
 
     /// After a commit: at `bytes` without disturbing anybody, at `restart_bytes` by interrupting
     /// readers, so that the log can begin anew and the disk does not fill.
-    pub(super) fn when_due(&mut self, connection: &Connection, last: Txid) {
+    ///
+    /// Whether it was due and everything is durable.
+    pub(super) fn when_due(&mut self, connection: &Connection, last: Txid) -> bool {
         let size = self.size();
         if size < self.bytes || size < self.retry_at {
-            return;
+            return false;
         }
         self.retry_at = size.saturating_add(self.bytes / 8);
         if !self.gate.durable.wait(last, DURABLE_MAX) {
-            return;
+            return false;
         }
         let hard = size >= self.restart_bytes;
         if hard {
@@ -62,13 +64,16 @@ impl Checkpoint {
         if self.run(connection, if hard { "RESTART" } else { "PASSIVE" }) {
             self.retry_at = 0;
         }
+        true
     }
 
-    /// At the end, where it makes the next start quick; the log itself stays.
-    pub(super) fn at_close(&mut self, connection: &Connection, last: Txid) {
-        if self.gate.durable.wait(last, DURABLE_MAX) {
+    /// At the end, where it makes the next start quick; the log itself stays. Whether everything is durable.
+    pub(super) fn at_close(&mut self, connection: &Connection, last: Txid) -> bool {
+        let is_durable = self.gate.durable.wait(last, DURABLE_MAX);
+        if is_durable {
             self.run(connection, "PASSIVE");
         }
+        is_durable
     }
 
     /// Whether every page of the log is home.

@@ -1,5 +1,6 @@
 use super::log::{Flush, Log, LogError};
 use super::open;
+use super::saved::Saved;
 use super::tail::Tail;
 use crate::base::{Epoch, Position, Txid};
 use crate::clock;
@@ -22,6 +23,7 @@ pub(super) struct Committer {
     epoch: Epoch,
     encoder: Encoder,
     log: Box<dyn Log>,
+    saved: Saved,
 }
 
 /// A transaction that did not become a commit of the history.
@@ -47,9 +49,9 @@ impl Committer {
         (connection, tail): (Connection, Tail),
         (sum, tip): (Sum, Tip),
         (cluster, epoch): (ClusterId, Epoch),
-        log: Box<dyn Log>,
+        (log, saved): (Box<dyn Log>, Saved),
     ) -> Self {
-        Self { connection, tail, sum, tip, cluster, epoch, encoder: Encoder::new(), log }
+        Self { connection, tail, sum, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -69,6 +71,16 @@ impl Committer {
     /// Sets aside what a commit may take, before one is begun: once it is in the database it must reach the journal.
     pub(super) fn reserve(&mut self) -> Result<(), LogError> {
         self.log.reserve(RESERVE_BYTES)
+    }
+
+    /// Saves the page hashes where it is time to. Everything committed is durable.
+    pub(super) fn save_when_due(&mut self) {
+        self.saved.when_due(self.tip, &self.sum);
+    }
+
+    /// Saves the page hashes for the next start. Everything committed is durable.
+    pub(super) fn save_at_close(&mut self) {
+        self.saved.at_close(self.tip, &self.sum);
     }
 
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
@@ -101,6 +113,7 @@ impl Committer {
         };
         let sealed = self.encoder.seal(&record).map_err(|error| NotCommitted::Log(LogError::failed(error)))?;
         self.log.append(stamp.before, &sealed)?;
+        self.saved.note(sealed.bytes.len());
         self.tip = Tip { position, chain: sealed.chain };
         Ok(position)
     }

@@ -25,6 +25,7 @@ mod log;
 mod open;
 mod readers;
 mod recover;
+mod saved;
 mod seal;
 mod settings;
 mod sync;

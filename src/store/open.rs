@@ -70,11 +70,18 @@ pub(super) struct Files {
     pub(super) wal: PathBuf,
     /// Of the log; made anew where it is missing.
     pub(super) index: PathBuf,
+    /// Page hashes of a large database; can be lost without harm.
+    pub(super) sums: PathBuf,
 }
 
 impl Files {
     pub(super) fn in_dir(dir: &Path) -> Self {
-        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal"), index: dir.join("llmchat.db-shm") }
+        Self {
+            database: dir.join("llmchat.db"),
+            wal: dir.join("llmchat.db-wal"),
+            index: dir.join("llmchat.db-shm"),
+            sums: dir.join("llmchat.db-sums"),
+        }
     }
 }
 

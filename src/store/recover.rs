@@ -4,6 +4,7 @@ use super::error::OpenError;
 use super::handle::Opening;
 use super::log::{Log, LogError};
 use super::open::{self, Files};
+use super::saved::Saved;
 use super::tail::{Commit, Tail};
 use crate::base::{Position, Txid};
 use crate::clock;
@@ -35,7 +36,8 @@ pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>)
     }
     cut_beyond(files, tip.position)?;
     let connection = open::existing(files, opening.epoch)?;
-    let sum = replay(connection, &*log).map_err(|error| error.at(files))?;
+    let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
+    let sum = replay(connection, &*log, &saved).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
     let connection = open::existing(files, opening.epoch)?;
     open::settle(&connection).map_err(failed)?;
@@ -54,7 +56,8 @@ fn ready(
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.read().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    Ok(Committer::new((connection, tail), at, (opening.cluster, opening.epoch), log))
+    let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
+    Ok(Committer::new((connection, tail), at, (opening.cluster, opening.epoch), (log, saved)))
 }
 
 /// Begins a journal with the database as it is.
@@ -108,9 +111,10 @@ fn stamp_of(commit: &Commit) -> Option<Stamp> {
 }
 
 /// Applies what the journal holds beyond the database.
-fn replay(connection: Connection, log: &dyn Log) -> Result<Sum, Failed> {
+fn replay(connection: Connection, log: &dyn Log, saved: &Saved) -> Result<Sum, Failed> {
     let stamp = open::stamp(&connection)?;
-    let sum = apply::sum_of(&connection)?;
+    let known = saved.load(apply::page_count(&connection)?, stamp.position.txid, log);
+    let sum = known.map_or_else(|| apply::sum_of(&connection), Ok)?;
     let mut applier = Applier::new(connection, sum.clone())?;
     let (mut waiting, mut bytes, mut count) = (Vec::new(), 0, 0_u64);
     let mut is_first = true;

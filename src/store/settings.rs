@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) chat_budget: Duration,
     /// How often each idle reader proves that it still works.
     pub(crate) probe_every: Duration,
+    /// A database of more pages is not read at a start: its page hashes are kept beside it.
+    pub(crate) scan_pages_max: u32,
     /// A WAL of this size is checkpointed without waiting for readers.
     pub(crate) checkpoint_bytes: u64,
     /// A WAL of this size interrupts readers to be reset.

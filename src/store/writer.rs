@@ -80,8 +80,8 @@ impl Writer {
                 },
             };
             stopping |= self.commit_group(first);
-            if !self.fence.is_raised() {
-                self.checkpoint.when_due(&self.committer.connection, self.committer.last());
+            if !self.fence.is_raised() && self.checkpoint.when_due(&self.committer.connection, self.committer.last()) {
+                self.committer.save_when_due();
             }
         }
         while let Ok(Order::Run(late, _)) = self.orders.try_recv() {
@@ -89,8 +89,8 @@ impl Writer {
             late.reply(Err(StoreError::Fenced));
         }
         // Once fenced, the files stay as they are.
-        if !self.fence.is_raised() {
-            self.checkpoint.at_close(&self.committer.connection, self.committer.last());
+        if !self.fence.is_raised() && self.checkpoint.at_close(&self.committer.connection, self.committer.last()) {
+            self.committer.save_at_close();
         }
     }
 

@@ -35,6 +35,7 @@ const SETTINGS: Settings = Settings {
     query_timeout: Duration::from_secs(5),
     chat_budget: Duration::from_millis(100),
     probe_every: Duration::from_mins(1),
+    scan_pages_max: 65_536,
     checkpoint_bytes: 8 << 20,
     checkpoint_restart_bytes: 64 << 20,
 };

@@ -110,3 +110,50 @@ async fn somebody_else_who_writes_to_the_database_fences_the_store() {
     assert!(matches!(unknown, Err(StoreError::OutcomeUnknown)), "{unknown:?}");
     assert!(store.is_fenced());
 }
+
+/// Page hashes beside the database, of however few pages.
+const SAVING: Settings = Settings { scan_pages_max: 0, ..SETTINGS };
+
+#[tokio::test]
+async fn a_large_database_is_not_read_at_a_start_and_its_sum_is_right_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let log = Shared::default();
+    let open = |dir: &TempDir, log: &Shared, counter, settings| {
+        Store::open(dir.path(), Opening { expect: Expect::Log, ..opening(counter, settings) }, Box::new(log.clone()))
+    };
+    let store = Store::open(dir.path(), opening(1, SAVING), Box::new(log.clone())).unwrap();
+    answered(&store, question("1", "c", "t0", "id0"), "kept").await;
+    store.close().await.unwrap();
+    assert!(dir.path().join("llmchat.db-sums").exists());
+    // More after it, and then a kill.
+    let store = open(&dir, &log, 2, SAVING).unwrap();
+    for turn in 1..4 {
+        answered(&store, question("1", "c", &format!("t{turn}"), &format!("id{turn}")), "kept").await;
+    }
+    let (copy, log_of_copy) = killed(&dir, &log, 0);
+    std::fs::copy(dir.path().join("llmchat.db-sums"), copy.path().join("llmchat.db-sums")).unwrap();
+    // In the third page, that of the agents, which no turn touches.
+    let flip = || {
+        let database = copy.path().join("llmchat.db");
+        let mut bytes = std::fs::read(&database).unwrap();
+        bytes[2 * 4096 + 2000] ^= 1;
+        crate::disk::replace(&database, &bytes).unwrap();
+    };
+    flip();
+    assert!(open(&copy, &log_of_copy, 3, SETTINGS).is_err(), "read whole, the flipped bit is found");
+    open(&copy, &log_of_copy, 4, SAVING).expect("it was not read").close().await.unwrap();
+    flip(); // As it was.
+    let store = open(&copy, &log_of_copy, 5, SAVING).unwrap();
+    answered(&store, question("1", "c", "t4", "id4"), "kept").await;
+    store.close().await.unwrap();
+    let store = open(&copy, &log_of_copy, 6, SETTINGS).expect("read whole, the sum is what it was taken for");
+    all_are_kept(&store, 5).await;
+    store.close().await.unwrap();
+    // Without its file, or with another's, it is read.
+    for (counter, junk) in [(7, &b""[..]), (8, b"junk")] {
+        crate::disk::replace(&copy.path().join("llmchat.db-sums"), junk).unwrap();
+        let store = open(&copy, &log_of_copy, counter, SAVING).unwrap();
+        all_are_kept(&store, 5).await;
+        store.close().await.unwrap();
+    }
+}
