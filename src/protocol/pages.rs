@@ -72,8 +72,12 @@ impl Pages {
     }
 
     pub(super) fn to_body(&self) -> Vec<u8> {
-        let numbers = self.numbers.iter().flat_map(|number| number.to_le_bytes());
-        numbers.chain(self.bytes.iter().copied()).collect()
+        let mut body = Vec::with_capacity(self.numbers.len() * 4 + self.bytes.len());
+        for number in &self.numbers {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        body.extend_from_slice(&self.bytes);
+        body
     }
 
     /// `None` unless these are `count` pages of a database of `db_pages`, in order.

@@ -5,12 +5,12 @@ use super::handle::Opening;
 use super::log::{Log, LogError};
 use super::open::{self, Files};
 use super::saved::Saved;
-use super::tail::{Commit, Tail};
+use super::tail::Tail;
 use crate::base::{Position, Txid};
 use crate::clock;
 use crate::protocol::pages::{Pages, Sum};
 use crate::protocol::record::{ChainHash, Encoder, Kind, Record, Tip};
-use crate::protocol::stamp::{STAMP_PAGE, Stamp};
+use crate::protocol::stamp::Stamp;
 use rusqlite::Connection;
 use std::fs::OpenOptions;
 
@@ -55,7 +55,7 @@ fn ready(
 ) -> Result<Committer, OpenError> {
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
-    tail.read().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
+    tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
     let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
     Ok(Committer::new((connection, tail), at, (opening.cluster, opening.epoch), (log, saved)))
 }
@@ -90,24 +90,19 @@ fn begin(connection: &Connection, opening: &Opening, log: &mut dyn Log) -> Resul
 /// Cuts the database's log where it goes on beyond the journal. No connection may be open.
 fn cut_beyond(files: &Files, tip: Position) -> Result<(), OpenError> {
     let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
-    let commits = Tail::new(&files.wal).read().map_err(failed)?;
-    let beyond = |commit: &&Commit| stamp_of(commit).is_none_or(|stamp| stamp.position.txid > tip.txid);
-    let Some(first) = commits.iter().find(beyond) else { return Ok(()) };
-    let cut = commits.iter().filter(|commit| commit.begins >= first.begins).count();
+    let commits = Tail::new(&files.wal).stamps().map_err(failed)?;
+    let is_beyond = |stamp: &Option<Stamp>| stamp.is_none_or(|stamp| stamp.position.txid > tip.txid);
+    let Some(first) = commits.iter().position(|(_, stamp)| is_beyond(stamp)) else { return Ok(()) };
+    let (begins, cut) = (commits[first].0, commits.len() - first);
     tracing::info!(commits = cut, after = tip.txid.raw(), "commits that nobody was told of are cut off");
     let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
-    wal.set_len(first.begins).and_then(|()| wal.sync_all()).map_err(failed)?;
+    wal.set_len(begins).and_then(|()| wal.sync_all()).map_err(failed)?;
     match std::fs::remove_file(&files.index) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(OpenError::ReadLog { path: files.index.clone(), source: error })
         }
         _ => Ok(()),
     }
-}
-
-fn stamp_of(commit: &Commit) -> Option<Stamp> {
-    let (_, page) = commit.pages.iter().find(|(number, _)| *number == STAMP_PAGE)?;
-    Stamp::in_page(page)
 }
 
 /// Applies what the journal holds beyond the database.

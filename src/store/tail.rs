@@ -1,5 +1,6 @@
 use crate::protocol::pages::Pages;
-use crate::protocol::wal::{Cursor, HEADER_BYTES};
+use crate::protocol::stamp::{STAMP_PAGE, Stamp};
+use crate::protocol::wal::{Cursor, Frame, HEADER_BYTES};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -12,8 +13,6 @@ const CHUNK_FRAMES: usize = 16;
 /// One transaction of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Commit {
-    /// Where its first frame begins: cutting the log here undoes it and all that follow.
-    pub(super) begins: u64,
     pub(super) pages: Pages,
     /// The database's size after it, in pages.
     pub(super) db_pages: u32,
@@ -36,47 +35,110 @@ impl Tail {
     /// The transactions since the last call, of which there may be none. What is torn or not committed is left for a
     /// later call: to `SQLite` it is not there either.
     pub(super) fn read(&mut self) -> io::Result<Vec<Commit>> {
+        let mut read = Whole::default();
+        self.walk(&mut read)?;
+        Ok(read.commits)
+    }
+
+    /// Where each transaction since the last call begins, and what it says of itself.
+    pub(super) fn stamps(&mut self) -> io::Result<Vec<(u64, Option<Stamp>)>> {
+        let mut read = Stamps::default();
+        self.walk(&mut read)?;
+        Ok(read.commits)
+    }
+
+    /// Passes over the transactions that are there.
+    pub(super) fn skip(&mut self) -> io::Result<()> {
+        self.walk(&mut Nothing)
+    }
+
+    fn walk(&mut self, take: &mut dyn Take) -> io::Result<()> {
         let file = match &self.file {
             Some(file) => file,
             None => match File::open(&self.path) {
                 Ok(file) => self.file.insert(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
             },
         };
         let mut header = [0; HEADER_BYTES];
         if read_up_to(file, &mut header, 0)? < HEADER_BYTES {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // Pages that have gone home leave the log to begin anew, with other salts.
         let same = self.cursor.filter(|cursor| cursor.continues(&header));
-        let Some(cursor) = same.or_else(|| Cursor::start(&header)) else { return Ok(Vec::new()) };
-        let (commits, cursor) = follow(file, cursor)?;
-        self.cursor = Some(cursor);
-        Ok(commits)
+        let Some(cursor) = same.or_else(|| Cursor::start(&header)) else { return Ok(()) };
+        self.cursor = Some(follow(file, cursor, take)?);
+        Ok(())
     }
 }
 
-/// Reads whole transactions from `cursor` on; where the last of them ends.
-fn follow(file: &File, mut cursor: Cursor) -> io::Result<(Vec<Commit>, Cursor)> {
+/// What is done with the transactions of a log. Frames that no commit follows are not part of it.
+trait Take {
+    fn frame(&mut self, frame: &Frame<'_>);
+    fn commit(&mut self, begins: u64, page_bytes: u32, db_pages: u32);
+}
+
+#[derive(Default)]
+struct Whole {
+    pages: BTreeMap<u32, Vec<u8>>,
+    commits: Vec<Commit>,
+}
+
+impl Take for Whole {
+    fn frame(&mut self, frame: &Frame<'_>) {
+        self.pages.insert(frame.page.get(), frame.data.to_vec());
+    }
+
+    fn commit(&mut self, _: u64, page_bytes: u32, db_pages: u32) {
+        let pages = Pages::collect(std::mem::take(&mut self.pages), page_bytes, db_pages);
+        self.commits.push(Commit { pages, db_pages });
+    }
+}
+
+#[derive(Default)]
+struct Stamps {
+    stamp: Option<Stamp>,
+    commits: Vec<(u64, Option<Stamp>)>,
+}
+
+impl Take for Stamps {
+    fn frame(&mut self, frame: &Frame<'_>) {
+        if frame.page.get() == STAMP_PAGE {
+            self.stamp = Stamp::in_page(frame.data);
+        }
+    }
+
+    fn commit(&mut self, begins: u64, _: u32, _: u32) {
+        self.commits.push((begins, self.stamp.take()));
+    }
+}
+
+struct Nothing;
+
+impl Take for Nothing {
+    fn frame(&mut self, _: &Frame<'_>) {}
+    fn commit(&mut self, _: u64, _: u32, _: u32) {}
+}
+
+/// Hands on whole transactions from `cursor` on; where the last of them ends.
+fn follow(file: &File, mut cursor: Cursor, take: &mut dyn Take) -> io::Result<Cursor> {
     let frame_bytes = cursor.frame_bytes();
     let page_bytes = u32::try_from(cursor.page_bytes()).map_err(|_| io::ErrorKind::InvalidData)?;
     let mut chunk = vec![0; frame_bytes * CHUNK_FRAMES];
-    let (mut commits, mut whole) = (Vec::new(), cursor);
-    let mut pages = BTreeMap::new();
+    let mut whole = cursor;
     loop {
         let read = read_up_to(file, &mut chunk, cursor.offset())?;
         for bytes in chunk[..read].chunks_exact(frame_bytes) {
-            let Some(frame) = cursor.step(bytes) else { return Ok((commits, whole)) };
-            pages.insert(frame.page.get(), frame.data.to_vec());
+            let Some(frame) = cursor.step(bytes) else { return Ok(whole) };
+            take.frame(&frame);
             if let Some(db_pages) = frame.commit_pages {
-                let pages = Pages::collect(std::mem::take(&mut pages), page_bytes, db_pages.get());
-                commits.push(Commit { begins: whole.offset(), pages, db_pages: db_pages.get() });
+                take.commit(whole.offset(), page_bytes, db_pages.get());
                 whole = cursor;
             }
         }
         if read < chunk.len() {
-            return Ok((commits, whole));
+            return Ok(whole);
         }
     }
 }
