@@ -12,6 +12,9 @@
 //! | | body: page numbers, 4 bytes each and ascending, then the pages, all by zstd |
 //! | 8 | XXH3-64 of everything before |
 //!
+//! Where the lengths stand, and the hash at the end, are the same in every version: what is newer is known from what is
+//! damaged.
+//!
 //! What makes two histories the same is the chain hash, never these bytes: it is taken over what they mean.
 
 use super::pages::{self, Pages};
@@ -166,32 +169,36 @@ impl Record {
 ///
 /// # Errors
 ///
-/// [`Damage::NoRecord`] and [`Damage::Version`] only: a length is never larger than [`RECORD_BYTES_MAX`].
+/// [`Damage::NoRecord`] only: a length is never larger than [`RECORD_BYTES_MAX`].
 pub fn length(prelude: &[u8; PRELUDE_BYTES]) -> Result<usize, Damage> {
-    let (_, header, body) = prelude_of(prelude)?;
+    let (header, body) = lengths(prelude)?;
     Ok(PRELUDE_BYTES + header + body + HASH_BYTES)
 }
 
-/// The kind, and how long header and body are.
-fn prelude_of(prelude: &[u8; PRELUDE_BYTES]) -> Result<(Kind, usize, usize), Damage> {
-    let [m0, m1, m2, m3, v0, v1, k0, k1, h0, h1, h2, h3, b0, b1, b2, b3] = *prelude;
+/// How long header and body are.
+fn lengths(prelude: &[u8; PRELUDE_BYTES]) -> Result<(usize, usize), Damage> {
+    let [m0, m1, m2, m3, _, _, _, _, h0, h1, h2, h3, b0, b1, b2, b3] = *prelude;
     if [m0, m1, m2, m3] != *MAGIC {
         return Err(Damage::NoRecord);
-    }
-    let version = u16::from_le_bytes([v0, v1]);
-    if version != VERSION {
-        return Err(Damage::Version(version));
     }
     let length = |bytes, max| {
         let length = usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
         if length <= max { Ok(length) } else { Err(Damage::NoRecord) }
     };
-    let kind = match u16::from_le_bytes([k0, k1]) {
-        0 => Kind::Commit,
-        1 => Kind::Baseline,
-        _ => return Err(Damage::NoRecord),
-    };
-    Ok((kind, length([h0, h1, h2, h3], HEADER_BYTES_MAX)?, length([b0, b1, b2, b3], BODY_BYTES_MAX)?))
+    Ok((length([h0, h1, h2, h3], HEADER_BYTES_MAX)?, length([b0, b1, b2, b3], BODY_BYTES_MAX)?))
+}
+
+/// Of a record whose hash holds.
+fn kind(prelude: &[u8; PRELUDE_BYTES]) -> Result<Kind, Damage> {
+    let version = u16::from_le_bytes([prelude[4], prelude[5]]);
+    if version != VERSION {
+        return Err(Damage::Version(version));
+    }
+    match u16::from_le_bytes([prelude[6], prelude[7]]) {
+        0 => Ok(Kind::Commit),
+        1 => Ok(Kind::Baseline),
+        _ => Err(Damage::Nonsense("kind")),
+    }
 }
 
 /// Turns records into bytes. Keeps what zstd works with, a megabyte that is dear to set up.
@@ -262,8 +269,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Damage> {
     let count = usize::try_from(header.pages).map_err(|_| Damage::Nonsense("number of pages"))?;
     let page_bytes = usize::try_from(header.page_bytes).map_err(|_| Damage::Nonsense("page size"))?;
     // Both are from the outside: what would be larger than a record may be is not even set aside.
-    let raw = count.checked_mul(page_bytes + 4).filter(|raw| *raw <= PAGES_BYTES_MAX + count.saturating_mul(4));
-    let raw = raw.ok_or(Damage::Nonsense("number of pages"))?;
+    let is_sane = page_bytes.is_power_of_two() && (512..=65_536).contains(&page_bytes);
+    if !is_sane || count > PAGES_BYTES_MAX / page_bytes {
+        return Err(Damage::Nonsense("number of pages"));
+    }
+    let raw = count * (page_bytes + 4);
     let body = zstd::bulk::decompress(body, raw).map_err(|_| Damage::Nonsense("body"))?;
     let pages = Pages::from_body(&body, count, page_bytes, header.db_pages).ok_or(Damage::Nonsense("pages"))?;
     let Head { cluster, position, before, chain, at, synced, .. } = header.head(kind);
@@ -274,12 +284,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Damage> {
 
 fn open(bytes: &[u8]) -> Result<(Kind, Header, &[u8]), Damage> {
     let prelude = bytes.first_chunk::<PRELUDE_BYTES>().ok_or(Damage::Cut)?;
-    let (kind, header, body) = prelude_of(prelude)?;
+    let (header, body) = lengths(prelude)?;
     let whole = bytes.get(..PRELUDE_BYTES + header + body + HASH_BYTES).ok_or(Damage::Cut)?;
     let (hashed, hash) = whole.split_last_chunk::<HASH_BYTES>().ok_or(Damage::Cut)?;
     if xxh3_64(hashed) != u64::from_le_bytes(*hash) {
         return Err(Damage::Hash);
     }
+    let kind = kind(prelude)?;
     let (header, body) = hashed[PRELUDE_BYTES..].split_at(header);
     let config = bincode::config::standard().with_limit::<HEADER_BYTES_MAX>();
     match bincode::serde::decode_from_slice::<Header, _>(header, config) {
