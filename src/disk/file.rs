@@ -36,7 +36,12 @@ pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
         fs::create_dir_all(above).map_err(failed)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => belong(dir).map(|()| true).map_err(failed),
+        Ok(()) => {
+            belong(dir)?;
+            let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|above| above.sync_all()).map_err(failed)?;
+            Ok(true)
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed(error)),
     }
@@ -44,12 +49,15 @@ pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
 
 /// Gives what root has made to the owner of its directory: an offline command leaves nothing that the service cannot
 /// use.
-fn belong(path: &Path) -> std::io::Result<()> {
+pub(crate) fn belong(path: &Path) -> Result<(), DiskError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let dir = fs::metadata(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-    std::os::unix::fs::chown(path, Some(dir.uid()), Some(dir.gid()))
+    let failed = |source| DiskError::new("set the owner of", path, source);
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = fs::metadata(dir).map_err(failed)?;
+    // Not through a link: the directory's owner may put one there.
+    std::os::unix::fs::lchown(path, Some(dir.uid()), Some(dir.gid())).map_err(failed)
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), DiskError> {
@@ -102,7 +110,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 /// belongs.
 pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     let failed = |source| DiskError::new("write", path, source);
-    belong(beside).map_err(failed)?;
+    belong(beside)?;
     File::open(beside).and_then(|file| file.sync_all()).map_err(failed)?;
     rustix::fs::rename(beside, path).map_err(|error| failed(error.into()))?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

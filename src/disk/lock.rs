@@ -42,6 +42,7 @@ impl StateLock {
             }
             Err(error) => return Err(failed(error.into()).into()),
         }
+        super::belong(&path)?;
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))

@@ -39,6 +39,19 @@ impl JournalError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
     }
 
+    /// Something of it is lost or harmed, or it is another one's.
+    pub(crate) fn is_misfit(&self) -> bool {
+        match self {
+            Self::NoSegment { .. }
+            | Self::Foreign { .. }
+            | Self::Rot { .. }
+            | Self::Lost { .. }
+            | Self::Gone { .. }
+            | Self::Gap { .. } => true,
+            Self::Io { .. } | Self::Disk(_) | Self::TooNew { .. } => false,
+        }
+    }
+
     pub(super) fn io(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

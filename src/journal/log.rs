@@ -3,11 +3,12 @@ use super::flush::Flusher;
 use super::reader::Reader;
 use super::scan::{self, Records, Scanned, Step};
 use super::segment::{self, START_BYTES, Start};
-use crate::base::{Position, Txid, UnixMillis};
+use crate::base::{Chain, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
 use crate::protocol::record::{ChainHash, ClusterId, Sealed, Tip};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -36,12 +37,14 @@ pub(crate) struct Journal {
     settings: Settings,
     /// The first txid of each segment and its bytes, oldest first; the last is the one that grows.
     segments: Vec<(Txid, u64)>,
-    file: Arc<File>,
+    file: File,
     flusher: Flusher,
     end: u64,
     /// Space that was set aside, from the file's beginning.
     reserved: u64,
     tip: Tip,
+    /// The database's file holds everything up to this record, and not what follows: it is never removed.
+    needed: Txid,
 }
 
 impl Journal {
@@ -68,8 +71,9 @@ impl Journal {
             return Err(JournalError::Lost { last: tip.position.txid, known });
         }
         if is_torn || tip.position.txid > synced {
-            rewrite(dir, *last, synced, tip.position.txid)?;
+            // First, as it makes room for the second.
             trim(&path, end)?;
+            rewrite(dir, *last, synced, tip.position.txid)?;
         }
         Self::at_end(dir, cluster, settings).map(Some)
     }
@@ -97,14 +101,14 @@ impl Journal {
         let path = segment::path(dir, last);
         let Scanned { tip, end, .. } = scan::scan(&path)?;
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::io(&path))?;
-        let file = Arc::new(file);
         let mut segments = Vec::new();
         for first in firsts {
             let path = segment::path(dir, first);
             segments.push((first, std::fs::metadata(&path).map_err(JournalError::io(&path))?.len()));
         }
-        let flusher = Flusher::new(Arc::clone(&file));
-        Ok(Self { dir: dir.to_owned(), cluster, settings, segments, file, flusher, end, reserved: end, tip })
+        let flusher = Flusher::new(flushed(&path)?);
+        let needed = Txid::default();
+        Ok(Self { dir: dir.to_owned(), cluster, settings, segments, file, flusher, end, reserved: end, tip, needed })
     }
 
     pub(crate) fn tip(&self) -> Tip {
@@ -121,8 +125,12 @@ impl Journal {
         Reader::new(&self.dir, kept, from, self.tip.position.txid)
     }
 
-    /// Sets space aside, so that an append of `bytes` that follows does not meet a full disk.
+    /// Sets space aside, so that an append of `bytes` that follows does not meet a full disk. Begins a new segment where
+    /// it is time to.
     pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), JournalError> {
+        if self.end >= self.settings.segment_bytes {
+            self.rotate()?;
+        }
         let needed = self.end.saturating_add(bytes);
         if needed <= self.reserved {
             return Ok(());
@@ -130,9 +138,11 @@ impl Journal {
         let path = self.path();
         // More than is needed now, as the call is dear; what is left over is given back when the segment is closed.
         let until = needed.saturating_add(self.settings.segment_bytes / 4);
-        rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, until)
-            .map_err(|error| JournalError::io(&path)(error.into()))?;
-        self.reserved = until;
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, until)) {
+            // A file system that cannot do it has to be taken as it is.
+            Ok(()) | Err(Errno::OPNOTSUPP) => self.reserved = until,
+            Err(error) => return Err(JournalError::io(&path)(error.into())),
+        }
         Ok(())
     }
 
@@ -145,9 +155,6 @@ impl Journal {
         let last = self.tip.position.txid;
         if record.position.txid != last.next() || before != self.tip.chain {
             return Err(JournalError::Gap { last, found: record.position.txid });
-        }
-        if self.end >= self.settings.segment_bytes {
-            self.rotate()?;
         }
         let path = self.path();
         self.file.write_all_at(&record.bytes, self.end).map_err(JournalError::io(&path))?;
@@ -166,18 +173,29 @@ impl Journal {
         trim(&path, self.end)?;
         let next = segment::path(&self.dir, start.first());
         let file = OpenOptions::new().read(true).write(true).open(&next).map_err(JournalError::io(&next))?;
-        self.file = Arc::new(file);
-        self.flusher.turn_to(Arc::clone(&self.file));
+        self.flusher.turn_to(flushed(&next)?);
+        self.file = file;
         self.end = u64::try_from(START_BYTES).expect("a hundred");
         self.reserved = self.end;
         self.segments.push((start.first(), self.end));
-        self.retain(start.made_at)
+        Ok(())
     }
 
-    /// Removes the oldest segments, as far as time and bytes want it; the one that grows stays.
-    pub(crate) fn retain(&mut self, now: UnixMillis) -> Result<(), JournalError> {
+    /// The database's file holds everything up to `needed`. Records before it are removed, as far as time and bytes want
+    /// it; that they cannot be is no reason to stop.
+    pub(crate) fn keep_from(&mut self, needed: Txid, now: UnixMillis) {
+        self.needed = self.needed.max(needed);
+        if let Err(error) = self.retain(now) {
+            tracing::warn!(error = %Chain(&error), "old segments of the journal cannot be removed");
+        }
+    }
+
+    /// Removes the oldest segments.
+    fn retain(&mut self, now: UnixMillis) -> Result<(), JournalError> {
         let keep = i64::try_from(self.settings.keep.as_millis()).unwrap_or(i64::MAX);
-        while let [(first, bytes), (next, _), ..] = self.segments[..] {
+        while let [(first, bytes), (next, _), ..] = self.segments[..]
+            && next <= self.needed
+        {
             let total: u64 = self.segments.iter().map(|(_, bytes)| bytes).sum();
             // A segment's records are older than the one behind it.
             let path = segment::path(&self.dir, next);
@@ -209,6 +227,11 @@ fn trim(path: &Path, end: u64) -> Result<(), JournalError> {
     trim().map_err(JournalError::io(path))
 }
 
+/// A segment as the flusher has it: opened for itself, as the kernel tells of a failed write once to each.
+fn flushed(path: &Path) -> Result<Arc<File>, JournalError> {
+    File::open(path).map(Arc::new).map_err(JournalError::io(path))
+}
+
 /// The first txid of each segment, oldest first. What a crash left half made is removed.
 fn list(dir: &Path) -> Result<Vec<Txid>, JournalError> {
     let entries = match std::fs::read_dir(dir) {
@@ -233,8 +256,9 @@ const NEW: &str = "new";
 fn publish<'a>(dir: &Path, start: &Start, records: impl IntoIterator<Item = &'a [u8]>) -> Result<(), JournalError> {
     let path = segment::path(dir, start.first());
     let beside = path.with_extension(NEW);
+    disk::remove_if_present(&beside)?;
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(&start.to_bytes())?;
         records.into_iter().try_for_each(|record| file.write_all(record))
     };

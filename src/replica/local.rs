@@ -93,6 +93,12 @@ impl Log for LocalLog {
         Ok(())
     }
 
+    fn keep_from(&mut self, needed: Txid) {
+        if let Some(journal) = &mut self.journal {
+            journal.keep_from(needed, clock::unix_millis());
+        }
+    }
+
     fn flush(&self) -> Box<dyn Flush> {
         Box::new(Flushing(self.journal.as_ref().map(Journal::flusher)))
     }

@@ -2,7 +2,7 @@
 
 mod local;
 
-pub(crate) use crate::journal::Settings;
+pub(crate) use crate::journal::{JournalError, Settings};
 pub(crate) use local::{Kept, LocalLog};
 
 #[cfg(test)]

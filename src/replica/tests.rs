@@ -98,6 +98,10 @@ impl Log for OnDisk {
         self.log.replay(from, each)
     }
 
+    fn keep_from(&mut self, needed: Txid) {
+        self.log.keep_from(needed);
+    }
+
     fn flush(&self) -> Box<dyn Flush> {
         Box::new(Flushing { log: self.log.flush(), dir: self.dir.clone(), disk: Arc::clone(&self.disk) })
     }
@@ -165,6 +169,7 @@ fn ask(store: &Store, turn: usize, random: &mut Random) -> [Pending<()>; 2] {
     });
     let ended = store.turn_finish(TurnEnd {
         turn_id: id,
+        question_bytes: 0,
         state: TurnState::Complete,
         answer: format!("answer {turn}"),
         reasoning: String::new(),
