@@ -10,9 +10,9 @@ use crate::net::Resolver;
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
 use crate::protocol::record::ClusterId;
-use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
+use crate::replica::{JournalError, Kept, LocalLog, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
-use crate::store::{Expect, Opening, Store};
+use crate::store::{Expect, OpenError, Opening, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -71,13 +71,20 @@ fn open_store(
         Ok(Store::open(state_dir, opening, Box::new(log))?)
     };
     match open() {
-        Err(error) if accept_loss => {
+        Err(error) if accept_loss && is_misfit(&error) => {
             tracing::warn!(error = %Chain(&*error), "the database does not fit its journal");
             LocalLog::put_aside(state_dir)?;
             open()
         }
         opened => opened,
     }
+}
+
+/// Whether it is that database and journal do not belong together, or one is lost or harmed, which is what a loss can be
+/// accepted of; and not that the disk is full, or a file may not be read.
+fn is_misfit(error: &anyhow::Error) -> bool {
+    let of_journal = error.downcast_ref::<JournalError>().is_some_and(JournalError::is_misfit);
+    of_journal || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_misfit)
 }
 
 impl Core {

@@ -172,7 +172,7 @@ impl Journal {
         rules.need(bytes_max / 2 >= segment_bytes, "journal.bytes_max", room, bytes_max);
         let hours: u64 = rules.number("journal.keep_hours", keep_hours, 1..=24 * 365);
         replica::Settings {
-            segment_bytes: rules.number("journal.segment_bytes", segment_bytes, 1 << 20..=1 << 30),
+            segment_bytes: rules.number("journal.segment_bytes", segment_bytes, 1 << 20..=256 << 20),
             keep: Duration::from_hours(hours),
             bytes_max: rules.number("journal.bytes_max", bytes_max, 2 << 20..=1 << 50),
         }

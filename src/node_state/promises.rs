@@ -77,7 +77,7 @@ impl NodeState {
     pub(crate) fn open(dir: &Path) -> Result<Self, NodeError> {
         let path = dir.join(Self::FILE);
         if !path.exists() {
-            if dir.join("llmchat.db").exists() {
+            if dir.join("llmchat.db").exists() || dir.join("journal").exists() {
                 return Err(NodeError::Blank { dir: dir.to_owned(), missing: Self::FILE });
             }
             Self::make(&path)?;

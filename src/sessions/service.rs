@@ -152,6 +152,7 @@ impl Reserved {
     pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
         let Self { sessions, ask, chat, label, upstream_chat_id, is_first, claimed } = self;
         let at = clock::unix_millis();
+        let question_bytes = question.len();
         let id = ordered_id(at);
         let upstream_item_id = random_id();
         let new = NewTurn {
@@ -168,7 +169,7 @@ impl Reserved {
             at,
         };
         let record = match sessions.store {
-            Some(store) => Some(Record { begun: Some(store.turn_begin(new)?), store, id }),
+            Some(store) => Some(Record { question_bytes, begun: Some(store.turn_begin(new)?), store, id }),
             None => None,
         };
         let place = (ask.owner, ask.agent_id, chat.clone());

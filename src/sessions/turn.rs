@@ -22,6 +22,7 @@ pub(crate) struct Turn {
 pub(super) struct Record {
     pub(super) store: Store,
     pub(super) id: String,
+    pub(super) question_bytes: usize,
     /// The commit of the question, until it is known.
     pub(super) begun: Option<Pending<()>>,
 }
@@ -54,7 +55,7 @@ impl Turn {
     /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
     /// the turn's place until the outcome is known; there is none where chats are not kept.
     pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
-        let Some(Record { store, id, begun }) = self.record else { return Ok(None) };
+        let Some(Record { store, id, question_bytes, begun }) = self.record else { return Ok(None) };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
@@ -62,6 +63,7 @@ impl Turn {
         };
         let finished = store.turn_finish(TurnEnd {
             turn_id: id,
+            question_bytes,
             state,
             answer: transcript.answer,
             reasoning: transcript.reasoning,

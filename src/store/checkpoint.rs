@@ -23,6 +23,17 @@ pub(super) struct Checkpoint {
     retry_at: u64,
 }
 
+/// How much of the log has gone home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// Not tried: it was not time to, or the last commit is not durable yet.
+    NotDue,
+    /// Everything is durable, and readers were in the way of the rest.
+    Some,
+    /// The database's file holds every commit, on disk.
+    All,
+}
+
 impl Checkpoint {
     pub(super) fn new(
         connection: &mut Connection,
@@ -47,15 +58,14 @@ impl Checkpoint {
     /// After a commit: at `bytes` without disturbing anybody, at `restart_bytes` by interrupting
     /// readers, so that the log can begin anew and the disk does not fill.
     ///
-    /// Whether it was due and everything is durable.
-    pub(super) fn when_due(&mut self, connection: &Connection, last: Txid) -> bool {
+    pub(super) fn when_due(&mut self, connection: &Connection, last: Txid) -> Home {
         let size = self.size();
         if size < self.bytes || size < self.retry_at {
-            return false;
+            return Home::NotDue;
         }
         self.retry_at = size.saturating_add(self.bytes / 8);
         if !self.gate.durable.wait(last, DURABLE_MAX) {
-            return false;
+            return Home::NotDue;
         }
         let hard = size >= self.restart_bytes;
         if hard {
@@ -63,17 +73,17 @@ impl Checkpoint {
         }
         if self.run(connection, if hard { "RESTART" } else { "PASSIVE" }) {
             self.retry_at = 0;
+            return Home::All;
         }
-        true
+        Home::Some
     }
 
-    /// At the end, where it makes the next start quick; the log itself stays. Whether everything is durable.
-    pub(super) fn at_close(&mut self, connection: &Connection, last: Txid) -> bool {
-        let is_durable = self.gate.durable.wait(last, DURABLE_MAX);
-        if is_durable {
-            self.run(connection, "PASSIVE");
+    /// At the end, where it makes the next start quick; the log itself stays.
+    pub(super) fn at_close(&mut self, connection: &Connection, last: Txid) -> Home {
+        if !self.gate.durable.wait(last, DURABLE_MAX) {
+            return Home::NotDue;
         }
-        is_durable
+        if self.run(connection, "PASSIVE") { Home::All } else { Home::Some }
     }
 
     /// Whether every page of the log is home.

@@ -1,3 +1,4 @@
+use super::checkpoint::Home;
 use super::log::{Flush, Log, LogError};
 use super::open;
 use super::saved::Saved;
@@ -73,14 +74,21 @@ impl Committer {
         self.log.reserve(RESERVE_BYTES)
     }
 
-    /// Saves the page hashes where it is time to. Everything committed is durable.
-    pub(super) fn save_when_due(&mut self) {
-        self.saved.when_due(self.tip, &self.sum);
+    /// After a checkpoint: what the database's file holds the journal may let go.
+    pub(super) fn came_home(&mut self, home: Home) {
+        if home == Home::All {
+            self.log.keep_from(self.last());
+        }
+        if home != Home::NotDue {
+            self.saved.when_due(self.tip, &self.sum);
+        }
     }
 
-    /// Saves the page hashes for the next start. Everything committed is durable.
-    pub(super) fn save_at_close(&mut self) {
-        self.saved.at_close(self.tip, &self.sum);
+    /// After the last checkpoint.
+    pub(super) fn closes(&mut self, home: Home) {
+        if home != Home::NotDue {
+            self.saved.at_close(self.tip, &self.sum);
+        }
     }
 
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.

@@ -1,3 +1,4 @@
+use super::log::LogError;
 use std::path::PathBuf;
 
 /// Why the store did not do what it was asked.
@@ -120,7 +121,7 @@ pub(crate) enum OpenError {
     Log {
         path: PathBuf,
         #[source]
-        source: super::log::LogError,
+        source: LogError,
     },
     #[error("apply the journal to `{path}`")]
     Apply {
@@ -141,4 +142,15 @@ pub(crate) enum OpenError {
     },
     #[error("start a thread of the store")]
     Thread(#[source] std::io::Error),
+}
+
+impl OpenError {
+    /// Database and journal do not belong together, or the database is lost.
+    pub(crate) fn is_misfit(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::OtherHistory { .. } | Self::Ahead { .. } | Self::Apply { .. } => true,
+            Self::Log { source, .. } => !matches!(source, LogError::Full),
+            _ => false,
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub(crate) trait Log: Send {
     fn append(&mut self, before: ChainHash, record: &Sealed) -> Result<(), LogError>;
     /// Hands every record from `from` on to `each`, in order; an error of it ends the reading.
     fn replay(&self, from: Txid, each: &mut dyn FnMut(Record) -> Result<(), LogError>) -> Result<(), LogError>;
+    /// The database's own file holds everything up to `needed`, on disk: records before it may go.
+    fn keep_from(&mut self, needed: Txid);
     /// What flushes it, from a thread of its own.
     fn flush(&self) -> Box<dyn Flush>;
 }

@@ -10,7 +10,7 @@
 //!
 //! After a failed flush nothing is tried again: the kernel may have dropped the bytes. The store is
 //! *fenced*: it accepts nothing more, leaves its files as they are, and the process ends. The next one
-//! brings database and journal together again ([`recover`], by way of [`apply`]). SQL lives in this room only.
+//! brings database and journal together again ([`recover`], by way of [`revive`] and [`apply`]). SQL lives in this room only.
 
 mod agents;
 mod apply;
@@ -25,6 +25,7 @@ mod log;
 mod open;
 mod readers;
 mod recover;
+mod revive;
 mod saved;
 mod seal;
 mod settings;
@@ -35,7 +36,7 @@ mod tests;
 mod turns;
 mod writer;
 
-pub(crate) use error::StoreError;
+pub(crate) use error::{OpenError, StoreError};
 pub(crate) use handle::{Opening, Store};
 pub(crate) use job::Pending;
 pub(crate) use log::{Flush, Log, LogError};

@@ -68,20 +68,13 @@ fn has_log(files: &Files) -> bool {
 pub(super) struct Files {
     pub(super) database: PathBuf,
     pub(super) wal: PathBuf,
-    /// Of the log; made anew where it is missing.
-    pub(super) index: PathBuf,
     /// Page hashes of a large database; can be lost without harm.
     pub(super) sums: PathBuf,
 }
 
 impl Files {
     pub(super) fn in_dir(dir: &Path) -> Self {
-        Self {
-            database: dir.join("llmchat.db"),
-            wal: dir.join("llmchat.db-wal"),
-            index: dir.join("llmchat.db-shm"),
-            sums: dir.join("llmchat.db-sums"),
-        }
+        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal"), sums: dir.join("llmchat.db-sums") }
     }
 }
 
@@ -96,6 +89,7 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<Conn
     let (mut connection, schema) = open_writable(files, epoch, expect)?;
     // The log and its index take their modes from the database.
     disk::set_mode(path, 0o600)?;
+    disk::belong(path)?;
     settle(&connection).map_err(|source| open(path, source))?;
     for (number, migration) in pending(schema) {
         migrate(&mut connection, epoch, number, migration).map_err(|source| OpenError::Migrate {

@@ -3,7 +3,8 @@ use super::commit::Committer;
 use super::error::OpenError;
 use super::handle::Opening;
 use super::log::{Log, LogError};
-use super::open::{self, Files};
+use super::open::{self, Expect, Files};
+use super::revive;
 use super::saved::Saved;
 use super::tail::Tail;
 use crate::base::{Position, Txid};
@@ -22,24 +23,36 @@ const REPLAY_BYTES_MAX: usize = 64 << 20;
 /// Opens the database as the last record of its journal left it, ready for the next commit; the two are made where there
 /// are none.
 ///
-/// What the database's own log holds beyond the journal was promised to nobody, and is cut off. What it lacks, as it was
-/// never flushed, is taken from the journal.
+/// What the database's own log holds beyond the journal is appended to that; what it lacks, as it was never flushed, is
+/// taken from it.
 pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>) -> Result<Committer, OpenError> {
     let failed = |source| OpenError::Open { path: files.database.clone(), source };
-    let Some(tip) = log.tip() else {
+    if log.tip().is_none() {
         let connection = open::writer(files, opening.epoch, opening.expect)?;
         let (sum, tip) = begin(&connection, opening, &mut *log).map_err(|error| error.at(files))?;
         return ready(files, connection, (sum, tip), opening, log);
-    };
+    }
     if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
     }
-    cut_beyond(files, tip.position)?;
+    if !matches!(opening.expect, Expect::Closed(_)) {
+        open::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
+    }
+    revive::append_beyond(files, opening.cluster, &mut *log)?;
+    let tip = log.tip().expect("it had one before");
     let connection = open::existing(files, opening.epoch)?;
+    let stands_at = open::position(&connection).map_err(failed)?.txid;
     let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
+    if stands_at < tip.position.txid {
+        cut_torn(files)?;
+    }
     let sum = replay(connection, &*log, &saved).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
     let connection = open::existing(files, opening.epoch)?;
+    if open::position(&connection).map_err(failed)? != tip.position {
+        return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
+    }
+    log.keep_from(stands_at);
     open::settle(&connection).map_err(failed)?;
     let mut committer = ready(files, connection, (sum, tip), opening, log)?;
     open::migrate_on(&mut committer, &files.database)?;
@@ -87,22 +100,15 @@ fn begin(connection: &Connection, opening: &Opening, log: &mut dyn Log) -> Resul
     Ok((sum, Tip { position, chain: sealed.chain }))
 }
 
-/// Cuts the database's log where it goes on beyond the journal. No connection may be open.
-fn cut_beyond(files: &Files, tip: Position) -> Result<(), OpenError> {
+/// Cuts off what follows the last whole transaction of the database's own log: what is replayed takes its place, byte by
+/// byte the same perhaps, and what comes after it would be taken for valid again.
+fn cut_torn(files: &Files) -> Result<(), OpenError> {
     let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
-    let commits = Tail::new(&files.wal).stamps().map_err(failed)?;
-    let is_beyond = |stamp: &Option<Stamp>| stamp.is_none_or(|stamp| stamp.position.txid > tip.txid);
-    let Some(first) = commits.iter().position(|(_, stamp)| is_beyond(stamp)) else { return Ok(()) };
-    let (begins, cut) = (commits[first].0, commits.len() - first);
-    tracing::info!(commits = cut, after = tip.txid.raw(), "commits that nobody was told of are cut off");
+    let mut tail = Tail::new(&files.wal);
+    tail.skip().map_err(failed)?;
+    let Some(end) = tail.end() else { return Ok(()) };
     let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
-    wal.set_len(begins).and_then(|()| wal.sync_all()).map_err(failed)?;
-    match std::fs::remove_file(&files.index) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(OpenError::ReadLog { path: files.index.clone(), source: error })
-        }
-        _ => Ok(()),
-    }
+    wal.set_len(end).and_then(|()| wal.sync_all()).map_err(failed)
 }
 
 /// Applies what the journal holds beyond the database.

@@ -1,5 +1,4 @@
 use crate::protocol::pages::Pages;
-use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use crate::protocol::wal::{Cursor, Frame, HEADER_BYTES};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,11 +39,9 @@ impl Tail {
         Ok(read.commits)
     }
 
-    /// Where each transaction since the last call begins, and what it says of itself.
-    pub(super) fn stamps(&mut self) -> io::Result<Vec<(u64, Option<Stamp>)>> {
-        let mut read = Stamps::default();
-        self.walk(&mut read)?;
-        Ok(read.commits)
+    /// Where the last whole transaction ends.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.cursor.map(|cursor| cursor.offset())
     }
 
     /// Passes over the transactions that are there.
@@ -52,7 +49,8 @@ impl Tail {
         self.walk(&mut Nothing)
     }
 
-    fn walk(&mut self, take: &mut dyn Take) -> io::Result<()> {
+    /// Hands on the transactions since the last call.
+    pub(super) fn walk(&mut self, take: &mut dyn Take) -> io::Result<()> {
         let file = match &self.file {
             Some(file) => file,
             None => match File::open(&self.path) {
@@ -74,9 +72,9 @@ impl Tail {
 }
 
 /// What is done with the transactions of a log. Frames that no commit follows are not part of it.
-trait Take {
+pub(super) trait Take {
     fn frame(&mut self, frame: &Frame<'_>);
-    fn commit(&mut self, begins: u64, page_bytes: u32, db_pages: u32);
+    fn commit(&mut self, page_bytes: u32, db_pages: u32);
 }
 
 #[derive(Default)]
@@ -90,27 +88,9 @@ impl Take for Whole {
         self.pages.insert(frame.page.get(), frame.data.to_vec());
     }
 
-    fn commit(&mut self, _: u64, page_bytes: u32, db_pages: u32) {
+    fn commit(&mut self, page_bytes: u32, db_pages: u32) {
         let pages = Pages::collect(std::mem::take(&mut self.pages), page_bytes, db_pages);
         self.commits.push(Commit { pages, db_pages });
-    }
-}
-
-#[derive(Default)]
-struct Stamps {
-    stamp: Option<Stamp>,
-    commits: Vec<(u64, Option<Stamp>)>,
-}
-
-impl Take for Stamps {
-    fn frame(&mut self, frame: &Frame<'_>) {
-        if frame.page.get() == STAMP_PAGE {
-            self.stamp = Stamp::in_page(frame.data);
-        }
-    }
-
-    fn commit(&mut self, begins: u64, _: u32, _: u32) {
-        self.commits.push((begins, self.stamp.take()));
     }
 }
 
@@ -118,7 +98,7 @@ struct Nothing;
 
 impl Take for Nothing {
     fn frame(&mut self, _: &Frame<'_>) {}
-    fn commit(&mut self, _: u64, _: u32, _: u32) {}
+    fn commit(&mut self, _: u32, _: u32) {}
 }
 
 /// Hands on whole transactions from `cursor` on; where the last of them ends.
@@ -133,7 +113,7 @@ fn follow(file: &File, mut cursor: Cursor, take: &mut dyn Take) -> io::Result<Cu
             let Some(frame) = cursor.step(bytes) else { return Ok(whole) };
             take.frame(&frame);
             if let Some(db_pages) = frame.commit_pages {
-                take.commit(whole.offset(), page_bytes, db_pages.get());
+                take.commit(page_bytes, db_pages.get());
                 whole = cursor;
             }
         }

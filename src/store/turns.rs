@@ -80,6 +80,8 @@ pub(crate) struct NewTurn {
 #[derive(Clone, Debug)]
 pub(crate) struct TurnEnd {
     pub(crate) turn_id: String,
+    /// Of the question, which is written again with its answer.
+    pub(crate) question_bytes: usize,
     pub(crate) state: TurnState,
     pub(crate) answer: String,
     pub(crate) reasoning: String,
@@ -166,7 +168,7 @@ impl Store {
     /// By the [`Pending`]: [`StoreError::Conflict`] when the turn is complete, the session has
     /// another upstream chatId, or the key names another turn.
     pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
-        let weight = new.question.len() + 512;
+        let weight = new.question.len();
         self.write_begin(weight, move |scope| begin(scope, &new))
     }
 
@@ -178,7 +180,7 @@ impl Store {
     /// By the [`Pending`]: [`StoreError::Conflict`] when no such turn runs.
     pub(crate) fn turn_finish(&self, end: TurnEnd) -> Result<Pending<()>, StoreError> {
         let events = serde_json::to_string(&end.events).expect("texts and numbers always serialize");
-        let weight = end.answer.len() + end.reasoning.len() + events.len() + 256;
+        let weight = end.question_bytes + end.answer.len() + end.reasoning.len() + events.len();
         self.write_end(weight, move |scope| finish(scope.rows, &end, &events))
     }
 }

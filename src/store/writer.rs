@@ -18,6 +18,8 @@ use std::time::Instant;
 
 /// A group is closed before it passes this: its record must stay below 64 MB.
 const GROUP_BYTES_MAX: usize = 32 << 20;
+/// What a job changes beside what it weighs: pages of tables and indexes, each whole.
+const JOB_PAGES_BYTES: usize = 32 << 10;
 /// For the same reason. An answer with its events takes half of it; such a job is a group alone.
 pub(super) const JOB_BYTES_MAX: usize = 48 << 20;
 
@@ -80,8 +82,9 @@ impl Writer {
                 },
             };
             stopping |= self.commit_group(first);
-            if !self.fence.is_raised() && self.checkpoint.when_due(&self.committer.connection, self.committer.last()) {
-                self.committer.save_when_due();
+            if !self.fence.is_raised() {
+                let home = self.checkpoint.when_due(&self.committer.connection, self.committer.last());
+                self.committer.came_home(home);
             }
         }
         while let Ok(Order::Run(late, _)) = self.orders.try_recv() {
@@ -89,8 +92,9 @@ impl Writer {
             late.reply(Err(StoreError::Fenced));
         }
         // Once fenced, the files stay as they are.
-        if !self.fence.is_raised() && self.checkpoint.at_close(&self.committer.connection, self.committer.last()) {
-            self.committer.save_at_close();
+        if !self.fence.is_raised() {
+            let home = self.checkpoint.at_close(&self.committer.connection, self.committer.last());
+            self.committer.closes(home);
         }
     }
 
@@ -119,7 +123,7 @@ impl Writer {
         let mut patient = true;
         while let Some((mut job, haste)) = next.take() {
             self.taken();
-            bytes = bytes.saturating_add(job.weight());
+            bytes = bytes.saturating_add(job.weight() + JOB_PAGES_BYTES);
             patient &= haste == Haste::Soon;
             let ran = self.run_job(&mut *job);
             group.jobs.push(job);
@@ -136,7 +140,9 @@ impl Writer {
                 break;
             }
             match self.next_order(patient, until) {
-                Some(Order::Run(job, haste)) if bytes.saturating_add(job.weight()) > GROUP_BYTES_MAX => {
+                Some(Order::Run(job, haste))
+                    if bytes.saturating_add(job.weight() + JOB_PAGES_BYTES) > GROUP_BYTES_MAX =>
+                {
                     self.held = Some((job, haste));
                 }
                 Some(Order::Run(job, haste)) => next = Some((job, haste)),

@@ -41,6 +41,8 @@ impl Log for Forgotten {
         wanted.map(|record| record::decode(&record.bytes).unwrap()).try_for_each(each)
     }
 
+    fn keep_from(&mut self, _: Txid) {}
+
     fn flush(&self) -> Box<dyn Flush> {
         Box::new(Held(Arc::clone(&self.allowed)))
     }
@@ -70,6 +72,8 @@ impl Log for Shared {
     fn replay(&self, from: Txid, each: &mut dyn FnMut(Record) -> Result<(), LogError>) -> Result<(), LogError> {
         self.0.lock().unwrap().replay(from, each)
     }
+
+    fn keep_from(&mut self, _: Txid) {}
 
     fn flush(&self) -> Box<dyn Flush> {
         self.0.lock().unwrap().flush()

@@ -107,6 +107,7 @@ fn question(owner: &str, chat: &str, turn: &str, id: &str) -> NewTurn {
 fn end(id: &str, state: TurnState, answer: &str) -> TurnEnd {
     TurnEnd {
         turn_id: id.to_owned(),
+        question_bytes: 0,
         state,
         answer: answer.to_owned(),
         reasoning: String::new(),

@@ -59,20 +59,29 @@ async fn whatever_a_crash_takes_from_the_databases_own_log_comes_from_the_journa
 }
 
 #[tokio::test]
-async fn what_the_journal_does_not_have_was_promised_to_nobody_and_is_cut_off() {
+async fn what_the_journal_lacks_and_the_databases_own_log_has_is_appended_as_it_was() {
     let dir = TempDir::new().unwrap();
-    let (_store, log) = used(&dir, 3).await;
+    let (_store, log) = used(&dir, 4).await;
+    let tip = log.0.lock().unwrap().tip().unwrap();
     let records = log.0.lock().unwrap().records.len();
     for kept in 1..records {
         let (copy, log) = killed(&dir, &log, 0);
         log.0.lock().unwrap().records.truncate(kept);
-        let tip = log.0.lock().unwrap().tip().unwrap();
         let store = again(&copy, &log, 2).unwrap();
-        assert_eq!(store.stats().durable_txid, tip.position.txid.raw());
+        assert_eq!(log.0.lock().unwrap().tip(), Some(tip), "the same history, {kept} records were left");
+        all_are_kept(&store, 4).await;
         answered(&store, question("1", "d", "new", "new"), "kept").await;
         store.close().await.unwrap();
-        again(&copy, &log, 3).unwrap();
+        all_are_kept(&again(&copy, &log, 3).unwrap(), 4).await;
     }
+    // A journal that misses one in between leads nowhere.
+    let (copy, log) = killed(&dir, &log, 0);
+    log.0.lock().unwrap().records.truncate(3);
+    log.0.lock().unwrap().records.remove(1);
+    log.0.lock().unwrap().records[1].chain.0[0] ^= 1;
+    let before = bytes_of(&copy);
+    assert!(matches!(again(&copy, &log, 2).err(), Some(OpenError::OtherHistory { .. })));
+    assert!(bytes_of(&copy) == before, "what is refused is left as it is");
 }
 
 #[tokio::test]
