@@ -93,7 +93,6 @@ fn a_lying_collector_is_not_believed() {
         (Mood::Html, ["gRPC code", "no OTLP (content type `text/html`)"]),
         (Mood::Garbage, ["gRPC code", "no OTLP (content type `application/x-protobuf`)"]),
         (Mood::Endless, ["gRPC code", "longer than 65536 bytes"]),
-        (Mood::Partial(4, "too\nold".to_owned()), ["rejected 4 points: too old", "rejected 4 points: too old"]),
     ];
     for (index, protocol) in PROTOCOLS.into_iter().enumerate() {
         for (lie, reasons) in &lies {
@@ -108,6 +107,25 @@ fn a_lying_collector_is_not_believed() {
             knows(&collector, 2.0);
             node.wait_logged("metrics reach the collector again");
         }
+    }
+}
+
+#[test]
+fn a_collector_that_rejects_points_is_not_taken_for_a_dead_one() {
+    for protocol in PROTOCOLS {
+        let ((_upstream, home), collector) = (home(), Collector::start(Mood::Partial(4, "too\nold".to_owned())));
+        home.configure(&pushing(protocol, collector.address));
+        let node = home.start();
+        chat_at_once(&node, 2);
+        let rejected = "llmchat_otlp_rejected_points_total";
+        wait_page(&node, "two partial successes", |page| (page.get(rejected).copied() >= Some(8.0)).then_some(()));
+        let log = node.log();
+        assert_eq!(count(&log, "WARN"), 1, "once, however often it rejects:\n{log}");
+        let line = log.lines().find(|line| line.contains("WARN")).expect("just counted");
+        assert!(line.contains("rejects a part") && line.contains("points=4") && line.contains("too old"), "{line}");
+        wait_page(&node, "no failure", |page| (exports(page, "failed") == 0.0).then_some(()));
+        drop(collector);
+        node.wait_logged("metrics do not reach the collector");
     }
 }
 

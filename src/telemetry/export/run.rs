@@ -195,12 +195,17 @@ impl Runner {
         }
     }
 
-    /// Once for each time that it begins to reject some.
+    /// Once for each time that it begins to reject some, and that it ends.
     fn note_partial(&mut self, partial: Option<Partial>) {
-        let was_whole = !std::mem::replace(&mut self.is_partial, partial.is_some());
-        let Some(Partial { points, message }) = partial else { return };
+        let was_partial = std::mem::replace(&mut self.is_partial, partial.is_some());
+        let Some(Partial { points, message }) = partial else {
+            if was_partial {
+                tracing::info!("the collector takes all of what it is sent again");
+            }
+            return;
+        };
         self.exporter.tally.rejected_points.fetch_add(points, Ordering::Relaxed);
-        if was_whole {
+        if !was_partial {
             let settings = &self.exporter.settings;
             let reason = settings.loggable(&message);
             tracing::warn!(url = %settings.url, points, reason, "the collector rejects a part of what it is sent");
