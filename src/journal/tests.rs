@@ -125,6 +125,22 @@ fn what_a_crash_cuts_off_is_dropped_and_the_journal_goes_on() {
 }
 
 #[test]
+fn a_record_of_which_only_the_beginning_reached_the_disk_is_a_torn_tail() {
+    let whole = TempDir::new().unwrap();
+    drop(filled(whole.path(), SETTINGS, 6, |_| 4));
+    let bytes = fs::read(only_segment(whole.path())).unwrap();
+    let last = Encoder::new().seal(&record(6, ChainHash::default(), 4)).unwrap().bytes.len();
+    for kept in 0..last {
+        let dir = TempDir::new().unwrap();
+        let mut torn = bytes.clone();
+        let from = torn.len() - last + kept;
+        torn[from..].fill(0);
+        replace(&dir.path().join(only_segment(whole.path()).file_name().unwrap()), &torn).unwrap();
+        assert_eq!(open(dir.path(), 4).unwrap().tip().position.txid, txid(5), "{kept} bytes, and zeros");
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_what_was_on_disk_is_rot_and_in_what_may_not_have_been_is_a_torn_tail() {
     let whole = TempDir::new().unwrap();
     // The last record says that 5 was on disk, and says nothing of 6.

@@ -76,9 +76,7 @@ impl Committer {
 
     /// After a checkpoint: what the database's file holds the journal may let go.
     pub(super) fn came_home(&mut self, home: Home) {
-        if home == Home::All {
-            self.log.keep_from(self.last());
-        }
+        self.let_go(home);
         if home != Home::NotDue {
             self.saved.when_due(self.tip, &self.sum);
         }
@@ -86,8 +84,16 @@ impl Committer {
 
     /// After the last checkpoint.
     pub(super) fn closes(&mut self, home: Home) {
+        self.let_go(home);
         if home != Home::NotDue {
             self.saved.at_close(self.tip, &self.sum);
+        }
+    }
+
+    /// Only what the database's own file holds: its log may be lost with the power.
+    fn let_go(&mut self, home: Home) {
+        if home == Home::All {
+            self.log.keep_from(self.last());
         }
     }
 

@@ -52,7 +52,6 @@ pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>)
     if open::position(&connection).map_err(failed)? != tip.position {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
-    log.keep_from(stands_at);
     open::settle(&connection).map_err(failed)?;
     let mut committer = ready(files, connection, (sum, tip), opening, log)?;
     open::migrate_on(&mut committer, &files.database)?;

@@ -82,6 +82,26 @@ async fn a_group_is_closed_before_its_record_would_be_too_large() {
 }
 
 #[tokio::test]
+async fn ends_of_turns_with_large_questions_do_not_outgrow_a_record_together() {
+    let dir = TempDir::new().unwrap();
+    let store = open_as(dir.path(), opening(1, Settings { group_wait: PATIENCE, ..SETTINGS })).unwrap();
+    let question_bytes = 10 << 20;
+    for turn in 0..7 {
+        let new = question("1", "c", &format!("t{turn}"), &format!("id{turn}"));
+        store.turn_begin(NewTurn { question: "q".repeat(question_bytes), ..new }).unwrap().await.unwrap();
+    }
+    let (first, leave) = occupied(&store);
+    let end = |turn| TurnEnd { question_bytes, ..end(&format!("id{turn}"), TurnState::Complete, "x") };
+    let ended: Vec<_> = (0..7).map(|turn| store.turn_finish(end(turn)).unwrap()).collect();
+    leave.send(()).unwrap();
+    first.await.unwrap();
+    for ended in ended {
+        ended.await.expect("each group fits a record");
+    }
+    assert!(!store.is_fenced());
+}
+
+#[tokio::test]
 async fn a_fenced_store_leaves_its_files_as_they_are() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
