@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const JOURNAL: JournalSettings =
-    JournalSettings { segment_bytes: 1 << 15, keep: Duration::from_hours(1), bytes_max: 1 << 30 };
+    JournalSettings { segment_bytes: 1 << 15, keep: Duration::from_hours(1), bytes_max: 1 << 16 };
 const SETTINGS: Settings = Settings {
     queue_jobs_max: 64,
     queue_ends_max: 4,
@@ -138,13 +138,13 @@ fn note_flushed(dir: &Path, disk: &Disk) {
     disk.state.lock().unwrap().flushed.extend(lengths(dir));
 }
 
-fn open(dir: &Path, counter: u64, disk: &Arc<Disk>) -> Result<Store, String> {
+fn open(dir: &Path, counter: u64, disk: &Arc<Disk>, settings: Settings) -> Result<Store, String> {
     let kept = if counter == 1 { Kept::Maybe } else { Kept::Until(Txid::default()) };
     let log = LocalLog::open(dir, CLUSTER, kept, JOURNAL).map_err(|error| error.to_string())?;
     let log = OnDisk { log, dir: dir.join("journal"), disk: Arc::clone(disk) };
     let expect = if counter == 1 { Expect::Nothing } else { Expect::Log };
     let epoch = Epoch::mint(counter, 1, false).unwrap();
-    let opening = Opening { epoch, cluster: CLUSTER, data_key: [9; 32], expect, settings: SETTINGS };
+    let opening = Opening { epoch, cluster: CLUSTER, data_key: [9; 32], expect, settings };
     Store::open(dir, opening, Box::new(log)).map_err(|error| error.to_string())
 }
 
@@ -212,14 +212,16 @@ fn damage(bytes: &mut Vec<u8>, flushed: usize, random: &mut Random) {
     }
 }
 
-/// Copies the state as it is on the disk after a power loss.
-fn power_lost(dir: &Path, disk: &Disk, random: &mut Random) -> TempDir {
+/// Copies the state as it is on the disk after a power loss. Nothing flushes the database's own log before a checkpoint;
+/// `log_is_certain` where there may have been one.
+fn power_lost(dir: &Path, disk: &Disk, log_is_certain: bool, random: &mut Random) -> TempDir {
     let copy = TempDir::new().unwrap();
     fs::create_dir(copy.path().join("journal")).unwrap();
     fs::copy(dir.join("llmchat.db"), copy.path().join("llmchat.db")).unwrap();
-    // Nothing flushes the database's own log before a checkpoint.
     let mut wal = fs::read(dir.join("llmchat.db-wal")).unwrap();
-    damage(&mut wal, 0, random);
+    if !log_is_certain {
+        damage(&mut wal, 0, random);
+    }
     crate::disk::replace(&copy.path().join("llmchat.db-wal"), &wal).unwrap();
     let flushed = disk.state.lock().unwrap().flushed.clone();
     for (path, _) in lengths(&dir.join("journal")) {
@@ -242,9 +244,12 @@ async fn power_loss(seed: u64, lies: bool) -> Result<Vec<usize>, String> {
         random.below(2); // The first numbers of close seeds are close.
     }
     let (dir, disk) = (TempDir::new().unwrap(), Arc::new(Disk::default()));
-    let store = open(dir.path(), 1, &disk).unwrap();
+    // Without checkpoints the journal must keep everything, however little it may; with them it lets go.
+    let with_checkpoints = random.below(3) == 0;
+    let settings = if with_checkpoints { Settings { checkpoint_bytes: 1 << 17, ..SETTINGS } } else { SETTINGS };
+    let store = open(dir.path(), 1, &disk, settings).unwrap();
     disk.state.lock().unwrap().lies = lies;
-    let acknowledged = 1 + random.below(6);
+    let acknowledged = 1 + random.below(12);
     for turn in 0..acknowledged {
         for pending in ask(&store, turn, &mut random) {
             pending.await.unwrap();
@@ -256,17 +261,17 @@ async fn power_loss(seed: u64, lies: bool) -> Result<Vec<usize>, String> {
     while store.stats().queued > 0 || (!unknown.is_empty() && store.stats().commits == commits) {
         tokio::task::yield_now().await;
     }
-    let copy = power_lost(dir.path(), &disk, &mut random);
+    let copy = power_lost(dir.path(), &disk, with_checkpoints, &mut random);
     disk.hold(false);
     let disk = Arc::new(Disk::default());
-    let again = open(copy.path(), 2, &disk)?;
+    let again = open(copy.path(), 2, &disk, settings)?;
     let mut faults = lost(&again, acknowledged).await;
     // Where a turn that nobody was told of is there as well, it is asked again under another name.
     for pending in ask(&again, 100, &mut random) {
         pending.await.map_err(|error| error.to_string())?;
     }
     again.close().await.map_err(|error| error.to_string())?;
-    faults.extend(lost(&open(copy.path(), 3, &disk)?, acknowledged).await);
+    faults.extend(lost(&open(copy.path(), 3, &disk, settings)?, acknowledged).await);
     Ok(faults)
 }
 
