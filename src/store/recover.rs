@@ -49,7 +49,8 @@ pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>)
     let sum = replay(connection, &*log, &saved).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
     let connection = open::existing(files, opening.epoch)?;
-    if open::position(&connection).map_err(failed)? != tip.position {
+    // By number: a journal that began with a database of before it has another epoch for the same commit.
+    if open::position(&connection).map_err(failed)?.txid != tip.position.txid {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     open::settle(&connection).map_err(failed)?;

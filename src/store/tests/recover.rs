@@ -120,6 +120,24 @@ async fn somebody_else_who_writes_to_the_database_fences_the_store() {
     assert!(store.is_fenced());
 }
 
+#[tokio::test]
+async fn a_database_from_before_there_were_journals_is_taken_on_and_found_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    answered(&store, question("1", "c", "t0", "id0"), "kept").await;
+    let last = store.close().await.unwrap();
+    let log = Shared::default();
+    let taken_on = Opening { expect: Expect::Closed(last), ..opening(2, SETTINGS) };
+    let store = Store::open(dir.path(), taken_on, Box::new(log.clone())).unwrap();
+    all_are_kept(&store, 1).await;
+    store.close().await.unwrap(); // Nothing was committed.
+    for counter in 3..5 {
+        let store = again(&dir, &log, counter).unwrap();
+        all_are_kept(&store, 1).await;
+        store.close().await.unwrap();
+    }
+}
+
 /// Page hashes beside the database, of however few pages.
 const SAVING: Settings = Settings { scan_pages_max: 0, ..SETTINGS };
 
