@@ -1,6 +1,6 @@
 use crate::accounts::Visitors;
 use crate::agents::{self, Agents, FileError, Roster};
-use crate::base::{AgentId, Chain, Label, Owner, Txid};
+use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
@@ -12,7 +12,7 @@ use crate::protocol::agent::Source;
 use crate::protocol::record::ClusterId;
 use crate::replica::{JournalError, Kept, LocalLog, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
-use crate::store::{Expect, OpenError, Opening, Store};
+use crate::store::{Base, Expect, OpenError, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -61,14 +61,17 @@ fn length(length: usize) -> u64 {
 /// The store on its journal. With `accept_loss` a journal that does not fit the database makes room for a new one.
 fn open_store(
     state_dir: &Path,
-    opening: Opening,
+    base: Base,
+    (epoch, expect): (Epoch, Expect),
     kept: Kept,
     settings: JournalSettings,
     accept_loss: bool,
 ) -> Result<Store> {
     let open = || -> Result<Store> {
-        let log = LocalLog::open(state_dir, opening.cluster, kept, settings)?;
-        Ok(Store::open(state_dir, opening, Box::new(log))?)
+        let log = LocalLog::open(state_dir, base.cluster, kept, settings)?;
+        let store = Store::new(state_dir, base);
+        store.lead(epoch, expect, Box::new(log))?;
+        Ok(store)
     };
     match open() {
         Err(error) if accept_loss && is_misfit(&error) => {
@@ -111,9 +114,11 @@ impl Core {
         };
         let epoch = node.mint_epoch()?;
         let cluster = ClusterId(node.cluster_id()?);
-        let opening = Opening { epoch, cluster, data_key: *secrets.data_key(), expect, settings: config.store };
+        let base = Base { cluster, data_key: *secrets.data_key(), settings: config.store };
         let settings = config.journal;
-        let opened = tokio::task::spawn_blocking(move || open_store(&state_dir, opening, kept, settings, accept_loss));
+        let opened = tokio::task::spawn_blocking(move || {
+            open_store(&state_dir, base, (epoch, expect), kept, settings, accept_loss)
+        });
         let store = opened.await.context("open the store")??;
         node.note_store(LastSeen::Open)?;
         let client =

@@ -1,9 +1,11 @@
 //! Where in the history of all primaries a commit stands.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The reign of one primary, minted once: `(counter << 8) | (member_id << 1) | forced`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Epoch(u64);
 
 impl Epoch {
@@ -32,7 +34,8 @@ impl Epoch {
 }
 
 /// The number of a group commit; the first is 1, 0 is "none yet".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Txid(u64);
 
 impl Txid {

@@ -4,6 +4,7 @@
 //! Whoever opens a connection, to an upstream, a collector or a peer, takes the [`Resolver`] and the roots from
 //! here, so that an operator who mends a name or adds an authority has mended it everywhere.
 
+mod cluster;
 mod connect;
 mod listen;
 mod resolver;
@@ -12,6 +13,7 @@ mod roots;
 mod tests;
 mod tls;
 
+pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, belongs, name_of, pinned};
 pub(crate) use connect::{Connector, Speaks};
 pub(crate) use listen::listen;
 pub(crate) use resolver::{ResolveError, Resolver};

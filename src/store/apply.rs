@@ -34,7 +34,10 @@ impl Applier {
         Ok(Self { connection, sum, db_pages })
     }
 
-    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(super) fn sum(&self) -> &Sum {
         &self.sum
     }

@@ -27,6 +27,20 @@ pub(super) struct Committer {
     saved: Saved,
 }
 
+/// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
+pub(crate) struct Rested {
+    pub(super) sum: Sum,
+    pub(super) tip: Tip,
+    pub(super) saved: Saved,
+}
+
+impl Rested {
+    /// The last commit in it.
+    pub(crate) fn tip(&self) -> Tip {
+        self.tip
+    }
+}
+
 /// A transaction that did not become a commit of the history.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotCommitted {
@@ -53,6 +67,11 @@ impl Committer {
         (log, saved): (Box<dyn Log>, Saved),
     ) -> Self {
         Self { connection, tail, sum, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
+    }
+
+    /// What another one goes on from.
+    pub(super) fn into_rest(self) -> Rested {
+        Rested { sum: self.sum, tip: self.tip, saved: self.saved }
     }
 
     pub(super) fn epoch(&self) -> Epoch {

@@ -22,6 +22,9 @@ pub(crate) enum StoreError {
     /// The commit may or may not be on disk. Repeat only what is idempotent.
     #[error("it is not known whether the write is on disk")]
     OutcomeUnknown,
+    /// This node does not write now, or cannot be read yet: another one is the primary. Nothing was written.
+    #[error("this node is not the primary")]
+    NotHere,
     /// The store has failed, or is closed, and accepts nothing more.
     #[error("the store accepts nothing more")]
     Fenced,

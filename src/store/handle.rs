@@ -1,57 +1,64 @@
-use super::checkpoint::Checkpoint;
 use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Gate, Pending, Scope};
-use super::log::Log;
-use super::open::{Expect, Files};
+use super::open::Files;
 use super::readers::{Budget, Readers};
-use super::recover;
+use super::reign::Reign;
 use super::seal::Sealer;
 use super::settings::Settings;
-use super::sync::{FLUSHES_MAX, Syncer};
-use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order, Writer};
+use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order};
 use crate::base::{Epoch, Txid};
 use crate::protocol::record::ClusterId;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 /// The door to the store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    orders: SyncSender<Order>,
     pub(super) readers: Readers,
     pub(super) sealer: Sealer,
-    pub(super) epoch: Epoch,
-    gate: Gate,
-    queue_jobs_max: usize,
-    counters: Arc<Counters>,
-    threads: Arc<Mutex<Threads>>,
+    pub(super) gate: Gate,
+    pub(super) counters: Arc<Counters>,
+    /// `None` while this node does not write.
+    pub(super) reign: Arc<RwLock<Option<Reign>>>,
+    pub(super) place: Arc<Place>,
+    probing: Arc<Mutex<Option<Probing>>>,
 }
 
-/// What a store is opened with.
+/// What stays the same whoever writes.
+pub(super) struct Place {
+    pub(super) files: Files,
+    pub(super) cluster: ClusterId,
+    pub(super) settings: Settings,
+}
+
+/// What a store is made with.
 #[derive(Clone, Copy)]
-pub(crate) struct Opening {
-    /// Nothing was written under it before.
-    pub(crate) epoch: Epoch,
+pub(crate) struct Base {
     pub(crate) cluster: ClusterId,
     /// Seals agents' keys.
     pub(crate) data_key: [u8; 32],
-    pub(crate) expect: Expect,
     pub(crate) settings: Settings,
 }
 
-/// The store's own threads; empty once it is closed.
-#[derive(Default)]
-struct Threads {
-    /// Dropping it ends the prober.
-    probing: Option<SyncSender<()>>,
-    all: Vec<JoinHandle<()>>,
+/// All that a store which writes is made of, for tests.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+pub(crate) struct Opening {
+    pub(crate) epoch: Epoch,
+    pub(crate) cluster: ClusterId,
+    pub(crate) data_key: [u8; 32],
+    pub(crate) expect: super::Expect,
+    pub(crate) settings: Settings,
 }
+
+/// The thread that looks after idle readers; dropping the sender ends it.
+type Probing = (SyncSender<()>, JoinHandle<()>);
 
 /// What the store counts, for `/metrics` and `/health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,67 +75,57 @@ pub(crate) struct Stats {
 }
 
 impl Store {
-    /// Opens the database in `dir`, or makes it, as the last record of `log` left it. Blocks for some milliseconds, and
-    /// for as long as it takes to read the whole database once.
-    pub(crate) fn open(dir: &Path, opening: Opening, log: Box<dyn Log>) -> Result<Self, OpenError> {
-        let files = &Files::in_dir(dir);
-        let mut committer = recover::committer(files, &opening, log)?;
-        let mut flush = committer.flush();
-        // What the start itself has committed.
-        flush.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
-        let Opening { epoch, data_key, settings, .. } = opening;
-        let last = committer.last();
-        let (durable, fence) = (Durable::new(last), Fence::new());
-        let gate = Gate { durable: durable.clone(), fence: fence.clone() };
-        let counters = Arc::new(Counters::default());
-        let failed = |source| OpenError::Open { path: files.database.clone(), source };
-        let readers = Readers::open(files.clone(), settings, durable.clone()).map_err(failed)?;
-        let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
-        let checkpoint =
-            Checkpoint::new(&mut committer.connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
-        let (orders, taken) = sync_channel(settings.queue_jobs_max.saturating_add(settings.queue_ends_max));
-        let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
-        let syncer = Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone() };
-        let writer = Writer {
-            committer,
-            durable,
-            orders: taken,
-            flushes,
-            checkpoint,
-            held: None,
-            fence,
-            settings,
-            counters: Arc::clone(&counters),
-        };
-        let (probing, ended) = sync_channel::<()>(0);
-        let probed = readers.clone();
-        let (of_sync, of_writer) = (OnPanic(gate.fence.clone()), OnPanic(gate.fence.clone()));
-        let all = vec![
-            spawn("store-sync", move || {
-                let _fenced = of_sync;
-                syncer.run();
-            })?,
-            spawn("store-writer", move || {
-                let _fenced = of_writer;
-                writer.run();
-            })?,
-            spawn("store-probe", move || {
-                while ended.recv_timeout(settings.probe_every) == Err(RecvTimeoutError::Timeout) {
-                    probed.probe();
-                }
-            })?,
-        ];
-        let threads = Arc::new(Mutex::new(Threads { probing: Some(probing), all }));
-        Ok(Self {
-            orders,
-            readers,
+    /// The store of `dir`. Nothing is opened, read or written before [`Store::lead`] or [`Store::follow`].
+    pub(crate) fn new(dir: &Path, Base { cluster, data_key, settings }: Base) -> Self {
+        let gate = Gate { durable: Durable::new(Txid::default()), fence: Fence::new() };
+        let files = Files::in_dir(dir);
+        Self {
+            readers: Readers::new(files.clone(), settings, gate.durable.clone()),
             sealer: Sealer::new(&data_key),
-            epoch,
             gate,
-            queue_jobs_max: settings.queue_jobs_max,
-            counters,
-            threads,
-        })
+            counters: Arc::new(Counters::default()),
+            reign: Arc::new(RwLock::new(None)),
+            place: Arc::new(Place { files, cluster, settings }),
+            probing: Arc::new(Mutex::new(None)),
+        }
+    }
+
+    /// As [`Store::new`] and [`Store::lead`].
+    #[cfg(test)]
+    pub(crate) fn open(dir: &Path, opening: Opening, log: Box<dyn super::Log>) -> Result<Self, OpenError> {
+        let Opening { epoch, cluster, data_key, expect, settings } = opening;
+        let store = Self::new(dir, Base { cluster, data_key, settings });
+        store.lead(epoch, expect, log)?;
+        Ok(store)
+    }
+
+    /// Reads are answered from now on.
+    pub(super) fn admit_readers(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Open { path: self.place.files.database.clone(), source };
+        self.readers.admit().map_err(failed)?;
+        let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        if probing.is_none() {
+            let (end, ended) = sync_channel::<()>(0);
+            let (readers, every) = (self.readers.clone(), self.place.settings.probe_every);
+            let probe = move || {
+                while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                    readers.probe();
+                }
+            };
+            *probing = Some((end, spawn("store-probe", probe)?));
+        }
+        Ok(())
+    }
+
+    /// Up to which commit everything is on disk for good.
+    pub(crate) fn durable(&self) -> &Durable {
+        &self.gate.durable
+    }
+
+    /// The epoch that is written under; the first of all while this node does not write.
+    pub(super) fn epoch(&self) -> Epoch {
+        let reign = self.reign.read().unwrap_or_else(PoisonError::into_inner);
+        reign.as_ref().map(|reign| reign.epoch).unwrap_or_default()
     }
 
     /// Queues `work`, which writes about `weight` bytes. Never waits: a full queue is an answer.
@@ -137,7 +134,7 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.queue(self.queue_jobs_max, Haste::Now, weight, work)
+        self.queue(self.place.settings.queue_jobs_max, Haste::Now, weight, work)
     }
 
     /// As [`Store::write`], for the beginning of what has an end: nobody is told of it before, so its transaction may
@@ -147,7 +144,7 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.queue(self.queue_jobs_max, Haste::Soon, weight, work)
+        self.queue(self.place.settings.queue_jobs_max, Haste::Soon, weight, work)
     }
 
     /// As [`Store::write`], for the end of what was taken in before: there is room for it where new work is
@@ -171,10 +168,12 @@ impl Store {
         if weight > JOB_BYTES_MAX {
             return Err(StoreError::TooLarge);
         }
+        let reign = self.reign.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Reign { orders, .. }) = &*reign else { return Err(StoreError::NotHere) };
         let before = self.counters.queued.fetch_add(1, Ordering::Relaxed);
         let queued = if usize::try_from(before).is_ok_and(|before| before < queued_max) {
             let (job, pending) = job::job(weight, self.gate.clone(), work);
-            self.orders.try_send(Order::Run(job, haste)).map(|()| pending).map_err(|refused| match refused {
+            orders.try_send(Order::Run(job, haste)).map(|()| pending).map_err(|refused| match refused {
                 TrySendError::Full(_) => StoreError::Overloaded,
                 TrySendError::Disconnected(_) => StoreError::Fenced,
             })
@@ -257,11 +256,11 @@ impl Store {
     /// refused.
     pub(crate) async fn close(self) -> Result<Txid, StoreError> {
         let closing = tokio::task::spawn_blocking(move || {
-            let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-            // Waits for room in a full queue; an error means that the writer has ended already.
-            drop(self.orders.send(Order::Stop));
-            drop(threads.probing);
-            let ended = threads.all.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
+            let ended = self.end_reign();
+            drop(self.probing.lock().unwrap_or_else(PoisonError::into_inner).take().map(|(end, probing)| {
+                drop(end);
+                probing.join()
+            }));
             self.readers.close();
             if ended && !self.is_fenced() { Ok(self.gate.durable.get()) } else { Err(StoreError::OutcomeUnknown) }
         });
@@ -270,7 +269,7 @@ impl Store {
 }
 
 /// Raises the fence when its thread panics: what it had in hand is answered by nobody.
-struct OnPanic(Fence);
+pub(super) struct OnPanic(pub(super) Fence);
 
 impl Drop for OnPanic {
     fn drop(&mut self) {
@@ -280,6 +279,9 @@ impl Drop for OnPanic {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
 }

@@ -101,9 +101,11 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<Conn
     Ok(connection)
 }
 
-/// Opens a connection that writes to the database of a journal, and changes nothing.
-pub(super) fn existing(files: &Files, epoch: Epoch) -> Result<Connection, OpenError> {
-    open_writable(files, epoch, Expect::Log).map(|(connection, _)| connection)
+/// Opens a connection that writes to the database of a journal, and changes nothing: under `epoch`, or with what another
+/// node has written.
+pub(super) fn existing(files: &Files, epoch: Option<Epoch>) -> Result<Connection, OpenError> {
+    let expect = if epoch.is_some() { Expect::Log } else { Expect::Nothing };
+    open_writable(files, epoch.unwrap_or_default(), expect).map(|(connection, _)| connection)
 }
 
 /// The connection, and the schema that it found.

@@ -5,7 +5,7 @@ use super::settings::Settings;
 use crate::base::{Chain, Txid};
 use crate::clock;
 use rusqlite::{Connection, InterruptHandle};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,6 +41,8 @@ struct Pool {
     settings: Settings,
     durable: Durable,
     slots: Arc<Semaphore>,
+    /// The database is there and may be read.
+    is_open: AtomicBool,
     idle: Mutex<Vec<Reader>>,
     busy: Mutex<Vec<Busy>>,
     next: AtomicU64,
@@ -87,26 +89,33 @@ pub(super) struct PoolStats {
 }
 
 impl Readers {
-    /// Opens `readers_min` connections.
-    pub(super) fn open(files: Files, settings: Settings, durable: Durable) -> rusqlite::Result<Self> {
-        let mut idle = Vec::with_capacity(settings.readers_max);
-        let total = Arc::default();
-        for _ in 0..settings.readers_min {
-            idle.push(Reader::open(&files, &total)?);
-        }
-        Ok(Self(Arc::new(Pool {
+    /// Opens nothing yet: there may be no database.
+    pub(super) fn new(files: Files, settings: Settings, durable: Durable) -> Self {
+        Self(Arc::new(Pool {
             files,
             durable,
             slots: Arc::new(Semaphore::new(settings.readers_max)),
+            is_open: AtomicBool::new(false),
+            idle: Mutex::new(Vec::with_capacity(settings.readers_max)),
             settings,
-            idle: Mutex::new(idle),
             busy: Mutex::default(),
             next: AtomicU64::new(0),
-            total,
+            total: Arc::default(),
             waiting: AtomicUsize::new(0),
             queries: AtomicU64::new(0),
             warned_at: Mutex::default(),
-        })))
+        }))
+    }
+
+    /// Reads are taken from now on; `readers_min` connections are opened for them.
+    pub(super) fn admit(&self) -> rusqlite::Result<()> {
+        let mut opened = Vec::new();
+        while lock(&self.0.idle).len() + opened.len() < self.0.settings.readers_min {
+            opened.push(Reader::open(&self.0.files, &self.0.total)?);
+        }
+        lock(&self.0.idle).extend(opened);
+        self.0.is_open.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Runs `query` in a read transaction.
@@ -123,6 +132,9 @@ impl Readers {
         T: Send + 'static,
         Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
     {
+        if !self.0.is_open.load(Ordering::Acquire) {
+            return Err(StoreError::NotHere);
+        }
         let settings = &self.0.settings;
         let now = clock::now();
         let (acquire_by, total_by) = match budget {

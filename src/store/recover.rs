@@ -1,16 +1,16 @@
 use super::apply::{self, Applier, ApplyError};
-use super::commit::Committer;
+use super::commit::{Committer, Rested};
 use super::error::OpenError;
-use super::handle::Opening;
 use super::log::{Log, LogError};
 use super::open::{self, Expect, Files};
 use super::revive;
 use super::saved::Saved;
+use super::settings::Settings;
 use super::tail::Tail;
-use crate::base::{Position, Txid};
+use crate::base::{Epoch, Position, Txid};
 use crate::clock;
 use crate::protocol::pages::{Pages, Sum};
-use crate::protocol::record::{ChainHash, Encoder, Kind, Record, Tip};
+use crate::protocol::record::{ChainHash, ClusterId, Encoder, Kind, Record, Tip};
 use crate::protocol::stamp::Stamp;
 use rusqlite::Connection;
 use std::fs::OpenOptions;
@@ -20,71 +20,119 @@ const REPLAY_RECORDS_MAX: usize = 64;
 /// And how large their pages may be, taken together.
 const REPLAY_BYTES_MAX: usize = 64 << 20;
 
+/// What a writer is started with.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// Nothing was written under it before.
+    pub(super) epoch: Epoch,
+    pub(super) cluster: ClusterId,
+    pub(super) expect: Expect,
+    pub(super) settings: Settings,
+}
+
 /// Opens the database as the last record of its journal left it, ready for the next commit; the two are made where there
 /// are none.
 ///
 /// What the database's own log holds beyond the journal is appended to that; what it lacks, as it was never flushed, is
 /// taken from it.
-pub(super) fn committer(files: &Files, opening: &Opening, mut log: Box<dyn Log>) -> Result<Committer, OpenError> {
+pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> Result<Committer, OpenError> {
     let failed = |source| OpenError::Open { path: files.database.clone(), source };
     if log.tip().is_none() {
-        let connection = open::writer(files, opening.epoch, opening.expect)?;
-        let (sum, tip) = begin(&connection, opening, &mut *log).map_err(|error| error.at(files))?;
-        return ready(files, connection, (sum, tip), opening, log);
+        let connection = open::writer(files, start.epoch, start.expect)?;
+        let (sum, tip) = begin(&connection, start, &mut *log).map_err(|error| error.at(files))?;
+        return ready(files, connection, (sum, tip), start, log);
     }
     if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
     }
-    if !matches!(opening.expect, Expect::Closed(_)) {
+    if !matches!(start.expect, Expect::Closed(_)) {
         open::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
     }
-    revive::append_beyond(files, opening.cluster, &mut *log)?;
+    revive::append_beyond(files, start.cluster, &mut *log)?;
     let tip = log.tip().expect("it had one before");
-    let connection = open::existing(files, opening.epoch)?;
+    let connection = open::existing(files, Some(start.epoch))?;
     let stands_at = open::position(&connection).map_err(failed)?.txid;
-    let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
+    let saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
     if stands_at < tip.position.txid {
         cut_torn(files)?;
     }
-    let sum = replay(connection, &*log, &saved).map_err(|error| error.at(files))?;
+    let (sum, _) = replay(connection, &*log, &saved, None).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
-    let connection = open::existing(files, opening.epoch)?;
+    let connection = open::existing(files, Some(start.epoch))?;
     // By number: a journal that began with a database of before it has another epoch for the same commit.
     if open::position(&connection).map_err(failed)?.txid != tip.position.txid {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     open::settle(&connection).map_err(failed)?;
-    let mut committer = ready(files, connection, (sum, tip), opening, log)?;
+    let mut committer = ready(files, connection, (sum, tip), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;
     Ok(committer)
+}
+
+/// The same for a database that was in use until now, by a writer or by the records of another node's.
+pub(super) fn go_on(
+    files: &Files,
+    start: &Start,
+    rested: Rested,
+    log: Box<dyn Log>,
+) -> Result<Committer, OpenError> {
+    let Rested { sum, tip, .. } = rested;
+    if log.tip() != Some(tip) {
+        return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
+    }
+    let connection = open::existing(files, Some(start.epoch))?;
+    open::settle(&connection).map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
+    let mut committer = ready(files, connection, (sum, tip), start, log)?;
+    open::migrate_on(&mut committer, &files.database)?;
+    Ok(committer)
+}
+
+/// Brings the database to where the records of `log` up to `until` leave it, and no further than it must be; it may stand
+/// there already, and not behind it.
+pub(super) fn rested(
+    files: &Files,
+    cluster: ClusterId,
+    settings: Settings,
+    log: &dyn Log,
+    until: Txid,
+) -> Result<Rested, OpenError> {
+    if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
+        return Err(OpenError::Lost { path: files.database.clone() });
+    }
+    open::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
+    let saved = Saved::new(&files.sums, cluster, settings.scan_pages_max);
+    cut_torn(files)?;
+    let connection = open::existing(files, None)?;
+    let (sum, tip) = replay(connection, log, &saved, Some(until)).map_err(|error| error.at(files))?;
+    Ok(Rested { sum, tip, saved })
 }
 
 fn ready(
     files: &Files,
     connection: Connection,
     at: (Sum, Tip),
-    opening: &Opening,
+    start: &Start,
     log: Box<dyn Log>,
 ) -> Result<Committer, OpenError> {
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    let saved = Saved::new(&files.sums, opening.cluster, opening.settings.scan_pages_max);
-    Ok(Committer::new((connection, tail), at, (opening.cluster, opening.epoch), (log, saved)))
+    let saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
+    Ok(Committer::new((connection, tail), at, (start.cluster, start.epoch), (log, saved)))
 }
 
 /// Begins a journal with the database as it is.
-fn begin(connection: &Connection, opening: &Opening, log: &mut dyn Log) -> Result<(Sum, Tip), Failed> {
+fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sum, Tip), Failed> {
     // What the journal does not hold must be in the database's own file, on disk.
     open::bring_home(connection)?;
     let sum = apply::sum_of(connection)?;
     let Stamp { position: Position { txid, .. }, .. } = open::stamp(connection)?;
     let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let db_pages = apply::page_count(connection)?;
-    let position = Position { epoch: opening.epoch, txid };
+    let position = Position { epoch: start.epoch, txid };
     let baseline = Record {
         kind: Kind::Baseline,
-        cluster: opening.cluster,
+        cluster: start.cluster,
         position,
         before: ChainHash::default(),
         at: clock::unix_millis(),
@@ -111,25 +159,38 @@ fn cut_torn(files: &Files) -> Result<(), OpenError> {
     wal.set_len(end).and_then(|()| wal.sync_all()).map_err(failed)
 }
 
-/// Applies what the journal holds beyond the database.
-fn replay(connection: Connection, log: &dyn Log, saved: &Saved) -> Result<Sum, Failed> {
+/// Applies what the journal holds beyond the database, up to `until` where that is given; where that leaves it.
+fn replay(
+    connection: Connection,
+    log: &dyn Log,
+    saved: &Saved,
+    until: Option<Txid>,
+) -> Result<(Sum, Tip), Failed> {
     let stamp = open::stamp(&connection)?;
     let known = saved.load(apply::page_count(&connection)?, stamp.position.txid, log);
     let sum = known.map_or_else(|| apply::sum_of(&connection), Ok)?;
     let mut applier = Applier::new(connection, sum.clone())?;
     let (mut waiting, mut bytes, mut count) = (Vec::new(), 0, 0_u64);
-    let mut is_first = true;
+    let mut tip = None;
     let mut wrong = None;
+    let mut is_over = false;
     let told = log.replay(stamp.position.txid, &mut |record| {
-        if std::mem::take(&mut is_first) {
+        let at = Tip { position: record.position, chain: record.chain() };
+        if tip.is_none() {
             // The database stands where this record left it, or is another one.
             let is_same = record.kind == Kind::Baseline || record.before == stamp.before;
             if record.sum_after != sum.get() || !is_same {
                 wrong = Some(Failed::Other { txid: record.position.txid });
                 return Err(LogError::NotKept(record.position.txid)); // Only to end the reading.
             }
+            tip = Some(at);
             return Ok(());
         }
+        if until.is_some_and(|until| record.position.txid > until) {
+            is_over = true;
+            return Err(LogError::NotKept(record.position.txid)); // As above.
+        }
+        tip = Some(at);
         bytes += record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX);
         waiting.push(record);
         if waiting.len() >= REPLAY_RECORDS_MAX || bytes >= REPLAY_BYTES_MAX {
@@ -142,16 +203,18 @@ fn replay(connection: Connection, log: &dyn Log, saved: &Saved) -> Result<Sum, F
     if let Some(wrong) = wrong {
         return Err(wrong);
     }
-    told?;
-    if is_first {
-        return Err(Failed::Other { txid: stamp.position.txid }); // Ahead of its journal.
+    if !is_over {
+        told?;
     }
+    let Some(tip) = tip else {
+        return Err(Failed::Other { txid: stamp.position.txid }); // Ahead of its journal.
+    };
     applier.apply(&waiting)?;
     count += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
     if count > 0 {
         tracing::info!(commits = count, after = stamp.position.txid.raw(), "commits were taken from the journal");
     }
-    Ok(applier.into_sum())
+    Ok((applier.into_sum(), tip))
 }
 
 /// Why database and journal do not come together.

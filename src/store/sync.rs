@@ -36,7 +36,7 @@ impl Syncer {
             }
             let flushed = !self.fence.is_raised();
             if flushed && let Some(last) = waiting.last() {
-                self.durable.advance(last.position.txid);
+                self.durable.flushed_here(last.position.txid);
             }
             for Unflushed { position, group } in waiting {
                 for job in group {

@@ -102,7 +102,7 @@ impl Store {
         budget: Budget,
     ) -> Result<Past, StoreError> {
         let (owner, agent_id, chat) = (owner.clone(), agent_id.clone(), chat.clone());
-        let (label, key, epoch) = (label.cloned(), idempotency_key.map(ToOwned::to_owned), self.epoch);
+        let (label, key, epoch) = (label.cloned(), idempotency_key.map(ToOwned::to_owned), self.epoch());
         let query = move |rows: &Connection| {
             let doing = || StoreError::sql("read a conversation");
             let by_key = match &key {

@@ -7,14 +7,14 @@ use super::job::{Job, Rolled, Scope};
 use super::log::LogError;
 use super::settings::Settings;
 use super::sync::Unflushed;
-use crate::base::{Chain, Position};
+use crate::base::{Chain, Position, Txid};
 use crate::clock;
 use rusqlite::{Connection, ErrorCode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A group is closed before it passes this: its record must stay below 64 MB.
 const GROUP_BYTES_MAX: usize = 32 << 20;
@@ -27,8 +27,22 @@ pub(super) const JOB_BYTES_MAX: usize = 48 << 20;
 pub(super) enum Order {
     Run(Box<dyn Job>, Haste),
     /// Finish what was queued before, and end.
-    Stop,
+    End(End),
 }
+
+/// How a writer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// For good: what is in the log goes home, which makes the next start quick.
+    Close,
+    /// To be followed by another one at once.
+    Rest,
+}
+
+/// Commits that may wait for the disks, this one's and the other node's: more would only make the wait longer.
+const WINDOW_COMMITS: u64 = 64;
+/// What is longer is no delay any more but an outage.
+const WINDOW_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Whether somebody waits for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,56 +83,60 @@ struct Group {
 }
 
 impl Writer {
-    /// Runs until told to stop, or until nobody can send any more.
-    pub(super) fn run(mut self) {
-        let mut stopping = false;
-        loop {
-            let first = match self.held.take() {
-                Some(held) => held,
-                None if stopping => break,
-                None => match self.orders.recv() {
+    /// Runs until told to end, or until nobody can send any more; with what it wrote by.
+    pub(super) fn run(mut self) -> Committer {
+        let mut ends = None;
+        let end = loop {
+            let first = match (self.held.take(), ends) {
+                (Some(held), _) => held,
+                (None, Some(end)) => break end,
+                (None, None) => match self.orders.recv() {
                     Ok(Order::Run(job, haste)) => (job, haste),
-                    Ok(Order::Stop) | Err(_) => break,
+                    Ok(Order::End(end)) => break end,
+                    Err(_) => break End::Close,
                 },
             };
-            stopping |= self.commit_group(first);
+            ends = self.commit_group(first).or(ends);
             if !self.fence.is_raised() {
                 let home = self.checkpoint.when_due(&self.committer.connection, self.committer.last());
                 self.committer.came_home(home);
             }
-        }
+        };
         while let Ok(Order::Run(late, _)) = self.orders.try_recv() {
             self.taken();
             late.reply(Err(StoreError::Fenced));
         }
         // Once fenced, the files stay as they are.
-        if !self.fence.is_raised() {
+        if end == End::Close && !self.fence.is_raised() {
             let home = self.checkpoint.at_close(&self.committer.connection, self.committer.last());
             self.committer.closes(home);
         }
+        self.committer
+    }
+
+    /// Waits until there is room in the window; whether there is.
+    fn has_room(&self) -> bool {
+        let needed = self.committer.last().raw().saturating_sub(WINDOW_COMMITS);
+        let by = clock::now() + WINDOW_WAIT_MAX;
+        while !self.durable.wait(Txid::from_raw(needed), Duration::from_millis(100)) {
+            if self.fence.is_raised() || clock::now() >= by {
+                return false;
+            }
+        }
+        true
     }
 
     /// One transaction of what is in the queue now. Company is waited for by jobs that nobody waits for, and by no
-    /// others: while one group is flushed the next gathers by itself. Whether the order to stop was among it.
-    fn commit_group(&mut self, (first, haste): (Box<dyn Job>, Haste)) -> bool {
-        if self.fence.is_raised() {
+    /// others: while one group is flushed the next gathers by itself. The order to end, if it was among it.
+    fn commit_group(&mut self, (first, haste): (Box<dyn Job>, Haste)) -> Option<End> {
+        if let Err(error) = self.begin() {
             self.taken();
-            first.reply(Err(StoreError::Fenced));
-            return false;
-        }
-        if let Err(error) = self.committer.reserve() {
-            self.taken();
-            first.reply(Err(self.not_reserved(&error)));
-            return false;
-        }
-        if let Err(source) = run(&self.committer.connection, "BEGIN IMMEDIATE") {
-            self.taken();
-            first.reply(Err(StoreError::sql("begin a transaction")(source)));
-            return false;
+            first.reply(Err(error));
+            return None;
         }
         let began = clock::now();
         let (gathered, waited) = (began + self.settings.group_wait, began + self.settings.question_wait);
-        let (mut group, mut bytes, mut stopping) = (Group::default(), 0_usize, false);
+        let (mut group, mut bytes, mut ends) = (Group::default(), 0_usize, None);
         let mut next = Some((first, haste));
         let mut patient = true;
         while let Some((mut job, haste)) = next.take() {
@@ -132,7 +150,7 @@ impl Writer {
                 Ran::Rolled => {} // Its own error is its reply, once what it rests on is durable.
                 Ran::Lost(lost) => {
                     self.lose(group, lost);
-                    return false;
+                    return ends;
                 }
             }
             let until = if patient { waited } else { gathered };
@@ -146,12 +164,24 @@ impl Writer {
                     self.held = Some((job, haste));
                 }
                 Some(Order::Run(job, haste)) => next = Some((job, haste)),
-                Some(Order::Stop) => stopping = true,
+                Some(Order::End(end)) => ends = Some(end),
                 None => {}
             }
         }
         self.commit(group);
-        stopping
+        ends
+    }
+
+    /// Begins a transaction, once there is room for it.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if !self.has_room() {
+            return Err(StoreError::Overloaded);
+        }
+        if self.fence.is_raised() {
+            return Err(StoreError::Fenced);
+        }
+        self.committer.reserve().map_err(|error| self.not_reserved(&error))?;
+        run(&self.committer.connection, "BEGIN IMMEDIATE").map_err(StoreError::sql("begin a transaction"))
     }
 
     fn next_order(&self, patient: bool, until: Instant) -> Option<Order> {

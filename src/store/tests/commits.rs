@@ -36,7 +36,7 @@ async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
     replied(4).await.expect("durable before");
     let mut waits = replied(5);
     assert!(futures_util::poll!(&mut waits).is_pending());
-    durable.advance(position(5).txid);
+    durable.flushed_here(position(5).txid);
     assert_eq!(waits.await.unwrap().position, position(5));
     let mut never = replied(6);
     assert!(futures_util::poll!(&mut never).is_pending());

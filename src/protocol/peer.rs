@@ -1,0 +1,195 @@
+//! What nodes of a cluster say to each other while one ships its commits to the other. Frames: the length of what follows
+//! (4 bytes, little-endian), its kind (1 byte: 0 a message by bincode 2's standard configuration, 1 a record as it lies in
+//! the journal), and it. The standby speaks first, with [`Hello`].
+
+use super::cluster::{Config, MemberId};
+use super::record::{ChainHash, ClusterId, RECORD_BYTES_MAX};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Of this conversation.
+pub const PROTOCOL: u16 = 1;
+/// Length and kind.
+pub const FRAME_HEAD_BYTES: usize = 5;
+/// A chunk of pages is the longest message: 256 of 4 KB, which may not compress. The hashes of a database's pages come in
+/// pieces.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Hashes in one [`FromStandby::Has`].
+pub const HASHES_MAX: usize = 256 << 10;
+/// Samples in one answer to a [`FromPrimary::Probe`].
+pub const SAMPLES_MAX: usize = 64;
+
+/// How a standby introduces itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Hello {
+    pub protocol: u16,
+    pub cluster: ClusterId,
+    pub member: MemberId,
+    /// Counts the starts of the node.
+    pub incarnation: u64,
+    /// The last txid in its journal and its chain hash; `None` for a node that has no history, or an unfinished copy.
+    pub tip: Option<(u64, ChainHash)>,
+    /// The first txid that its journal still has.
+    pub first: u64,
+    /// A copy that was begun and not finished.
+    pub copying: Option<Copying>,
+    pub page_bytes: u32,
+    pub schema: u32,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Copying {
+    /// Of the primary that it was taken from.
+    pub epoch: u64,
+    /// The commit that records follow from.
+    pub start: u64,
+    /// Every page before this is there.
+    pub next_page: u32,
+}
+
+/// What a standby says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum FromStandby {
+    Hello(Hello),
+    /// Chain hashes of some of its records, by txid.
+    Samples(Vec<(u64, ChainHash)>),
+    /// Hashes of the pages it has, in order; an empty one ends them.
+    Has(Vec<u64>),
+    /// It stands where it should, with everything up to here flushed and a whole database.
+    Ready {
+        flushed: u64,
+    },
+    /// Everything up to `flushed` is on its disk, and `applied` in its database.
+    Ack {
+        flushed: u64,
+        applied: u64,
+    },
+}
+
+/// What a primary says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum FromPrimary {
+    Refused {
+        why: String,
+    },
+    Welcome {
+        config: Config,
+        durable: u64,
+    },
+    /// Asks for samples of the records behind `above`, up to `upto`.
+    Probe {
+        above: u64,
+        upto: u64,
+    },
+    /// The two histories are the same up to here: what the standby has beyond it is not part of this one.
+    Follow {
+        common: u64,
+    },
+    /// The standby has to be copied anew. Records follow from `start` on, itself included.
+    Copy {
+        copying: Copying,
+        /// Pages that are the same need not be sent.
+        wants_hashes: bool,
+    },
+    /// Pages as they were at some commit from `start` on: numbers ascending, then the pages, by zstd.
+    Pages {
+        count: u32,
+        /// Every page before this has been sent, or is the same.
+        next_page: u32,
+        body: Vec<u8>,
+    },
+    /// Every page was sent; with the record `end` applied the database is whole.
+    Copied {
+        end: u64,
+    },
+    /// Everything up to here is durable. Said at least every quarter of a second.
+    Durable {
+        txid: u64,
+        /// The primary's clock, milliseconds since 1970.
+        at: i64,
+    },
+    Config(Config),
+}
+
+/// A frame that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame<M> {
+    Message(M),
+    Record(Vec<u8>),
+}
+
+/// Bytes that are no frame of this protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    #[error("a frame is longer than any can be")]
+    TooLong,
+    #[error("a frame of an unknown kind")]
+    Kind,
+    #[error("a message that cannot be read")]
+    Message,
+}
+
+/// The length of what follows a frame's head.
+pub fn frame_length(head: &[u8; FRAME_HEAD_BYTES]) -> Result<usize, BadFrame> {
+    let [l0, l1, l2, l3, kind] = *head;
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    let most = match kind {
+        0 => MESSAGE_BYTES_MAX,
+        1 => RECORD_BYTES_MAX,
+        _ => return Err(BadFrame::Kind),
+    };
+    if length <= most { Ok(length) } else { Err(BadFrame::TooLong) }
+}
+
+/// Reads a frame whose head was checked by [`frame_length`]. A record is not looked into.
+pub fn read_frame<M: DeserializeOwned>(head: &[u8; FRAME_HEAD_BYTES], body: Vec<u8>) -> Result<Frame<M>, BadFrame> {
+    if head[4] == 1 {
+        return Ok(Frame::Record(body));
+    }
+    let config = bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>();
+    match bincode::serde::decode_from_slice(&body, config) {
+        Ok((message, used)) if used == body.len() => Ok(Frame::Message(message)),
+        _ => Err(BadFrame::Message),
+    }
+}
+
+/// Appends `message` as a frame.
+pub fn push_message<M: Serialize>(into: &mut Vec<u8>, message: &M) {
+    let at = into.len();
+    into.extend([0; FRAME_HEAD_BYTES]);
+    let written = bincode::serde::encode_into_std_write(message, into, bincode::config::standard());
+    let length = written.expect("messages always encode, and memory takes them");
+    into[at..at + 4].copy_from_slice(&u32::try_from(length).expect("a message is small").to_le_bytes());
+}
+
+/// The head of a record's frame.
+pub fn record_head(length: usize) -> [u8; FRAME_HEAD_BYTES] {
+    let [l0, l1, l2, l3] = u32::try_from(length).expect("a record is below 2^32").to_le_bytes();
+    [l0, l1, l2, l3, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_back_as_it_was_sent_and_nothing_longer_or_other_is_read() {
+        let ack = FromStandby::Ack { flushed: 300, applied: 7 };
+        let mut bytes = Vec::new();
+        push_message(&mut bytes, &ack);
+        // The wire of protocol 1.
+        assert_eq!(bytes, [5, 0, 0, 0, 0, 4, 251, 44, 1, 7]);
+        let (head, body) = bytes.split_first_chunk().unwrap();
+        assert_eq!(frame_length(head), Ok(body.len()));
+        assert_eq!(read_frame(head, body.to_vec()), Ok(Frame::Message(ack)));
+        assert_eq!(read_frame::<FromStandby>(head, [body, &[0]].concat()), Err(BadFrame::Message));
+        assert_eq!(read_frame::<FromStandby>(head, body[..3].to_vec()), Err(BadFrame::Message));
+        assert_eq!(frame_length(&[0, 0, 0, 0, 2]), Err(BadFrame::Kind));
+        assert_eq!(frame_length(&[255, 255, 255, 255, 0]), Err(BadFrame::TooLong));
+        assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX)), Ok(RECORD_BYTES_MAX));
+        assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX + 1)), Err(BadFrame::TooLong));
+        let lies = [vec![1], vec![253; 9], vec![0; 20]].concat();
+        assert_eq!(read_frame::<FromStandby>(&[30, 0, 0, 0, 0], lies), Err(BadFrame::Message), "a length is no promise");
+    }
+}

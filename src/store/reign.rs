@@ -1,0 +1,117 @@
+//! Who writes: this node's one writer, or the records of another node's.
+
+use super::checkpoint::Checkpoint;
+use super::commit::{Committer, Rested};
+use super::error::{OpenError, StoreError};
+use super::follow::Follower;
+use super::handle::{OnPanic, Store, spawn};
+use super::log::Log;
+use super::open::Expect;
+use super::recover::{self, Start};
+use super::sync::{FLUSHES_MAX, Syncer};
+use super::writer::{End, Order, Writer};
+use crate::base::{Epoch, Txid};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+/// A writer at work.
+pub(super) struct Reign {
+    pub(super) epoch: Epoch,
+    pub(super) orders: SyncSender<Order>,
+    writer: JoinHandle<Committer>,
+    syncer: JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens the database, or makes it, as the last record of `log` left it, and writes to it from now on. Blocks for
+    /// some milliseconds, and for as long as it takes to read the whole database once.
+    pub(crate) fn lead(&self, epoch: Epoch, expect: Expect, log: Box<dyn Log>) -> Result<(), OpenError> {
+        let place = &self.place;
+        let start = Start { epoch, cluster: place.cluster, expect, settings: place.settings };
+        self.begin(recover::committer(&place.files, &start, log)?)
+    }
+
+    /// Goes on from where the writer or the records of another node have left the database. `log` ends there.
+    pub(crate) fn lead_on(&self, rested: Rested, epoch: Epoch, log: Box<dyn Log>) -> Result<(), OpenError> {
+        let place = &self.place;
+        let start = Start { epoch, cluster: place.cluster, expect: Expect::Log, settings: place.settings };
+        self.begin(recover::go_on(&place.files, &start, rested, log)?)
+    }
+
+    fn begin(&self, mut committer: Committer) -> Result<(), OpenError> {
+        let (files, settings) = (&self.place.files, self.place.settings);
+        let mut flush = committer.flush();
+        // What the start itself has committed.
+        flush.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
+        let (durable, fence) = (self.gate.durable.clone(), self.gate.fence.clone());
+        durable.flushed_here(committer.last());
+        let failed = |source| OpenError::Open { path: files.database.clone(), source };
+        let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
+        let connection = &mut committer.connection;
+        let checkpoint =
+            Checkpoint::new(connection, self.gate.clone(), self.readers.clone(), limits).map_err(failed)?;
+        let (orders, taken) = sync_channel(settings.queue_jobs_max.saturating_add(settings.queue_ends_max));
+        let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
+        let syncer = Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone() };
+        let epoch = committer.epoch();
+        let counters = Arc::clone(&self.counters);
+        let writer =
+            Writer { committer, durable, orders: taken, flushes, checkpoint, held: None, fence, settings, counters };
+        let (of_sync, of_writer) = (OnPanic(self.gate.fence.clone()), OnPanic(self.gate.fence.clone()));
+        let syncer = spawn("store-sync", move || {
+            let _fenced = of_sync;
+            syncer.run();
+        })?;
+        let writer = spawn("store-writer", move || {
+            let _fenced = of_writer;
+            writer.run()
+        })?;
+        self.admit_readers()?;
+        let reign = Reign { epoch, orders, writer, syncer };
+        *self.reign.write().unwrap_or_else(PoisonError::into_inner) = Some(reign);
+        Ok(())
+    }
+
+    /// Opens the database as the records of `log` up to `until` left it, to be written to by later records of another
+    /// node's.
+    pub(crate) fn follow(&self, log: &dyn Log, until: Txid) -> Result<Follower, OpenError> {
+        let rested = recover::rested(&self.place.files, self.place.cluster, self.place.settings, log, until)?;
+        self.follow_on(rested)
+    }
+
+    /// Goes on from where this node's writer has left the database.
+    pub(crate) fn follow_on(&self, rested: Rested) -> Result<Follower, OpenError> {
+        let follower = Follower::new(&self.place, &self.gate, &self.readers, rested)?;
+        self.admit_readers()?;
+        Ok(follower)
+    }
+
+    /// Takes no more work, finishes what was queued and flushes it on this node: what its next writer needs to know.
+    /// Blocks meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Nobody wrote, or the store is fenced.
+    pub(crate) fn rest(&self) -> Result<Rested, StoreError> {
+        let rested = self.end(End::Rest).ok_or(StoreError::NotHere)??;
+        if self.is_fenced() { Err(StoreError::Fenced) } else { Ok(rested.into_rest()) }
+    }
+
+    /// Ends the writer for good, if there is one; whether its threads have ended as they should.
+    pub(super) fn end_reign(&self) -> bool {
+        self.end(End::Close).is_none_or(|ended| ended.is_ok())
+    }
+
+    fn end(&self, end: End) -> Option<Result<Committer, StoreError>> {
+        // Whoever queues holds this lock: nothing comes behind the order to end.
+        let Reign { orders, writer, syncer, .. } =
+            self.reign.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        // Waits for room in a full queue; an error means that the writer has ended already.
+        drop(orders.send(Order::End(end)));
+        drop(orders);
+        let committer = writer.join();
+        let synced = syncer.join();
+        Some(committer.and_then(|committer| synced.map(|()| committer)).map_err(|_| StoreError::Fenced))
+    }
+}
