@@ -22,6 +22,8 @@ mod net;
 mod node_state;
 #[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
+pub mod register;
 mod replica;
 mod sessions;
 mod store;

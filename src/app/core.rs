@@ -112,7 +112,7 @@ impl Core {
             LastSeen::Open if has_journal && !accept_loss => Kept::Until(Txid::default()),
             LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
         };
-        let epoch = node.mint_epoch()?;
+        let epoch = node.mint_epoch(false)?;
         let cluster = ClusterId(node.cluster_id()?);
         let base = Base { cluster, data_key: *secrets.data_key(), settings: config.store };
         let settings = config.journal;

@@ -117,6 +117,11 @@ pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
+/// Brings the names in `dir` to the disk.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| DiskError::new("sync", dir, source))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use super::segment::{self, START_BYTES, Start};
 use crate::base::{Chain, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
-use crate::protocol::record::{ChainHash, ClusterId, Sealed, Tip};
+use crate::protocol::record::{ChainHash, ClusterId, Damage, Sealed, Tip};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -45,6 +45,8 @@ pub(crate) struct Journal {
     tip: Tip,
     /// The database's file holds everything up to this record, and not what follows: it is never removed.
     needed: Txid,
+    /// Somebody reads from here on and needs what follows, as long as there is room.
+    pinned: Option<Txid>,
 }
 
 impl Journal {
@@ -78,19 +80,18 @@ impl Journal {
         Self::at_end(dir, cluster, settings).map(Some)
     }
 
-    /// Begins a journal with `baseline`, on disk when this returns.
+    /// Begins a journal with the record `first`, which follows `before`; on disk when this returns.
     pub(crate) fn begin(
         dir: &Path,
         cluster: ClusterId,
-        baseline: &Sealed,
+        (before, first): (ChainHash, &Sealed),
         settings: Settings,
     ) -> Result<Self, JournalError> {
         disk::make_dir(dir)?;
-        let before = Txid::from_raw(baseline.position.txid.raw().saturating_sub(1));
-        let position = Position { epoch: baseline.position.epoch, txid: before };
-        let start =
-            Start { cluster, before: Tip { position, chain: ChainHash::default() }, made_at: clock::unix_millis() };
-        publish(dir, &start, [baseline.bytes.as_slice()])?;
+        let txid = Txid::from_raw(first.position.txid.raw().saturating_sub(1));
+        let position = Position { epoch: first.position.epoch, txid };
+        let start = Start { cluster, before: Tip { position, chain: before }, made_at: clock::unix_millis() };
+        publish(dir, &start, [first.bytes.as_slice()])?;
         Self::at_end(dir, cluster, settings)
     }
 
@@ -108,7 +109,53 @@ impl Journal {
         }
         let flusher = Flusher::new(flushed(&path)?);
         let needed = Txid::default();
-        Ok(Self { dir: dir.to_owned(), cluster, settings, segments, file, flusher, end, reserved: end, tip, needed })
+        let dir = dir.to_owned();
+        let pinned = None;
+        Ok(Self { dir, cluster, settings, segments, file, flusher, end, reserved: end, tip, needed, pinned })
+    }
+
+    /// The first record that is kept.
+    pub(crate) fn first(&self) -> Txid {
+        self.segments.first().expect("there is one").0
+    }
+
+    /// Records from `from` on are kept, whatever their age, for as long as there is room for them.
+    pub(crate) fn pin(&mut self, from: Option<Txid>) {
+        self.pinned = from;
+    }
+
+    /// Takes back every record behind `to`, which is one of it; on disk when this returns. A crash meanwhile leaves some
+    /// of them.
+    pub(crate) fn cut(&mut self, to: Txid) -> Result<(), JournalError> {
+        if to >= self.tip.position.txid {
+            return Ok(());
+        }
+        while let [.., (_, _), (last, _)] = self.segments[..]
+            && last > to
+        {
+            let path = segment::path(&self.dir, last);
+            std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
+            self.segments.pop();
+        }
+        disk::sync_dir(&self.dir)?;
+        let path = self.path();
+        let mut records = Records::open(&path)?;
+        while records.tip().position.txid < to {
+            let damage = match records.next()? {
+                Step::Record(..) => continue,
+                Step::End => Damage::Cut,
+                Step::Bad(damage) => damage,
+            };
+            return Err(JournalError::Rot { path, txid: records.tip().position.txid.next(), damage });
+        }
+        trim(&path, records.offset())?;
+        let cut = Self::at_end(&self.dir, self.cluster, self.settings)?;
+        cut.file.sync_all().map_err(JournalError::io(&path))?;
+        // Whoever flushes goes on with the same.
+        let flusher = self.flusher.clone();
+        flusher.turn_to(flushed(&path)?);
+        *self = Self { flusher, needed: self.needed, pinned: self.pinned, ..cut };
+        Ok(())
     }
 
     pub(crate) fn tip(&self) -> Tip {
@@ -200,6 +247,7 @@ impl Journal {
             // A segment's records are older than the one behind it.
             let path = segment::path(&self.dir, next);
             let is_old = Records::open(&path)?.start().made_at.0 < now.0.saturating_sub(keep);
+            let is_old = is_old && self.pinned.is_none_or(|pinned| next <= pinned);
             if total <= self.settings.bytes_max && !is_old && self.segments.len() <= SEGMENTS_MAX {
                 break;
             }

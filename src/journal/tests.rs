@@ -46,7 +46,7 @@ fn baseline() -> Sealed {
 
 /// A journal in `dir` with records 5 to `last`, each of which says that `synced` were on disk.
 fn filled(dir: &Path, settings: Settings, last: u64, synced: impl Fn(u64) -> u64) -> Journal {
-    let mut journal = Journal::begin(dir, CLUSTER, &baseline(), settings).unwrap();
+    let mut journal = Journal::begin(dir, CLUSTER, (ChainHash::default(), &baseline()), settings).unwrap();
     for raw in 5..=last {
         push(&mut journal, raw, synced(raw));
     }
@@ -193,6 +193,26 @@ fn segments_are_closed_by_size_and_removed_by_bytes_and_by_time() {
     assert_eq!(journal.tip(), tip);
     drop(journal);
     assert_eq!(open(dir.path(), 40).unwrap().tip(), tip);
+}
+
+#[test]
+fn what_is_cut_off_is_gone_and_the_journal_goes_on_from_there() {
+    let small = Settings { segment_bytes: 2_000, ..SETTINGS };
+    for to in [4, 5, 20, 33, 39, 40] {
+        let dir = TempDir::new().unwrap();
+        let mut journal = filled(dir.path(), small, 40, |raw| raw - 1);
+        let flusher = journal.flusher();
+        journal.cut(txid(to)).unwrap();
+        assert_eq!(journal.tip().position.txid, txid(to));
+        assert_eq!(read(&journal, 4).last(), Some(&to));
+        push(&mut journal, to + 1, to);
+        flusher.flush().unwrap();
+        let tip = journal.tip();
+        drop(journal);
+        let again = open(dir.path(), to + 1).unwrap();
+        assert_eq!(again.tip(), tip, "cut to {to}");
+        assert_eq!(read(&again, 4), (4..=to + 1).collect::<Vec<_>>());
+    }
 }
 
 fn read_all_kept(journal: &Journal) -> Vec<u64> {

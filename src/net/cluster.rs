@@ -53,10 +53,7 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn make() -> Result<Self, ClusterTlsError> {
         let key = KeyPair::generate()?;
-        let mut params = params("llmchat cluster", AUTHORITY_DAYS);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key)?;
+        let certificate = authority_params().self_signed(&key)?;
         Ok(Self { certificate: certificate.der().clone(), key: key.serialize_der() })
     }
 
@@ -82,7 +79,7 @@ impl Authority {
     /// A certificate for `member`, with the authority's own behind it, and its key.
     fn sign(&self, member: u8) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ClusterTlsError> {
         let authority_key = KeyPair::try_from(self.key.as_slice())?;
-        let issuer = Issuer::from_ca_cert_der(&self.certificate, authority_key)?;
+        let issuer = Issuer::new(authority_params(), authority_key);
         let key = KeyPair::generate()?;
         let mut params = params(&name_of(member), NODE_DAYS);
         params.subject_alt_names =
@@ -222,13 +219,20 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+fn authority_params() -> CertificateParams {
+    let mut params = params("llmchat cluster", AUTHORITY_DAYS);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
 fn params(name: &str, days: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let day = |from_now: i64| {
         let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * from_now);
-        let date = then.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let date = jiff::tz::TimeZone::UTC.to_datetime(then).date();
         let part = |part: i8| u8::try_from(part).expect("months and days count from 1");
         rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
     };

@@ -1,6 +1,8 @@
 use super::NodeError;
 use crate::base::{Epoch, random_id};
 use crate::disk;
+use crate::protocol::cluster::{Config, MemberId};
+use crate::protocol::peer::Copying;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -8,8 +10,10 @@ use std::path::{Path, PathBuf};
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
-/// 1 knew of no cluster and no journal.
-const VERSION: u8 = 2;
+/// 1 knew of no cluster and no journal, 2 of no other node.
+const VERSION: u8 = 3;
+/// A forced epoch leaps over whatever may have been minted unseen.
+const FORCED_STEP: u64 = 1000;
 /// The first member of a cluster. Others are given their numbers when they join.
 pub(super) const MEMBER: u8 = 1;
 /// An identity takes some 40 bytes; a length field that says more is damage.
@@ -28,6 +32,23 @@ pub(super) struct Identity {
     pub(super) cluster_id: [u8; 16],
     /// A journal has been begun, and must be found.
     pub(super) has_journal: bool,
+    /// Starts so far.
+    pub(super) incarnation: u64,
+    /// The newest configuration that this node has stored; `None` while it is no part of a cluster.
+    pub(super) config: Option<Config>,
+    /// Database and journal are not to be used: they are being replaced by the primary's.
+    pub(super) copying: Option<Copying>,
+}
+
+/// Version 2, to be read from older nodes.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct IdentityV2 {
+    pub(super) node_id: String,
+    pub(super) member_id: u8,
+    pub(super) epoch_counter: u64,
+    pub(super) store: LastSeen,
+    pub(super) cluster_id: [u8; 16],
+    pub(super) has_journal: bool,
 }
 
 /// Version 1, to be read from older nodes.
@@ -41,7 +62,15 @@ pub(super) struct IdentityV1 {
 
 impl From<IdentityV1> for Identity {
     fn from(IdentityV1 { node_id, member_id, epoch_counter, store }: IdentityV1) -> Self {
-        Self { node_id, member_id, epoch_counter, store, cluster_id: random_cluster(), has_journal: false }
+        IdentityV2 { node_id, member_id, epoch_counter, store, cluster_id: random_cluster(), has_journal: false }.into()
+    }
+}
+
+impl From<IdentityV2> for Identity {
+    fn from(old: IdentityV2) -> Self {
+        let IdentityV2 { node_id, member_id, epoch_counter, store, cluster_id, has_journal } = old;
+        let (incarnation, config, copying) = (0, None, None);
+        Self { node_id, member_id, epoch_counter, store, cluster_id, has_journal, incarnation, config, copying }
     }
 }
 
@@ -89,14 +118,8 @@ impl NodeState {
     fn make(path: &Path) -> Result<(), NodeError> {
         let beside = path.with_extension("redb.new");
         disk::remove_if_present(&beside)?;
-        Self::open_file(beside.clone())?.write(&Identity {
-            node_id: random_id(),
-            member_id: MEMBER,
-            epoch_counter: 0,
-            store: LastSeen::Never,
-            cluster_id: random_cluster(),
-            has_journal: false,
-        })?;
+        let new = IdentityV1 { node_id: random_id(), member_id: MEMBER, epoch_counter: 0, store: LastSeen::Never };
+        Self::open_file(beside.clone())?.write(&new.into())?;
         Ok(disk::publish(&beside, path)?)
     }
 
@@ -106,13 +129,14 @@ impl NodeState {
         Ok(Self { database, path })
     }
 
-    /// A new epoch, higher than every one before it, on disk when this returns. Every start of a
-    /// process that will write mints one: nothing is ever written under an older one.
-    pub(crate) fn mint_epoch(&self) -> Result<Epoch, NodeError> {
+    /// A new epoch, higher than every one that this node has seen, on disk when this returns. Every start of a process
+    /// that will write mints one, and so does every change of the primary: nothing is ever written under an older one.
+    pub(crate) fn mint_epoch(&self, forced: bool) -> Result<Epoch, NodeError> {
         let mut identity = self.read()?;
         let format = || NodeError::Format { path: self.path.clone() };
-        identity.epoch_counter = identity.epoch_counter.checked_add(1).ok_or_else(format)?;
-        let epoch = Epoch::mint(identity.epoch_counter, identity.member_id, false).ok_or_else(format)?;
+        let step = if forced { FORCED_STEP } else { 1 };
+        identity.epoch_counter = identity.epoch_counter.checked_add(step).ok_or_else(format)?;
+        let epoch = Epoch::mint(identity.epoch_counter, identity.member_id, forced).ok_or_else(format)?;
         self.write(&identity)?;
         Ok(epoch)
     }
@@ -142,6 +166,55 @@ impl NodeState {
         self.write(&Identity { store: seen, has_journal: true, ..self.read()? })
     }
 
+    /// Counts a start of the process, before anybody hears of it; the number of this one.
+    pub(crate) fn count_start(&self) -> Result<u64, NodeError> {
+        let mut identity = self.read()?;
+        identity.incarnation += 1;
+        self.write(&identity)?;
+        Ok(identity.incarnation)
+    }
+
+    /// This node's number in its cluster.
+    pub(crate) fn member_id(&self) -> Result<MemberId, NodeError> {
+        Ok(self.read()?.member_id)
+    }
+
+    /// The newest configuration that was stored; `None` where the node is no part of a cluster.
+    pub(crate) fn config(&self) -> Result<Option<Config>, NodeError> {
+        Ok(self.read()?.config)
+    }
+
+    /// Stores `config`, unless a newer one is stored; on disk when this returns. Later epochs are higher.
+    pub(crate) fn store_config(&self, config: &Config) -> Result<bool, NodeError> {
+        let mut identity = self.read()?;
+        if identity.config.as_ref().is_some_and(|stored| stored.at() > config.at()) {
+            return Ok(false);
+        }
+        identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
+        identity.config = Some(config.clone());
+        self.write(&identity)?;
+        Ok(true)
+    }
+
+    /// Makes this node `member_id` of the cluster `cluster_id`, without a history of its own.
+    pub(crate) fn join(&self, cluster_id: [u8; 16], member_id: MemberId, config: &Config) -> Result<(), NodeError> {
+        let mut identity = self.read()?;
+        identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
+        let config = Some(config.clone());
+        let (store, has_journal, copying) = (LastSeen::Never, false, None);
+        self.write(&Identity { cluster_id, member_id, config, store, has_journal, copying, ..identity })
+    }
+
+    /// The copy that was begun and not finished.
+    pub(crate) fn copying(&self) -> Result<Option<Copying>, NodeError> {
+        Ok(self.read()?.copying)
+    }
+
+    /// Notes that database and journal are being replaced, or that they are whole again.
+    pub(crate) fn note_copying(&self, copying: Option<Copying>) -> Result<(), NodeError> {
+        self.write(&Identity { copying, ..self.read()? })
+    }
+
     fn read(&self) -> Result<Identity, NodeError> {
         let failed = |error: redb::Error| open(&self.path, error);
         let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
@@ -152,6 +225,7 @@ impl NodeState {
         let (version, body) = value.value().split_first().ok_or_else(format)?;
         match *version {
             1 => decode::<IdentityV1>(body).map(Identity::from),
+            2 => decode::<IdentityV2>(body).map(Identity::from),
             VERSION => decode(body),
             _ => None,
         }

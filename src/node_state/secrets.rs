@@ -10,7 +10,12 @@ const KEYS: [&str; 3] = ["cookie_key", "data_key", "token_secret"];
 pub(crate) struct Secrets {
     cookie_key: [u8; 32],
     data_key: [u8; 32],
+    /// Certificate and key of the cluster's authority, DER; `None` before there is a cluster.
+    authority: Option<(Vec<u8>, Vec<u8>)>,
+    text: String,
 }
+
+const AUTHORITY: [&str; 2] = ["authority_certificate", "authority_key"];
 
 impl Secrets {
     /// Reads the file in `dir`, or makes it at the first start.
@@ -30,11 +35,47 @@ impl Secrets {
             }
             disk::replace(&path, text.as_bytes())?;
         }
-        let text = disk::read_text(&path)?;
-        let key = |name| find(&text, name).ok_or_else(|| NodeError::Format { path: path.clone() });
+        Self::parse(disk::read_text(&path)?).ok_or(NodeError::Format { path })
+    }
+
+    fn parse(text: String) -> Option<Self> {
+        let key = |name| find(&text, name)?.try_into().ok();
         let [cookie_key, data_key, token_secret] = KEYS;
-        key(token_secret)?; // Not used yet; a file without it is torn all the same.
-        Ok(Self { cookie_key: key(cookie_key)?, data_key: key(data_key)? })
+        let _: [u8; 32] = key(token_secret)?; // Not used yet; a file without it is torn all the same.
+        let [certificate, authority_key] = AUTHORITY.map(|name| find(&text, name));
+        let authority = match (certificate, authority_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return None,
+        };
+        Some(Self { cookie_key: key(cookie_key)?, data_key: key(data_key)?, authority, text })
+    }
+
+    /// Keeps a new cluster's authority with the others; on disk when this returns.
+    pub(crate) fn add_authority(self, dir: &Path, certificate: &[u8], key: &[u8]) -> Result<Self, NodeError> {
+        let path = dir.join(FILE);
+        let [certificate_name, key_name] = AUTHORITY;
+        let text = format!("{}{certificate_name} = {}\n{key_name} = {}\n", self.text, hex(certificate), hex(key));
+        disk::replace(&path, text.as_bytes())?;
+        Self::parse(text).ok_or(NodeError::Format { path })
+    }
+
+    /// Takes over another node's secrets, which [`Secrets::text`] gave.
+    pub(crate) fn replace(dir: &Path, text: &str) -> Result<Self, NodeError> {
+        let path = dir.join(FILE);
+        let secrets = Self::parse(text.to_owned()).ok_or_else(|| NodeError::Format { path: path.clone() })?;
+        disk::replace(&path, text.as_bytes())?;
+        Ok(secrets)
+    }
+
+    /// All of them, for a node of the same cluster and nobody else.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Certificate and key of the cluster's authority, DER.
+    pub(crate) fn authority(&self) -> Option<&(Vec<u8>, Vec<u8>)> {
+        self.authority.as_ref()
     }
 
     /// Signs visitors' cookies.
@@ -48,16 +89,12 @@ impl Secrets {
     }
 }
 
-fn find(text: &str, name: &str) -> Option<[u8; 32]> {
+fn find(text: &str, name: &str) -> Option<Vec<u8>> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='))?.trim();
-    let mut key = [0; 32];
-    if value.len() != 64 || !value.is_ascii() {
+    if !value.len().is_multiple_of(2) || !value.is_ascii() {
         return None;
     }
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&value[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(key)
+    (0..value.len()).step_by(2).map(|at| u8::from_str_radix(&value[at..at + 2], 16).ok()).collect()
 }
 
 fn hex(key: &[u8]) -> String {

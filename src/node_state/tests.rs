@@ -1,4 +1,4 @@
-use super::promises::{Identity, IdentityV1, LastSeen, MEMBER};
+use super::promises::{Identity, IdentityV1, IdentityV2, LastSeen, MEMBER};
 use super::{NodeError, NodeState, Secrets, secrets};
 use crate::base::Epoch;
 use crate::disk;
@@ -8,7 +8,7 @@ fn every_start_mints_a_higher_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let mut last = Epoch::default();
     for _ in 0..3 {
-        let epoch = NodeState::open(dir.path()).unwrap().mint_epoch().unwrap();
+        let epoch = NodeState::open(dir.path()).unwrap().mint_epoch(false).unwrap();
         assert!(epoch > last);
         last = epoch;
     }
@@ -28,7 +28,7 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     // What a kill leaves: a file that is no database yet, beside the place.
     disk::replace(&dir.path().join("node.redb.new"), &[0; 4096]).unwrap();
-    NodeState::open(dir.path()).unwrap().mint_epoch().unwrap();
+    NodeState::open(dir.path()).unwrap().mint_epoch(false).unwrap();
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(names, [NodeState::FILE]);
 }
@@ -36,12 +36,16 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
 #[test]
 fn the_stored_bytes_are_pinned() {
     let old = IdentityV1 { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
-    let encode = |identity| bincode::serde::encode_to_vec(identity, bincode::config::standard()).unwrap();
     let body = bincode::serde::encode_to_vec(&old, bincode::config::standard()).unwrap();
     let old_bytes = [2, b'a', b'b', 1, 251, 44, 1, 2, 7];
     assert_eq!(body, old_bytes);
-    let identity = Identity { cluster_id: [5; 16], has_journal: true, ..Identity::from(old) };
-    assert_eq!(encode(&identity), [&old_bytes[..], &[5; 16], &[1]].concat());
+    let before_pairs =
+        IdentityV2 { node_id: old.node_id, member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7), cluster_id: [5; 16], has_journal: true };
+    let second = [&old_bytes[..], &[5; 16], &[1]].concat();
+    assert_eq!(bincode::serde::encode_to_vec(&before_pairs, bincode::config::standard()).unwrap(), second);
+    let identity = Identity { incarnation: 2, ..Identity::from(before_pairs) };
+    let third = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
+    assert_eq!(third, [&second[..], &[2, 0, 0]].concat());
 }
 
 #[test]

@@ -3,11 +3,13 @@
 pub mod agent;
 pub mod answer;
 pub mod chat;
+pub mod cluster;
 pub mod decode;
 pub mod fastgpt;
 pub mod head;
 pub mod openai;
 pub mod pages;
+pub mod peer;
 pub mod record;
 pub mod sse;
 pub mod stamp;

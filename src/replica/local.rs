@@ -1,17 +1,21 @@
+use super::feed::Feed;
 use crate::base::Txid;
 use crate::clock;
-use crate::journal::{Flusher, Journal, JournalError, Settings};
-use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
+use crate::journal::{Flusher, Journal, JournalError, Reader, Settings};
+use crate::protocol::record::{self, ChainHash, ClusterId, Head, Record, Sealed, Tip};
 use crate::store::{Flush, Log, LogError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The journal of this node as the store's log.
+/// The journal of this node as the store's log. Cheap to clone: the store appends, those who ship it read.
+#[derive(Clone)]
 pub(crate) struct LocalLog {
     dir: PathBuf,
     cluster: ClusterId,
     settings: Settings,
-    journal: Option<Journal>,
+    journal: Arc<Mutex<Option<Journal>>>,
+    pub(super) feed: Arc<Feed>,
 }
 
 /// What is expected of a journal.
@@ -43,7 +47,102 @@ impl LocalLog {
         if journal.is_none() && kept != Kept::Maybe {
             return Err(JournalError::Gone { path: dir });
         }
-        Ok(Self { dir, cluster, settings, journal })
+        let journal = Arc::new(Mutex::new(journal));
+        Ok(Self { dir, cluster, settings, journal, feed: Arc::default() })
+    }
+
+    /// Whether anything was ever recorded.
+    pub(super) fn is_begun(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// The last record.
+    pub(super) fn last(&self) -> Option<Tip> {
+        self.lock().as_ref().map(Journal::tip)
+    }
+
+    /// The first record that is kept.
+    pub(super) fn first(&self) -> Option<Txid> {
+        self.lock().as_ref().map(Journal::first)
+    }
+
+    /// Reads the records from `from` on; `None` where they are not kept, or not there yet.
+    pub(super) fn read(&self, from: Txid) -> Option<Reader> {
+        self.lock().as_ref().and_then(|journal| journal.read(from))
+    }
+
+    /// The chain hash of the record `txid`; `None` where it is not kept. Reads a part of the journal.
+    pub(super) fn chain_at(&self, txid: Txid) -> Result<Option<ChainHash>, JournalError> {
+        match self.last() {
+            Some(tip) if tip.position.txid == txid => return Ok(Some(tip.chain)),
+            Some(tip) if txid < tip.position.txid => {}
+            _ => return Ok(None),
+        }
+        let Some(mut reader) = self.read(txid) else { return Ok(None) };
+        Ok(reader.next()?.map(|(head, _)| head.chain))
+    }
+
+    /// Chain hashes of at most `most` of the records behind `above`, up to `upto` and its own among them, evenly spread.
+    pub(super) fn samples(&self, above: Txid, upto: Txid, most: u64) -> Result<Vec<(u64, ChainHash)>, JournalError> {
+        let from = above.next().max(self.first().unwrap_or_default());
+        let Some(mut reader) = self.read(from) else { return Ok(Vec::new()) };
+        let step = ((upto.raw().saturating_sub(from.raw())) / most.max(1) + 1).max(1);
+        let mut samples = Vec::new();
+        while let Some((head, _)) = reader.next()? {
+            let txid = head.position.txid;
+            if txid > upto {
+                break;
+            }
+            if (upto.raw() - txid.raw()).is_multiple_of(step) {
+                samples.push((txid.raw(), head.chain));
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Appends a record that another node has made; on disk after a flush.
+    pub(super) fn receive(&self, head: &Head, bytes: Vec<u8>) -> Result<(), JournalError> {
+        let mut journal = self.lock();
+        let sealed = Sealed { position: head.position, chain: head.chain, bytes };
+        match &mut *journal {
+            Some(journal) => {
+                journal.reserve(u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX))?;
+                journal.append(head.before, &sealed)
+            }
+            journal => {
+                *journal = Some(Journal::begin(&self.dir, self.cluster, (head.before, &sealed), self.settings)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes back every record behind `to`.
+    pub(super) fn cut(&self, to: Txid) -> Result<(), JournalError> {
+        self.lock().as_mut().map_or(Ok(()), |journal| journal.cut(to))
+    }
+
+    /// Keeps what is from `from` on.
+    pub(super) fn pin(&self, from: Option<Txid>) {
+        if let Some(journal) = &mut *self.lock() {
+            journal.pin(from);
+        }
+    }
+
+    /// Begins anew: the journal is put aside, and the next record that is received is the first.
+    pub(super) fn forget(&self, state_dir: &Path) -> Result<(), JournalError> {
+        let mut journal = self.lock();
+        Self::put_aside(state_dir)?;
+        *journal = None;
+        Ok(())
+    }
+
+    /// What flushes it, on whatever thread.
+    pub(super) fn flusher(&self) -> Option<Flusher> {
+        self.lock().as_ref().map(Journal::flusher)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the journal below `state_dir` aside, whatever is in it, for a history that begins anew.
@@ -59,34 +158,34 @@ impl LocalLog {
             }
         }
     }
-
-    fn journal(&mut self) -> Result<&mut Journal, LogError> {
-        self.journal.as_mut().ok_or(LogError::NotKept(Txid::default()))
-    }
 }
 
 impl Log for LocalLog {
     fn tip(&self) -> Option<Tip> {
-        self.journal.as_ref().map(Journal::tip)
+        self.last()
     }
 
     fn begin(&mut self, baseline: &Sealed) -> Result<(), LogError> {
-        let begun = Journal::begin(&self.dir, self.cluster, baseline, self.settings);
-        self.journal = Some(begun.map_err(log_error)?);
+        let first = (ChainHash::default(), baseline);
+        let begun = Journal::begin(&self.dir, self.cluster, first, self.settings).map_err(log_error)?;
+        *self.lock() = Some(begun);
         Ok(())
     }
 
     fn reserve(&mut self, bytes: u64) -> Result<(), LogError> {
-        self.journal()?.reserve(bytes).map_err(log_error)
+        self.lock().as_mut().ok_or(LogError::NotKept(Txid::default()))?.reserve(bytes).map_err(log_error)
     }
 
     fn append(&mut self, before: ChainHash, record: &Sealed) -> Result<(), LogError> {
-        self.journal()?.append(before, record).map_err(log_error)
+        let mut journal = self.lock();
+        journal.as_mut().ok_or(LogError::NotKept(Txid::default()))?.append(before, record).map_err(log_error)?;
+        drop(journal);
+        self.feed.push(record.position.txid, &record.bytes);
+        Ok(())
     }
 
     fn replay(&self, from: Txid, each: &mut dyn FnMut(Record) -> Result<(), LogError>) -> Result<(), LogError> {
-        let reader = self.journal.as_ref().and_then(|journal| journal.read(from));
-        let mut reader = reader.ok_or(LogError::NotKept(from))?;
+        let mut reader = self.read(from).ok_or(LogError::NotKept(from))?;
         while let Some((_, bytes)) = reader.next().map_err(log_error)? {
             each(record::decode(&bytes).map_err(LogError::failed)?)?;
         }
@@ -94,13 +193,13 @@ impl Log for LocalLog {
     }
 
     fn keep_from(&mut self, needed: Txid) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut *self.lock() {
             journal.keep_from(needed, clock::unix_millis());
         }
     }
 
     fn flush(&self) -> Box<dyn Flush> {
-        Box::new(Flushing(self.journal.as_ref().map(Journal::flusher)))
+        Box::new(Flushing(self.flusher()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What makes commits durable: the journal of this node.
 
+mod feed;
 mod local;
 
 pub(crate) use crate::journal::{JournalError, Settings};

@@ -1,0 +1,297 @@
+use crate::protocol::cluster::{Config, MemberId, Mode};
+use std::time::{Duration, Instant};
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// A standby that says nothing, or does not acknowledge, for so long is dropped.
+    pub sync_timeout: Duration,
+    /// One that has hung up may come back within this.
+    pub reconnect: Duration,
+    /// A standby that was dropped again within `flap_window` has to stay so long, and twice as long each time, before it
+    /// counts again.
+    pub flap_stable: Duration,
+    pub flap_window: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            sync_timeout: Duration::from_secs(2),
+            reconnect: Duration::from_millis(300),
+            flap_stable: Duration::from_secs(10),
+            flap_window: Duration::from_mins(10),
+        }
+    }
+}
+
+/// What the primary has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Store this configuration, then say [`InSync::stored`]. Where it adds the standby, a commit needs that one already.
+    Store(Config),
+}
+
+/// How the standby stands with its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// Not connected since then; it hung up, or nothing was heard of it.
+    Away { since: Instant, hung_up: bool },
+    /// Connected, and not yet with everything that was acknowledged.
+    Behind,
+    /// Connected, with everything, since then.
+    CaughtUp { since: Instant },
+}
+
+/// The primary's in-sync set.
+#[derive(Clone, Debug)]
+pub struct InSync {
+    me: MemberId,
+    timing: Timing,
+    committed: Config,
+    /// Proposed, and not stored yet.
+    pending: Option<Config>,
+    peer: Peer,
+    /// The oldest commit that waits for the standby has waited since then.
+    waiting_since: Option<Instant>,
+    /// When the standby was dropped lately.
+    drops: Vec<Instant>,
+}
+
+impl InSync {
+    /// Of the primary `me`, whose reign `config` begins.
+    pub fn new(me: MemberId, config: Config, timing: Timing, now: Instant) -> Self {
+        let peer = Peer::Away { since: now, hung_up: false };
+        Self { me, timing, committed: config, pending: None, peer, waiting_since: None, drops: Vec::new() }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.committed
+    }
+
+    /// Whether a commit needs the standby: it is in the set, or about to be, or about not to be.
+    pub fn needs_peer(&self) -> bool {
+        let alone = |config: &Config| config.isr == [self.me];
+        !alone(&self.committed) || self.pending.as_ref().is_some_and(|pending| !alone(pending))
+    }
+
+    /// Whether commits may be acknowledged by this node alone.
+    pub fn may_be_alone(&self) -> bool {
+        self.committed.mode != Mode::MaxProtection
+    }
+
+    /// Whether the standby is in the set, and that is stored.
+    pub fn is_in_sync(&self) -> bool {
+        self.committed.isr != [self.me] && self.pending.is_none()
+    }
+
+    /// Whether the standby has everything.
+    pub fn is_caught_up(&self) -> bool {
+        matches!(self.peer, Peer::CaughtUp { .. })
+    }
+
+    pub fn is_connected(&self) -> bool {
+        !matches!(self.peer, Peer::Away { .. })
+    }
+
+    /// The standby has connected.
+    pub fn connected(&mut self) {
+        self.peer = Peer::Behind;
+    }
+
+    /// The standby has a whole database, and has flushed everything that is acknowledged and all that this reign began
+    /// with.
+    pub fn caught_up(&mut self, now: Instant) {
+        if self.peer == Peer::Behind {
+            self.peer = Peer::CaughtUp { since: now };
+        }
+    }
+
+    /// The connection is gone: the standby hung up, or nothing was heard of it.
+    pub fn lost(&mut self, now: Instant, hung_up: bool) {
+        if self.is_connected() {
+            self.peer = Peer::Away { since: now, hung_up };
+        }
+    }
+
+    /// Since when the oldest commit waits that only the standby lacks.
+    pub fn waiting(&mut self, since: Option<Instant>) {
+        self.waiting_since = since;
+    }
+
+    /// The proposal is stored: it is in force.
+    pub fn stored(&mut self, config: &Config, now: Instant) {
+        if self.pending.as_ref() == Some(config) {
+            if config.isr == [self.me] {
+                self.drops.retain(|drop| now.saturating_duration_since(*drop) < self.timing.flap_window);
+                self.drops.push(now);
+            }
+            self.committed = config.clone();
+            self.pending = None;
+        }
+    }
+
+    /// The configuration was changed otherwise, by an operator: it is stored.
+    pub fn replace(&mut self, config: Config) {
+        self.committed = config;
+    }
+
+    /// What is due now.
+    pub fn step(&mut self, now: Instant) -> Option<Act> {
+        if self.pending.is_some() {
+            return None;
+        }
+        let peer = self.committed.peer_of(self.me)?.id;
+        let proposed = if self.committed.is_in_sync(peer) {
+            self.is_drop_due(now).then(|| self.committed.with_isr(vec![self.me]))
+        } else {
+            self.is_add_due(now).then(|| self.committed.with_isr(vec![self.me, peer]))
+        }?;
+        self.pending = Some(proposed.clone());
+        Some(Act::Store(proposed))
+    }
+
+    fn is_drop_due(&self, now: Instant) -> bool {
+        if self.committed.mode == Mode::MaxProtection {
+            return false;
+        }
+        let passed = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        match self.peer {
+            Peer::Away { since, hung_up: true } => passed(since, self.timing.reconnect),
+            // The silence that it was lost by was waited for already.
+            Peer::Away { hung_up: false, .. } => true,
+            // One that has connected anew, and lacks what it had acknowledged, or takes too long.
+            Peer::Behind | Peer::CaughtUp { .. } => {
+                self.waiting_since.is_some_and(|since| passed(since, self.timing.sync_timeout))
+            }
+        }
+    }
+
+    fn is_add_due(&self, now: Instant) -> bool {
+        if self.committed.mode == Mode::MaxPerformance {
+            return false;
+        }
+        let Peer::CaughtUp { since } = self.peer else { return false };
+        now.saturating_duration_since(since) >= self.stable(now)
+    }
+
+    /// How long a standby has to have caught up before it counts: the first two times not at all.
+    fn stable(&self, now: Instant) -> Duration {
+        let lately = |drop: &&Instant| now.saturating_duration_since(**drop) < self.timing.flap_window;
+        match u32::try_from(self.drops.iter().filter(lately).count()).unwrap_or(u32::MAX) {
+            0 | 1 => Duration::ZERO,
+            many => self.timing.flap_stable * 2_u32.saturating_pow((many - 2).min(5)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Epoch;
+    use crate::protocol::cluster::Member;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn config(mode: Mode, isr: &[MemberId]) -> Config {
+        let member = |id: MemberId| Member { id, name: format!("n{id}"), address: format!("127.0.0.1:{id}") };
+        Config {
+            name: "test".to_owned(),
+            epoch: Epoch::from_raw(0x102),
+            version: 0,
+            primary: 1,
+            isr: isr.to_vec(),
+            members: vec![member(1), member(2)],
+            next_member_id: 3,
+            mode,
+            paused: false,
+        }
+    }
+
+    fn machine(mode: Mode, isr: &[MemberId]) -> (InSync, Instant) {
+        let now = Instant::now();
+        (InSync::new(1, config(mode, isr), Timing::default(), now), now)
+    }
+
+    fn proposed(machine: &mut InSync, now: Instant) -> Option<Vec<MemberId>> {
+        machine.step(now).map(|Act::Store(config)| {
+            assert_eq!(machine.step(now), None, "one at a time");
+            machine.stored(&config, now);
+            config.isr
+        })
+    }
+
+    #[test]
+    fn a_standby_counts_from_the_proposal_on_and_until_its_end_is_stored() {
+        let (mut machine, now) = machine(Mode::MaxAvailability, &[1]);
+        assert_eq!(machine.step(now), None);
+        machine.connected();
+        assert_eq!(machine.step(now), None, "it may lack what was acknowledged");
+        machine.caught_up(now);
+        let Some(Act::Store(add)) = machine.step(now) else { panic!("it is added") };
+        assert!(machine.needs_peer() && !machine.is_in_sync(), "before it is stored");
+        machine.stored(&add, now);
+        assert!(machine.needs_peer() && machine.is_in_sync());
+        machine.lost(now, true);
+        let now = now + 300 * MS;
+        let Some(Act::Store(drop)) = machine.step(now) else { panic!("it is dropped") };
+        assert_eq!((drop.isr.as_slice(), drop.version), (&[1][..], 2));
+        assert!(machine.needs_peer(), "until that is stored");
+        machine.stored(&drop, now);
+        assert!(!machine.needs_peer());
+    }
+
+    #[test]
+    fn one_that_hangs_up_may_come_back_at_once_and_one_that_is_silent_was_waited_for() {
+        let (mut machine, now) = machine(Mode::MaxAvailability, &[1, 2]);
+        machine.connected();
+        machine.caught_up(now);
+        machine.lost(now, true);
+        assert_eq!(proposed(&mut machine, now + 299 * MS), None);
+        machine.connected();
+        assert_eq!(proposed(&mut machine, now + 400 * MS), None, "it is back");
+        machine.waiting(Some(now));
+        assert_eq!(proposed(&mut machine, now + 1_999 * MS), None);
+        assert_eq!(proposed(&mut machine, now + 2_000 * MS), Some(vec![1]), "and does not acknowledge");
+        machine.caught_up(now + 2_000 * MS);
+        assert_eq!(proposed(&mut machine, now + 2_000 * MS), Some(vec![1, 2]));
+        machine.waiting(None);
+        machine.lost(now + 5_000 * MS, false);
+        assert_eq!(proposed(&mut machine, now + 5_000 * MS), Some(vec![1]));
+    }
+
+    #[test]
+    fn with_maximum_protection_it_is_never_dropped_and_with_maximum_performance_never_added() {
+        let (mut protection, now) = machine(Mode::MaxProtection, &[1, 2]);
+        protection.connected();
+        protection.lost(now, false);
+        assert_eq!(proposed(&mut protection, now + Duration::from_hours(1)), None);
+        assert!(protection.needs_peer() && !protection.may_be_alone());
+        let (mut performance, now) = machine(Mode::MaxPerformance, &[1]);
+        performance.connected();
+        performance.caught_up(now);
+        assert_eq!(proposed(&mut performance, now + Duration::from_hours(1)), None);
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_has_to_stay_before_it_counts_again() {
+        let (mut machine, mut now) = machine(Mode::MaxAvailability, &[1]);
+        let mut waited = Vec::new();
+        for _ in 0..5 {
+            machine.connected();
+            machine.caught_up(now);
+            let since = now;
+            while proposed(&mut machine, now).is_none() {
+                now += Duration::from_secs(1);
+            }
+            waited.push((now - since).as_secs());
+            machine.lost(now, false);
+            assert_eq!(proposed(&mut machine, now), Some(vec![1]));
+        }
+        assert_eq!(waited, [0, 0, 10, 20, 40]);
+        now += Timing::default().flap_window;
+        machine.connected();
+        machine.caught_up(now);
+        assert_eq!(proposed(&mut machine, now), Some(vec![1, 2]));
+    }
+}
