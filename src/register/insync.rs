@@ -54,6 +54,8 @@ pub struct InSync {
     peer: Peer,
     /// The oldest commit that waits for the standby has waited since then.
     waiting_since: Option<Instant>,
+    /// The standby has come back without something that it had acknowledged.
+    has_lost: bool,
     /// When the standby was dropped lately.
     drops: Vec<Instant>,
 }
@@ -62,7 +64,7 @@ impl InSync {
     /// Of the primary `me`, whose reign `config` begins.
     pub fn new(me: MemberId, config: Config, timing: Timing, now: Instant) -> Self {
         let peer = Peer::Away { since: now, hung_up: false };
-        Self { me, timing, committed: config, pending: None, peer, waiting_since: None, drops: Vec::new() }
+        Self { me, timing, committed: config, pending: None, peer, waiting_since: None, has_lost: false, drops: Vec::new() }
     }
 
     pub fn config(&self) -> &Config {
@@ -99,6 +101,19 @@ impl InSync {
         self.peer = Peer::Behind;
     }
 
+    /// The standby lacks what it had acknowledged: it has to leave the set before it is mended.
+    pub fn has_lost(&mut self) {
+        self.has_lost = true;
+    }
+
+    /// The standby could not be added after all: it lacks what was acknowledged meanwhile.
+    pub fn abandoned(&mut self, now: Instant) {
+        self.pending = None;
+        if self.is_caught_up() {
+            self.peer = Peer::CaughtUp { since: now };
+        }
+    }
+
     /// The standby has a whole database, and has flushed everything that is acknowledged and all that this reign began
     /// with.
     pub fn caught_up(&mut self, now: Instant) {
@@ -125,6 +140,7 @@ impl InSync {
             if config.isr == [self.me] {
                 self.drops.retain(|drop| now.saturating_duration_since(*drop) < self.timing.flap_window);
                 self.drops.push(now);
+                self.has_lost = false;
             }
             self.committed = config.clone();
             self.pending = None;
@@ -152,6 +168,9 @@ impl InSync {
     }
 
     fn is_drop_due(&self, now: Instant) -> bool {
+        if self.has_lost {
+            return true;
+        }
         if self.committed.mode == Mode::MaxProtection {
             return false;
         }
@@ -271,6 +290,18 @@ mod tests {
         performance.connected();
         performance.caught_up(now);
         assert_eq!(proposed(&mut performance, now + Duration::from_hours(1)), None);
+    }
+
+    #[test]
+    fn one_that_lost_what_it_had_leaves_the_set_before_it_is_mended_in_every_mode() {
+        for mode in [Mode::MaxAvailability, Mode::MaxProtection] {
+            let (mut machine, now) = machine(mode, &[1, 2]);
+            machine.connected();
+            machine.has_lost();
+            assert_eq!(proposed(&mut machine, now), Some(vec![1]));
+            machine.caught_up(now);
+            assert_eq!(proposed(&mut machine, now), Some(vec![1, 2]));
+        }
     }
 
     #[test]

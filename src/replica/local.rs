@@ -2,7 +2,7 @@ use super::feed::Feed;
 use crate::base::Txid;
 use crate::clock;
 use crate::journal::{Flusher, Journal, JournalError, Reader, Settings};
-use crate::protocol::record::{self, ChainHash, ClusterId, Head, Record, Sealed, Tip};
+use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
 use crate::store::{Flush, Log, LogError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,19 +100,36 @@ impl LocalLog {
         Ok(samples)
     }
 
-    /// Appends a record that another node has made; on disk after a flush.
-    pub(super) fn receive(&self, head: &Head, bytes: Vec<u8>) -> Result<(), JournalError> {
+    /// Appends a record that another node has made, which follows `before`; on disk after a flush.
+    pub(super) fn receive(&self, before: ChainHash, record: &Sealed) -> Result<(), JournalError> {
         let mut journal = self.lock();
-        let sealed = Sealed { position: head.position, chain: head.chain, bytes };
         match &mut *journal {
             Some(journal) => {
-                journal.reserve(u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX))?;
-                journal.append(head.before, &sealed)
+                journal.reserve(u64::try_from(record.bytes.len()).unwrap_or(u64::MAX))?;
+                journal.append(before, record)
             }
             journal => {
-                *journal = Some(Journal::begin(&self.dir, self.cluster, (head.before, &sealed), self.settings)?);
+                *journal = Some(Journal::begin(&self.dir, self.cluster, (before, record), self.settings)?);
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps a copy of every record behind `to` below `dir`, as a journal of its own; how many there were.
+    pub(super) fn save_beyond(&self, to: Txid, dir: &Path) -> Result<u64, JournalError> {
+        let Some(mut reader) = self.read(to.next()) else { return Ok(0) };
+        let (mut saved, mut count) = (None::<Journal>, 0);
+        while let Some((head, bytes)) = reader.next()? {
+            let record = Sealed { position: head.position, chain: head.chain, bytes };
+            count += 1;
+            match &mut saved {
+                Some(saved) => saved.append(head.before, &record)?,
+                None => saved = Some(Journal::begin(dir, self.cluster, (head.before, &record), self.settings)?),
+            }
+        }
+        match saved.map(|saved| saved.flusher().flush()) {
+            Some(Err(source)) => Err(JournalError::Io { path: dir.to_owned(), source }),
+            _ => Ok(count),
         }
     }
 

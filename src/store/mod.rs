@@ -16,6 +16,8 @@ mod agents;
 mod apply;
 mod checkpoint;
 mod commit;
+mod copy;
+mod cut;
 mod durable;
 mod error;
 mod fence;
@@ -40,6 +42,7 @@ mod writer;
 
 pub(crate) use apply::ApplyError;
 pub(crate) use commit::Rested;
+pub(crate) use copy::{PAGE_BYTES, Piece, Replacement};
 pub(crate) use durable::Durable;
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use follow::Follower;

@@ -27,6 +27,8 @@ pub(crate) enum Budget {
     /// sees may not be durable yet, or a commit that lags would refuse the next question: the caller must
     /// hold, as `sessions` does, every turn whose end is not durable, so that it tells nobody of one.
     Chat,
+    /// As `Normal`, for a copy: what it sees may not be durable yet.
+    Copy,
     /// 5 s for a reader, 5 s for the query; three more tries where somebody was in the way. Answers once
     /// everything that the query saw is durable.
     Normal,
@@ -139,7 +141,7 @@ impl Readers {
         let now = clock::now();
         let (acquire_by, total_by) = match budget {
             Budget::Chat => (now + settings.chat_budget, Some(now + settings.chat_budget)),
-            Budget::Normal => (now + settings.acquire_timeout, None),
+            Budget::Normal | Budget::Copy => (now + settings.acquire_timeout, None),
         };
         let mut pauses = AGAIN_AFTER.into_iter();
         loop {
@@ -148,7 +150,7 @@ impl Readers {
             // The query looks at the clock itself, but not while the disk keeps it waiting.
             let tried = tokio::time::timeout_at(by.into(), self.once(slot, by, query.clone()));
             let error = match tried.await.unwrap_or(Err(StoreError::Unavailable)) {
-                Ok((_, value)) if budget == Budget::Chat => return Ok(value),
+                Ok((_, value)) if budget != Budget::Normal => return Ok(value),
                 Ok((seen, value)) => {
                     let left = by.saturating_duration_since(clock::now());
                     let durable = tokio::time::timeout(left, self.0.durable.reached(seen)).await;

@@ -1,6 +1,6 @@
 //! Power losses: what was acknowledged is there, whatever became of the bytes that no flush had reached.
 
-use super::{Kept, LocalLog, Settings as JournalSettings};
+use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::base::{AgentId, Epoch, Label, Owner, Txid, UnixMillis};
 use crate::protocol::record::{ChainHash, ClusterId, Record, Sealed, Tip};
 use crate::store::{

@@ -1,0 +1,179 @@
+//! The standby's database follows its journal, as far as that is durable: on a thread of its own.
+
+use super::feed::{Feed, Taken};
+use super::local::LocalLog;
+use crate::base::{Chain, Txid};
+use crate::journal::JournalError;
+use crate::protocol::record::{self, Damage, Record};
+use crate::store::{ApplyError, Follower, Log, Rested};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Records of one transaction.
+const RECORDS_MAX: usize = 64;
+/// And how large they may be together: pages are three times as large, and more.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Why the database cannot follow. It is left as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    #[error("apply the primary's records")]
+    Apply(#[from] ApplyError),
+    #[error("read the journal")]
+    Journal(#[from] JournalError),
+    #[error("read a record of the journal: {0}")]
+    Record(Damage),
+    #[error("the journal does not reach back to txid {0}")]
+    NotKept(Txid),
+    #[error("the thread that applies records has died")]
+    Died,
+}
+
+/// How far the database may go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    /// Durable, as the primary says.
+    durable: Txid,
+    /// On this node's own disk.
+    flushed: Txid,
+    applied: Txid,
+    is_ending: bool,
+    has_failed: bool,
+}
+
+struct Shared {
+    bounds: Mutex<Bounds>,
+    moved: Condvar,
+    /// Records that were just received; what is not here any more is in the journal.
+    feed: Feed,
+}
+
+/// A database that follows.
+pub(super) struct Applying {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<Rested, FollowError>>,
+}
+
+/// Says how far it may go, and how far it is. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Pace(Arc<Shared>);
+
+impl Applying {
+    /// `log` is flushed up to `flushed`.
+    pub(super) fn start(follower: Follower, log: LocalLog, flushed: Txid) -> io::Result<Self> {
+        let bounds = Bounds { flushed, applied: follower.last(), ..Bounds::default() };
+        let shared = Arc::new(Shared { bounds: Mutex::new(bounds), moved: Condvar::new(), feed: Feed::default() });
+        shared.feed.want(true);
+        let pace = Pace(Arc::clone(&shared));
+        let run = move || {
+            let ended = run(&pace, follower, &log);
+            if let Err(error) = &ended {
+                tracing::error!(error = %Chain(error), "the database does not follow the journal any more");
+                pace.change(|bounds| bounds.has_failed = true);
+            }
+            ended
+        };
+        let thread = thread::Builder::new().name("replica-apply".to_owned()).spawn(run)?;
+        Ok(Self { shared, thread })
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        Pace(Arc::clone(&self.shared))
+    }
+
+    /// Ends once everything that is durable is applied.
+    pub(super) fn end(self) -> Result<Rested, FollowError> {
+        self.pace().change(|bounds| bounds.is_ending = true);
+        self.thread.join().unwrap_or(Err(FollowError::Died))
+    }
+}
+
+impl Pace {
+    /// Everything up to `durable` may be applied, once it is flushed here.
+    pub(super) fn durable(&self, durable: Txid) {
+        self.change(|bounds| bounds.durable = bounds.durable.max(durable));
+    }
+
+    /// Everything up to `flushed` is on this node's disk.
+    pub(super) fn flushed(&self, flushed: Txid) {
+        self.change(|bounds| bounds.flushed = flushed);
+    }
+
+    /// The journal was cut to `to`, which is not before what is applied.
+    pub(super) fn cut(&self, to: Txid) {
+        self.0.feed.want(true);
+        self.change(|bounds| bounds.flushed = bounds.flushed.min(to));
+    }
+
+    pub(super) fn received(&self, txid: Txid, record: &[u8]) {
+        self.0.feed.push(txid, record);
+    }
+
+    pub(super) fn applied(&self) -> Txid {
+        self.bounds().applied
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.bounds().has_failed
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Bounds)) {
+        change(&mut self.bounds());
+        self.0.moved.notify_all();
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        self.0.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to apply from `next` on: up to where; `None` at the end.
+    fn wait(&self, next: Txid) -> Option<Txid> {
+        let upto = |bounds: &Bounds| bounds.durable.min(bounds.flushed);
+        let waits = |bounds: &mut Bounds| upto(bounds) < next && !bounds.is_ending;
+        let bounds = self.0.moved.wait_while(self.bounds(), waits).unwrap_or_else(PoisonError::into_inner);
+        (upto(&bounds) >= next).then(|| upto(&bounds))
+    }
+}
+
+fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, FollowError> {
+    let mut log_for_rest = log.clone();
+    while let Some(upto) = pace.wait(follower.last().next()) {
+        let next = follower.last().next();
+        let records = match pace.0.feed.take(next, upto) {
+            Taken::Records(records) => decode(records.iter().take_while(|(txid, _)| *txid <= upto).map(|(_, bytes)| &**bytes))?,
+            Taken::Missed => Vec::new(),
+        };
+        if records.is_empty() {
+            let mut reader = log.read(next).ok_or(FollowError::NotKept(next))?;
+            let mut batch = Vec::new();
+            while let Some((head, bytes)) = reader.next()?
+                && head.position.txid <= upto
+            {
+                batch.push(bytes);
+                if batch.len() >= RECORDS_MAX || batch.iter().map(Vec::len).sum::<usize>() >= BYTES_MAX {
+                    apply(pace, &mut follower, &mut log_for_rest, &decode(batch.iter().map(Vec::as_slice))?)?;
+                    batch.clear();
+                }
+            }
+            apply(pace, &mut follower, &mut log_for_rest, &decode(batch.iter().map(Vec::as_slice))?)?;
+        }
+        for records in records.chunks(RECORDS_MAX) {
+            apply(pace, &mut follower, &mut log_for_rest, records)?;
+        }
+    }
+    Ok(follower.into_rest())
+}
+
+fn decode<'a>(records: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Record>, FollowError> {
+    records.map(|bytes| record::decode(bytes).map_err(FollowError::Record)).collect()
+}
+
+fn apply(pace: &Pace, follower: &mut Follower, log: &mut LocalLog, records: &[Record]) -> Result<(), FollowError> {
+    if let Some(home) = follower.apply(records)? {
+        log.keep_from(home);
+    }
+    let applied = follower.last();
+    pace.change(|bounds| bounds.applied = applied);
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! One connection of a standby, as its primary serves it: agree where the histories part, copy what is missing whole, then
+//! record after record.
+
+use super::feed::Taken;
+use super::local::LocalLog;
+use super::primary::Shared;
+use super::wire::{self, Incoming, Outgoing, Stream, WireError};
+use crate::base::Txid;
+use crate::clock;
+use crate::journal::{JournalError, Reader};
+use crate::protocol::cluster::MemberId;
+use crate::protocol::pages;
+use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, PROTOCOL, SAMPLES_MAX};
+use crate::protocol::record::ChainHash;
+use crate::store::{PAGE_BYTES, Piece};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A standby says something every quarter of a second.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
+/// For an answer that takes a look at the journal, or at every page.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+/// Pages that are read at once: a reader in the way of nobody.
+const CHUNK_PAGES: u32 = 256;
+/// A flush takes a few milliseconds.
+const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Records that are read from the journal at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A connection's two directions.
+struct Line<S> {
+    incoming: Incoming<FromStandby>,
+    outgoing: Outgoing<S>,
+    silence: Duration,
+}
+
+/// Serves `stream` to its end.
+pub(super) async fn run<S: Stream>(
+    shared: &Arc<Shared>,
+    stream: S,
+    is_member: impl Fn(MemberId) -> bool,
+) -> Result<(), WireError> {
+    let silence = shared.reigning.timing.sync_timeout;
+    let (incoming, outgoing) = wire::split(stream, silence);
+    let mut line = Line { incoming, outgoing, silence };
+    let FromStandby::Hello(hello) = line.incoming.message(silence).await? else { return Err(WireError::OutOfTurn) };
+    if let Err(why) = check(shared, &hello, is_member) {
+        tracing::warn!(member = hello.member, why, "a node was refused");
+        return line.outgoing.send(&FromPrimary::Refused { why }).await;
+    }
+    shared.connected();
+    let config = shared.config().borrow().clone();
+    let durable = shared.reigning.store.durable().get().raw();
+    line.outgoing.send(&FromPrimary::Welcome { config, durable }).await?;
+    let next = match agree(&shared.reigning.log, &hello, &mut line).await? {
+        Some(common) => {
+            line.outgoing.send(&FromPrimary::Follow { common: common.raw() }).await?;
+            match line.incoming.message(LOOK_WITHIN).await? {
+                FromStandby::Ready { flushed } if flushed <= common.raw() => {
+                    shared.ready(Txid::from_raw(flushed));
+                    common.next()
+                }
+                FromStandby::CannotCut => copy(shared, &hello, &mut line).await?,
+                _ => return Err(WireError::OutOfTurn),
+            }
+        }
+        None => copy(shared, &hello, &mut line).await?,
+    };
+    ship(shared, next, &mut line).await
+}
+
+/// Why the node is not served, if so.
+fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -> Result<(), String> {
+    let config = shared.config().borrow().clone();
+    if hello.protocol != PROTOCOL {
+        return Err(format!("it speaks protocol {}, this node speaks {PROTOCOL}", hello.protocol));
+    }
+    if hello.cluster != shared.reigning.cluster {
+        return Err("it is of another cluster".to_owned());
+    }
+    if !is_member(hello.member) || config.member(hello.member).is_none() || hello.member == shared.reigning.me {
+        return Err("it is no member of the cluster".to_owned());
+    }
+    if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
+        return Err("its pages have another size".to_owned());
+    }
+    Ok(())
+}
+
+/// The last commit that both histories have; `None` where none is known, or what follows it is not kept any more.
+async fn agree<S: Stream>(
+    log: &LocalLog,
+    hello: &Hello,
+    line: &mut Line<S>,
+) -> Result<Option<Txid>, WireError> {
+    let (Some((theirs, chain)), Some(tip), Some(first)) = (hello.tip, log.last(), log.first()) else {
+        return Ok(None);
+    };
+    let upto = theirs.min(tip.position.txid.raw());
+    let (mut above, mut upto) = (first.raw().max(hello.first).saturating_sub(1), upto);
+    let mut known = None;
+    if upto == theirs && chain_at(log, theirs).await? == Some(chain) {
+        return Ok(Some(Txid::from_raw(theirs)));
+    }
+    while upto > above {
+        line.outgoing.send(&FromPrimary::Probe { above, upto }).await?;
+        let FromStandby::Samples(samples) = line.incoming.message(LOOK_WITHIN).await? else {
+            return Err(WireError::OutOfTurn);
+        };
+        let is_sane = samples.len() <= SAMPLES_MAX && samples.iter().all(|(txid, _)| (above + 1..=upto).contains(txid));
+        if samples.is_empty() || !is_sane {
+            return if samples.is_empty() { Ok(known) } else { Err(WireError::OutOfTurn) };
+        }
+        for (txid, chain) in samples {
+            if chain_at(log, txid).await? == Some(chain) {
+                (above, known) = (txid.max(above), Some(Txid::from_raw(txid.max(above))));
+            } else {
+                upto = upto.min(txid - 1);
+            }
+        }
+    }
+    Ok(known)
+}
+
+async fn chain_at(log: &LocalLog, txid: u64) -> Result<Option<ChainHash>, WireError> {
+    let log = log.clone();
+    blocking(move || log.chain_at(Txid::from_raw(txid)).map_err(of_journal)).await
+}
+
+/// Sends the whole database, but what the standby has of it; the record that it goes on with.
+async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>) -> Result<Txid, WireError> {
+    let log = &shared.reigning.log;
+    let epoch = shared.config().borrow().epoch.raw();
+    let last = log.last().ok_or(WireError::OutOfTurn)?.position.txid;
+    let is_kept = |copying: &Copying| {
+        copying.epoch == epoch && log.first().is_some_and(|first| first.raw() <= copying.start) && copying.start <= last.raw()
+    };
+    let resumed = hello.copying.filter(is_kept);
+    let copying = resumed.unwrap_or(Copying { epoch, start: last.raw(), next_page: 1 });
+    let start = Txid::from_raw(copying.start);
+    log.pin(Some(start));
+    tracing::info!(from_page = copying.next_page, txid = start.raw(), "the standby is being copied");
+    line.outgoing.send(&FromPrimary::Copy { copying, wants_hashes: resumed.is_none() }).await?;
+    let mut has = Vec::new();
+    loop {
+        match line.incoming.message(LOOK_WITHIN).await? {
+            FromStandby::Has(hashes) if hashes.is_empty() => break,
+            FromStandby::Has(hashes) => has.extend(hashes),
+            FromStandby::Ack { .. } => {}
+            _ => return Err(WireError::OutOfTurn),
+        }
+    }
+    let (mut page, mut end) = (copying.next_page.max(1), start);
+    loop {
+        let piece = shared.reigning.store.pages(page, CHUNK_PAGES).await.map_err(|error| WireError::Io(io::Error::other(error)))?;
+        end = end.max(piece.at);
+        let db_pages = piece.db_pages;
+        page = page.saturating_add(CHUNK_PAGES);
+        let body = blocking({
+            let has = has_of(&has, &piece);
+            move || pack(piece, &has)
+        });
+        let (count, body) = body.await?;
+        line.outgoing.send(&FromPrimary::Pages { count, next_page: page, body }).await?;
+        shared.copying(Some((page.min(db_pages), db_pages)));
+        while let Some(frame) = line.incoming.try_next()? {
+            if !matches!(frame, Frame::Message(FromStandby::Ack { .. })) {
+                return Err(WireError::OutOfTurn);
+            }
+        }
+        if page > db_pages {
+            break;
+        }
+    }
+    // What the pages hold must be on this node's disk for good. That nobody needs to have been told of it: where nothing
+    // is acknowledged without a standby, the first one could not be copied otherwise.
+    while shared.reigning.store.durable().here() < end {
+        tokio::time::sleep(FLUSH_LOOK_EVERY).await;
+    }
+    line.outgoing.send(&FromPrimary::Copied { end: end.raw() }).await?;
+    Ok(start)
+}
+
+/// The standby's hashes of a piece's pages.
+fn has_of(has: &[u64], piece: &Piece) -> Vec<Option<u64>> {
+    let hash = |number: u32| has.get(usize::try_from(number).ok()?.checked_sub(1)?).copied();
+    piece.pages.iter().map(|(number, _)| hash(*number)).collect()
+}
+
+/// The pages that the standby does not have, as they are sent.
+fn pack(piece: Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
+    // Page 1 has bytes that its hash leaves out.
+    let differs = |number: u32, page: &[u8], has: Option<u64>| number == 1 || has != Some(pages::hash(number, page));
+    let pages: Vec<_> =
+        piece.pages.iter().zip(has).filter(|((number, page), has)| differs(*number, page, **has)).map(|(page, _)| page).collect();
+    let mut body = Vec::with_capacity(pages.len() * (PAGE_BYTES + 4));
+    pages.iter().for_each(|(number, _)| body.extend(number.to_le_bytes()));
+    pages.iter().for_each(|(_, page)| body.extend(page));
+    let packed = zstd::bulk::compress(&body, 1)?;
+    Ok((u32::try_from(pages.len()).unwrap_or(u32::MAX), packed))
+}
+
+/// Sends every record from `next` on as it comes, until the connection ends.
+async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S>) -> Result<(), WireError> {
+    let log = &shared.reigning.log;
+    let (mut durable, mut config) = (shared.reigning.store.durable().watch(), shared.config());
+    config.mark_unchanged();
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut heard_at = clock::now();
+    log.feed.want(true);
+    loop {
+        next = send_records(log, next, line).await?;
+        tokio::select! {
+            frame = line.incoming.next(line.silence) => {
+                heard_at = clock::now();
+                hear(shared, frame?)?;
+                while let Some(frame) = line.incoming.try_next()? {
+                    hear(shared, frame)?;
+                }
+            }
+            () = log.feed.grown() => {}
+            _ = durable.changed() => say_durable(&mut durable, line),
+            _ = config.changed() => line.outgoing.push(&FromPrimary::Config(config.borrow_and_update().clone())),
+            _ = beat.tick() => {
+                say_durable(&mut durable, line);
+                // Whoever is sent much to is not therefore alive.
+                if clock::now().saturating_duration_since(heard_at) >= line.silence {
+                    return Err(WireError::Silent(line.silence));
+                }
+            }
+        }
+    }
+}
+
+fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line: &mut Line<S>) {
+    let txid = durable.borrow_and_update().raw();
+    line.outgoing.push(&FromPrimary::Durable { txid, at: clock::unix_millis().0 });
+}
+
+fn hear(shared: &Shared, frame: Frame<FromStandby>) -> Result<(), WireError> {
+    match frame {
+        Frame::Message(FromStandby::Ack { flushed, applied }) => {
+            // Of a node that is being copied it is a sign of life, and no more.
+            let last = shared.reigning.log.last().map_or(Txid::default(), |tip| tip.position.txid);
+            if flushed > last.raw() {
+                return Err(WireError::OutOfTurn);
+            }
+            if shared.is_ready() {
+                shared.acknowledged(Txid::from_raw(flushed), Txid::from_raw(applied));
+            }
+            Ok(())
+        }
+        Frame::Message(FromStandby::Ready { flushed }) => {
+            shared.copying(None);
+            shared.reigning.log.pin(None);
+            shared.ready(Txid::from_raw(flushed));
+            Ok(())
+        }
+        _ => Err(WireError::OutOfTurn),
+    }
+}
+
+/// Sends what there is from `next` on; what comes after it.
+async fn send_records<S: Stream>(log: &LocalLog, mut next: Txid, line: &mut Line<S>) -> Result<Txid, WireError> {
+    loop {
+        let last = log.last().map_or(Txid::default(), |tip| tip.position.txid);
+        match log.feed.take(next, last) {
+            Taken::Records(records) if records.is_empty() => {
+                line.outgoing.flush().await?;
+                return Ok(next);
+            }
+            Taken::Records(records) => {
+                for (txid, record) in records {
+                    line.outgoing.push_record(&record);
+                    next = txid.next();
+                }
+            }
+            Taken::Missed => {
+                let reader = log.read(next).ok_or_else(|| WireError::Io(io::Error::other("what it needs is not kept any more")))?;
+                next = send_from_journal(reader, next, last, line).await?;
+            }
+        }
+        line.outgoing.flush().await?;
+    }
+}
+
+/// Sends the records of the journal up to `last`.
+async fn send_from_journal<S: Stream>(
+    mut reader: Reader,
+    mut next: Txid,
+    last: Txid,
+    line: &mut Line<S>,
+) -> Result<Txid, WireError> {
+    while next <= last {
+        let read = blocking(move || {
+            let (mut batch, mut bytes) = (VecDeque::new(), 0);
+            while bytes < BATCH_BYTES
+                && let Some((head, record)) = reader.next().map_err(of_journal)?
+            {
+                bytes += record.len();
+                batch.push_back((head.position.txid, record));
+            }
+            Ok((reader, batch))
+        });
+        let (again, batch) = read.await?;
+        reader = again;
+        if batch.is_empty() {
+            break;
+        }
+        for (txid, record) in batch {
+            line.outgoing.push_record(&record);
+            next = txid.next();
+        }
+        line.outgoing.flush().await?;
+    }
+    Ok(next)
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WireError> + Send + 'static,
+) -> Result<T, WireError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(WireError::Io(io::Error::other(error))))
+}
+
+fn of_journal(error: JournalError) -> WireError {
+    WireError::Io(io::Error::other(error))
+}

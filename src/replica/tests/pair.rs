@@ -1,0 +1,340 @@
+//! A primary and a standby in one process, with real files and a connection in memory.
+
+use crate::base::{AgentId, Label, Owner, Txid, UnixMillis};
+use crate::node_state::NodeState;
+use crate::protocol::cluster::{Config, Member, MemberId, Mode};
+use crate::protocol::record::ClusterId;
+use crate::register::Timing;
+use crate::replica::{Following, Kept, LocalLog, Primary, Reigning, Settings as JournalSettings, Standby, StandbyError};
+use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, TurnState};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const JOURNAL: JournalSettings =
+    JournalSettings { segment_bytes: 1 << 16, keep: Duration::from_hours(1), bytes_max: 1 << 24 };
+const SETTINGS: Settings = Settings {
+    queue_jobs_max: 64,
+    queue_ends_max: 4,
+    group_jobs_max: 256,
+    group_wait: Duration::ZERO,
+    question_wait: Duration::ZERO,
+    readers_min: 1,
+    readers_max: 2,
+    acquire_timeout: Duration::from_secs(5),
+    query_timeout: Duration::from_secs(5),
+    chat_budget: Duration::from_secs(5),
+    probe_every: Duration::from_mins(1),
+    scan_pages_max: 65_536,
+    checkpoint_bytes: 1 << 18,
+    checkpoint_restart_bytes: 1 << 20,
+};
+/// Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node's disk, which outlives what runs on it.
+struct Home {
+    me: MemberId,
+    dir: TempDir,
+    cluster: ClusterId,
+}
+
+fn config(mode: Mode) -> Config {
+    let member = |id: MemberId| Member { id, name: format!("n{id}"), address: format!("127.0.0.1:{id}") };
+    Config {
+        name: "test".to_owned(),
+        epoch: crate::base::Epoch::default(),
+        version: 0,
+        primary: 1,
+        isr: vec![1],
+        members: vec![member(1), member(2)],
+        next_member_id: 3,
+        mode,
+        paused: false,
+    }
+}
+
+/// Two nodes of a new cluster.
+fn homes(mode: Mode) -> (Home, Home) {
+    let home = |me: MemberId| {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = ClusterId([3; 16]);
+        NodeState::open(dir.path()).unwrap().join(cluster.0, me, &config(mode)).unwrap();
+        Home { me, dir, cluster }
+    };
+    (home(1), home(2))
+}
+
+struct Opened {
+    me: MemberId,
+    cluster: ClusterId,
+    node: Arc<NodeState>,
+    store: Store,
+    log: LocalLog,
+}
+
+impl Home {
+    fn open(&self) -> Opened {
+        let node = Arc::new(NodeState::open(self.dir.path()).unwrap());
+        let base = Base { cluster: self.cluster, data_key: [9; 32], settings: SETTINGS };
+        let store = Store::new(self.dir.path(), base);
+        let mut log = LocalLog::open(self.dir.path(), self.cluster, Kept::Maybe, JOURNAL).unwrap();
+        store.append_beyond(&mut log).unwrap();
+        Opened { me: self.me, cluster: self.cluster, node, store, log }
+    }
+
+    fn lead(&self, timing: Timing) -> Lead {
+        let Opened { me, cluster, node, store, log } = self.open();
+        let epoch = node.mint_epoch(false).unwrap();
+        let config = node.config().unwrap().unwrap().reign(epoch, me);
+        node.store_config(&config).unwrap();
+        let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
+        let primary = Primary::new(reigning);
+        store.lead(epoch, Expect::Nothing, Box::new(log.clone())).unwrap();
+        primary.begins_at(store.durable().here());
+        let stop = CancellationToken::new();
+        let keeping = tokio::spawn({
+            let (primary, stop) = (primary.clone(), stop.clone());
+            async move { primary.keep(stop).await.unwrap() }
+        });
+        Lead { store, log, primary, stop, keeping }
+    }
+
+    fn follow(&self) -> Follow {
+        let Opened { me, cluster, node, store, log } = self.open();
+        let (standby, state_dir) = (store.clone(), self.dir.path().to_owned());
+        let following = Following { me, cluster, incarnation: node.count_start().unwrap(), node, store, log: log.clone(), state_dir };
+        Follow { me, store: standby, log, standby: Standby::new(following), session: None }
+    }
+}
+
+struct Lead {
+    store: Store,
+    log: LocalLog,
+    primary: Primary,
+    stop: CancellationToken,
+    keeping: JoinHandle<()>,
+}
+
+impl Lead {
+    async fn close(self) {
+        self.stop.cancel();
+        self.keeping.await.unwrap();
+        drop(self.primary);
+        self.store.close().await.unwrap();
+    }
+}
+
+struct Follow {
+    me: MemberId,
+    store: Store,
+    log: LocalLog,
+    standby: Standby,
+    session: Option<(CancellationToken, JoinHandle<Result<(), StandbyError>>)>,
+}
+
+impl Follow {
+    fn connect(&mut self, lead: &Lead) {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (primary, peer) = (lead.primary.clone(), self.me);
+        tokio::spawn(async move { primary.serve(far, move |member| member == peer, CancellationToken::new()).await });
+        let (standby, stop) = (self.standby.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let followed = tokio::spawn(async move { standby.follow(near, stopped).await });
+        self.session = Some((stop, followed));
+    }
+
+    async fn hang_up(&mut self) {
+        let (stop, followed) = self.session.take().unwrap();
+        stop.cancel();
+        followed.await.unwrap().unwrap();
+    }
+
+    /// Waits until everything that `lead` has is applied.
+    async fn caught_up(&self, lead: &Lead) {
+        let last = lead.log.last().unwrap();
+        let mut seen = self.standby.seen();
+        let reached = seen.wait_for(|seen| seen.applied >= last.position.txid);
+        tokio::time::timeout(PATIENCE, reached).await.expect("it catches up").unwrap();
+        assert_eq!(self.log.last(), Some(last));
+    }
+
+    async fn close(mut self) {
+        if self.session.is_some() {
+            self.hang_up().await;
+        }
+        drop(self.standby);
+        self.store.close().await.unwrap();
+    }
+}
+
+async fn in_sync(lead: &Lead) {
+    let mut config = lead.primary.config();
+    let added = config.wait_for(|config| config.isr.len() == 2);
+    tokio::time::timeout(PATIENCE, added).await.expect("it is added").unwrap();
+}
+
+async fn alone(lead: &Lead) {
+    let mut config = lead.primary.config();
+    let dropped = config.wait_for(|config| config.isr.len() == 1);
+    tokio::time::timeout(PATIENCE, dropped).await.expect("it is dropped").unwrap();
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn begin(store: &Store, id: &str, length: usize) -> crate::store::Pending<()> {
+    store
+        .turn_begin(NewTurn {
+            owner: Owner::visitor("1"),
+            agent_id: AgentId::parse("a").unwrap(),
+            chat: label("c"),
+            upstream_chat_id: "up".to_owned(),
+            turn_id: id.to_owned(),
+            label: label(id),
+            idempotency_key: None,
+            body_hash: [1; 32],
+            upstream_item_id: format!("item-{id}"),
+            question: format!("\"{}\"", "q".repeat(length)),
+            at: UnixMillis(1),
+        })
+        .unwrap()
+}
+
+async fn ask(store: &Store, id: &str) {
+    let begun = begin(store, id, 100);
+    let end = TurnEnd {
+        turn_id: id.to_owned(),
+        question_bytes: 1,
+        state: TurnState::Complete,
+        answer: format!("answer to {id}"),
+        reasoning: String::new(),
+        events: Vec::new(),
+        usage: None,
+        failure: None,
+        at: UnixMillis(2),
+    };
+    let finished = store.turn_finish(end).unwrap();
+    tokio::time::timeout(PATIENCE, begun).await.expect("it becomes durable").unwrap();
+    tokio::time::timeout(PATIENCE, finished).await.expect("it becomes durable").unwrap();
+}
+
+async fn answer(store: &Store, id: &str) -> Option<String> {
+    let agent = AgentId::parse("a").unwrap();
+    let past = store.past((&Owner::visitor("1"), &agent, &label("c")), Some(&label(id)), None, Budget::Normal).await;
+    past.unwrap().turn.map(|turn| turn.answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_standby_is_copied_and_then_every_acknowledged_turn_is_on_both() {
+    let (one, two) = homes(Mode::MaxAvailability);
+    let lead = one.lead(Timing { sync_timeout: Duration::from_secs(1), ..Timing::default() });
+    for number in 0..50 {
+        ask(&lead.store, &format!("before-{number}")).await;
+    }
+    let mut follow = two.follow();
+    follow.connect(&lead);
+    for number in 0..50 {
+        ask(&lead.store, &format!("while-{number}")).await;
+    }
+    in_sync(&lead).await;
+    for number in 0..200 {
+        ask(&lead.store, &format!("after-{number}")).await;
+        assert!(follow.log.last().unwrap().position.txid >= lead.store.durable().get(), "acknowledged is on both");
+    }
+    follow.caught_up(&lead).await;
+    for id in ["before-49", "while-3", "after-199"] {
+        assert_eq!(answer(&follow.store, id).await, Some(format!("answer to {id}")));
+    }
+    follow.close().await;
+    lead.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_was_away_goes_on_where_it_was() {
+    let (one, two) = homes(Mode::MaxAvailability);
+    let lead = one.lead(Timing { sync_timeout: Duration::from_secs(1), ..Timing::default() });
+    let mut follow = two.follow();
+    follow.connect(&lead);
+    in_sync(&lead).await;
+    ask(&lead.store, "both").await;
+    follow.hang_up().await;
+    ask(&lead.store, "alone").await;
+    alone(&lead).await;
+    // In the same process, and as another one.
+    follow.connect(&lead);
+    in_sync(&lead).await;
+    follow.caught_up(&lead).await;
+    assert_eq!(answer(&follow.store, "alone").await.as_deref(), Some("answer to alone"));
+    follow.hang_up().await;
+    follow.close().await;
+    ask(&lead.store, "again").await;
+    let mut follow = two.follow();
+    follow.connect(&lead);
+    in_sync(&lead).await;
+    follow.caught_up(&lead).await;
+    assert_eq!(answer(&follow.store, "again").await.as_deref(), Some("answer to again"));
+    follow.close().await;
+    lead.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_maximum_protection_nothing_is_acknowledged_by_one_node_alone() {
+    let (one, two) = homes(Mode::MaxProtection);
+    let lead = one.lead(Timing { reconnect: Duration::ZERO, ..Timing::default() });
+    let mut early = begin(&lead.store, "early", 10);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut early).await.is_err());
+    let mut follow = two.follow();
+    follow.connect(&lead);
+    tokio::time::timeout(PATIENCE, early).await.expect("with a standby it is").unwrap();
+    in_sync(&lead).await;
+    follow.hang_up().await;
+    let mut late = begin(&lead.store, "late", 10);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut late).await.is_err());
+    assert!(lead.store.durable().get() < lead.store.durable().here());
+    follow.connect(&lead);
+    tokio::time::timeout(PATIENCE, late).await.expect("with a standby it is").unwrap();
+    follow.close().await;
+    lead.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_primary_has_alone_is_given_up_and_kept_aside() {
+    let (one, two) = homes(Mode::MaxAvailability);
+    let timing = Timing { sync_timeout: Duration::from_secs(1), ..Timing::default() };
+    let lead = one.lead(timing);
+    let mut follow = two.follow();
+    follow.connect(&lead);
+    in_sync(&lead).await;
+    ask(&lead.store, "both").await;
+    follow.caught_up(&lead).await;
+    follow.hang_up().await;
+    alone(&lead).await;
+    ask(&lead.store, "lost").await;
+    let common = follow.log.last().unwrap().position.txid;
+    follow.close().await;
+    lead.close().await;
+    // The other one is forced to take over, and goes its own way.
+    let (one, two) = (Home { me: 2, ..two }, Home { me: 1, ..one });
+    NodeState::open(one.dir.path()).unwrap().mint_epoch(true).unwrap();
+    let lead = one.lead(timing);
+    ask(&lead.store, "new").await;
+    let mut follow = two.follow();
+    let tip = follow.log.last().unwrap().position.txid;
+    assert!(tip > common);
+    follow.connect(&lead);
+    in_sync(&lead).await;
+    follow.caught_up(&lead).await;
+    assert_eq!(answer(&follow.store, "lost").await, None);
+    assert_eq!(answer(&follow.store, "new").await.as_deref(), Some("answer to new"));
+    let kept: Vec<_> = std::fs::read_dir(two.dir.path().join("diverged")).unwrap().collect();
+    assert_eq!(kept.len(), 1);
+    let kept = kept[0].as_ref().unwrap().path();
+    let saved = crate::journal::Journal::open(&kept, two.cluster, Txid::default(), JOURNAL).unwrap().unwrap();
+    assert_eq!((saved.first(), saved.tip().position.txid), (common.next(), tip));
+    follow.close().await;
+    lead.close().await;
+}

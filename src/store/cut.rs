@@ -1,0 +1,91 @@
+//! Takes commits back that another history does not have: while nothing of the database is open.
+
+use super::error::OpenError;
+use super::handle::Store;
+use super::log::Log;
+use super::open::Files;
+use super::revive;
+use super::tail::{Tail, Take};
+use crate::base::Txid;
+use crate::disk;
+use crate::protocol::stamp::{STAMP_PAGE, Stamp};
+use crate::protocol::wal::Frame;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+const PAGE_BYTES: usize = 4096;
+/// Of the log's header, and of a frame with its page.
+const WAL_HEADER_BYTES: u64 = 32;
+const FRAME_BYTES: u64 = 24 + 4096;
+
+/// Finds where the database's own log passes a commit.
+struct Passes {
+    to: Txid,
+    stamp: Option<Stamp>,
+    frames: u64,
+    /// Frames up to it, and whether there are more.
+    kept: u64,
+    beyond: bool,
+}
+
+impl Take for Passes {
+    fn frame(&mut self, frame: &Frame<'_>) {
+        self.frames += 1;
+        if frame.page.get() == STAMP_PAGE {
+            self.stamp = Stamp::in_page(frame.data);
+        }
+    }
+
+    fn commit(&mut self, _: u32, _: u32) {
+        let is_kept = self.stamp.take().is_some_and(|stamp| stamp.position.txid <= self.to);
+        self.beyond |= !is_kept;
+        if !self.beyond {
+            self.kept = self.frames;
+        }
+    }
+}
+
+impl Store {
+    /// Appends to `log` what only the database's own log has, as after a crash. Nothing may be open.
+    pub(crate) fn append_beyond(&self, log: &mut dyn Log) -> Result<(), OpenError> {
+        revive::append_beyond(&self.place.files, self.place.cluster, log)
+    }
+
+    /// Takes back every commit behind `to`; `false` where that is not possible any more, as the database's own file has
+    /// them. Nothing may be open. Whether what is left is whole is found out by [`Store::follow`], which reads all of it.
+    pub(crate) fn cut(&self, to: Txid) -> Result<bool, OpenError> {
+        let files = &self.place.files;
+        let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
+        match stamp_in_file(files).map_err(failed)? {
+            Some(stamp) if stamp.position.txid <= to => {}
+            _ => return Ok(false),
+        }
+        let mut passes = Passes { to, stamp: None, frames: 0, kept: 0, beyond: false };
+        Tail::new(&files.wal).walk(&mut passes).map_err(failed)?;
+        if passes.beyond {
+            let end = WAL_HEADER_BYTES + passes.kept * FRAME_BYTES;
+            let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
+            wal.set_len(end).and_then(|()| wal.sync_all()).map_err(failed)?;
+        }
+        // It names frames that are gone; and the sums were perhaps of the commits that are.
+        for stale in [files.wal.with_extension("db-shm"), files.sums.clone()] {
+            disk::remove_if_present(&stale)?;
+        }
+        Ok(true)
+    }
+}
+
+/// What the database's own file says of itself; `None` where it is none of ours.
+fn stamp_in_file(files: &Files) -> io::Result<Option<Stamp>> {
+    let file = match File::open(&files.database) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut page = vec![0; PAGE_BYTES];
+    let at = u64::from(STAMP_PAGE - 1) * u64::try_from(PAGE_BYTES).expect("4096");
+    match file.read_exact_at(&mut page, at) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Stamp::in_page(&page)),
+    }
+}
