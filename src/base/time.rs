@@ -1,9 +1,11 @@
 //! Wall-clock time as it is stored and sent.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Milliseconds since 1970-01-01 UTC. Prints as RFC 3339 in UTC with milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct UnixMillis(pub i64);
 
 impl fmt::Display for UnixMillis {

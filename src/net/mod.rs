@@ -7,6 +7,7 @@
 mod cluster;
 mod connect;
 mod listen;
+mod peer;
 mod resolver;
 mod roots;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tls;
 pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, belongs, name_of, pinned};
 pub(crate) use connect::{Connector, Speaks};
 pub(crate) use listen::listen;
+pub(crate) use peer::{PeerConnector, PeerError, PeerStream};
 pub(crate) use resolver::{ResolveError, Resolver};
 pub(crate) use roots::{RootsError, check_roots, client_tls, roots};
 pub(crate) use tls::{ServerTls, TlsFiles};

@@ -38,6 +38,8 @@ pub(super) struct Identity {
     pub(super) config: Option<Config>,
     /// Database and journal are not to be used: they are being replaced by the primary's.
     pub(super) copying: Option<Copying>,
+    /// SHA-256 of the word by which one node may join.
+    pub(super) invitation: Option<[u8; 32]>,
 }
 
 /// Version 2, to be read from older nodes.
@@ -69,8 +71,18 @@ impl From<IdentityV1> for Identity {
 impl From<IdentityV2> for Identity {
     fn from(old: IdentityV2) -> Self {
         let IdentityV2 { node_id, member_id, epoch_counter, store, cluster_id, has_journal } = old;
-        let (incarnation, config, copying) = (0, None, None);
-        Self { node_id, member_id, epoch_counter, store, cluster_id, has_journal, incarnation, config, copying }
+        Self {
+            node_id,
+            member_id,
+            epoch_counter,
+            store,
+            cluster_id,
+            has_journal,
+            incarnation: 0,
+            config: None,
+            copying: None,
+            invitation: None,
+        }
     }
 }
 
@@ -203,6 +215,16 @@ impl NodeState {
         let config = Some(config.clone());
         let (store, has_journal, copying) = (LastSeen::Never, false, None);
         self.write(&Identity { cluster_id, member_id, config, store, has_journal, copying, ..identity })
+    }
+
+    /// One node may join by the word of this hash; an earlier word is worth nothing any more.
+    pub(crate) fn invite(&self, invitation: Option<[u8; 32]>) -> Result<(), NodeError> {
+        self.write(&Identity { invitation, ..self.read()? })
+    }
+
+    /// The hash of the word by which one node may join.
+    pub(crate) fn invitation(&self) -> Result<Option<[u8; 32]>, NodeError> {
+        Ok(self.read()?.invitation)
     }
 
     /// The copy that was begun and not finished.

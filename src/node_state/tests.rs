@@ -45,7 +45,7 @@ fn the_stored_bytes_are_pinned() {
     assert_eq!(bincode::serde::encode_to_vec(&before_pairs, bincode::config::standard()).unwrap(), second);
     let identity = Identity { incarnation: 2, ..Identity::from(before_pairs) };
     let third = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
-    assert_eq!(third, [&second[..], &[2, 0, 0]].concat());
+    assert_eq!(third, [&second[..], &[2, 0, 0, 0]].concat());
 }
 
 #[test]

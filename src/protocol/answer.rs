@@ -1,6 +1,7 @@
 //! What every upstream says, whatever its dialect: events, and how the answer ended.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// One thing that an upstream says while it answers.
@@ -34,7 +35,7 @@ impl Event {
 }
 
 /// Tokens that a run took, as its nodes report them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,

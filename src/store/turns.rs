@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 const RECENT_BYTES_MAX: usize = 8 << 20;
 
 /// How a turn stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) enum TurnState {
     Running,
     Complete,
@@ -77,7 +77,7 @@ pub(crate) struct NewTurn {
 }
 
 /// How a running turn ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct TurnEnd {
     pub(crate) turn_id: String,
     /// Of the question, which is written again with its answer.

@@ -1,0 +1,169 @@
+//! How this node asks others of its cluster: HTTP/2 in mutual TLS, one connection to each, opened when it is needed.
+
+use crate::clock;
+use crate::net::{Authority, ClusterTlsError, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver};
+use crate::protocol::cluster::{Config, Member, MemberId};
+use crate::store::TurnEnd;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Said by a node that forwards what a client asked of it; such a request is never forwarded again.
+pub(crate) const HOP: &str = "x-llmchat-hop";
+/// The address of the client that a forwarded request is of.
+pub(crate) const CLIENT: &str = "x-llmchat-client";
+/// To a connection in TLS: on a LAN it takes milliseconds.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// Certificates live in memory, and are made anew well before they end.
+const CERTIFICATE_DAYS: u64 = 30;
+/// A live peer answers at once; one that is frozen must be noticed.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_WITHIN: Duration = Duration::from_secs(2);
+/// Of an answer to a question of ours.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+type Http = Client<PeerConnector, Body>;
+
+/// Why a peer did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("reach the other node")]
+    Reach(#[from] PeerError),
+    #[error("set up TLS for the other node")]
+    Tls(#[from] ClusterTlsError),
+    /// The request may have reached it, or not.
+    #[error("ask the other node")]
+    Http(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the other node did not answer within {0:?}")]
+    Silent(Duration),
+    #[error("the other node says: {said}")]
+    Refused { status: StatusCode, said: String },
+    #[error("the other node answered what makes no sense")]
+    Nonsense(#[source] serde_json::Error),
+}
+
+impl AskError {
+    fn http(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Http(source.into())
+    }
+}
+
+/// What a node tells another of itself; both sides keep the newer configuration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Standing {
+    pub(crate) config: Config,
+    pub(crate) role: String,
+    pub(crate) txid: u64,
+    pub(crate) applied: u64,
+    pub(crate) version: String,
+    /// Of the secrets that nodes share.
+    pub(crate) secrets: String,
+}
+
+/// The way to the other nodes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Peers(Arc<Inner>);
+
+struct Inner {
+    me: MemberId,
+    resolver: Resolver,
+    authority: Authority,
+    open: Mutex<HashMap<(MemberId, String), (Http, Instant)>>,
+}
+
+impl Peers {
+    pub(crate) fn new(me: MemberId, authority: Authority, resolver: Resolver) -> Self {
+        Self(Arc::new(Inner { me, resolver, authority, open: Mutex::default() }))
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    /// A connection for records.
+    pub(crate) async fn stream(&self, to: &Member) -> Result<PeerStream, AskError> {
+        Ok(self.connector(to, PeerProtocol::Stream)?.connect().await?)
+    }
+
+    /// Sends a client's request on, and hands its answer back as it comes.
+    pub(crate) async fn forward(&self, to: &Member, mut request: Request<Body>) -> Result<Response<Incoming>, AskError> {
+        let path = request.uri().path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str);
+        *request.uri_mut() = uri(path)?;
+        self.client(to)?.request(request).await.map_err(AskError::http)
+    }
+
+    /// Tells `to` how this node stands, and hears how that one does.
+    pub(crate) async fn exchange(&self, to: &Member, ours: &Standing, within: Duration) -> Result<Standing, AskError> {
+        self.post(to, "/peer/standing", ours, within).await
+    }
+
+    /// Stores the end of a turn that began here, with the primary.
+    pub(crate) async fn finish_turn(&self, to: &Member, end: &TurnEnd, within: Duration) -> Result<(), AskError> {
+        self.post::<serde_json::Value>(to, "/peer/turns", end, within).await.map(drop)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        to: &Member,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, AskError> {
+        let body = serde_json::to_vec(body).map_err(AskError::Nonsense)?;
+        let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
+        let request = Request::post(uri(path)?).header("content-type", "application/json").body(body);
+        let client = self.client(to)?;
+        let asked = async {
+            let response = client.request(request.map_err(AskError::http)?).await.map_err(AskError::http)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(AskError::http)?;
+            Ok::<_, AskError>((status, body.to_bytes()))
+        };
+        let (status, body) = tokio::time::timeout(within, asked).await.map_err(|_| AskError::Silent(within))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(AskError::Nonsense);
+        }
+        let said = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+        Err(AskError::Refused { status, said: said["message"].as_str().unwrap_or("no").to_owned() })
+    }
+
+    fn client(&self, to: &Member) -> Result<Http, AskError> {
+        let now = clock::now();
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (to.id, to.address.clone());
+        let is_old = |made: &Instant| now.saturating_duration_since(*made) > Duration::from_hours(24 * CERTIFICATE_DAYS);
+        if let Some((client, made)) = open.get(&key)
+            && !is_old(made)
+        {
+            return Ok(client.clone());
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_WITHIN)
+            .build(self.connector(to, PeerProtocol::Http)?);
+        open.insert(key, (client.clone(), now));
+        Ok(client)
+    }
+
+    fn connector(&self, to: &Member, protocol: PeerProtocol) -> Result<PeerConnector, AskError> {
+        let tls = Arc::new(self.0.authority.client(self.0.me, protocol)?);
+        Ok(PeerConnector::new(self.0.resolver.clone(), tls, (to.address.clone(), to.id), CONNECT_WITHIN))
+    }
+}
+
+/// The host is not looked at: a connection is to one node.
+fn uri(path: &str) -> Result<Uri, AskError> {
+    format!("https://peer{path}").parse().map_err(AskError::http)
+}
