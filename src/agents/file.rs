@@ -9,14 +9,14 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What an agents file holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Import {
     pub(crate) agents: Vec<Agent>,
     pub(crate) rejected: Vec<Rejected>,
 }
 
 /// One entry that is no agent at all; the others are taken.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
     /// Its place in the file, from 0.
     pub(crate) index: usize,

@@ -173,7 +173,8 @@ impl Agents {
         Ok(probe::run(&self.client, &agent, question).await)
     }
 
-    fn forget(&self) {
+    /// What is remembered may be old.
+    pub(crate) fn forget(&self) {
         self.caches.roster.remove(&());
         self.caches.init.clear();
     }

@@ -1,36 +1,62 @@
 use crate::accounts::Visitors;
-use crate::agents::{self, Agents, FileError, Roster};
+use crate::agents::{self, Agents, FileError, Import, Roster};
 use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
 use crate::disk::{self, StateLock};
 use crate::http::Control;
-use crate::net::Resolver;
+use crate::net::{Authority, Resolver};
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
+use crate::protocol::cluster::{Config as ClusterConfig, Member, Mode};
+use crate::protocol::peer::Copying;
 use crate::protocol::record::ClusterId;
-use crate::replica::{JournalError, Kept, LocalLog, Settings as JournalSettings};
+use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
-use crate::store::{Base, Expect, OpenError, Store};
+use crate::store::{Base, Expect, Store};
 use crate::upstream::Client;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What both a running node and an offline command stand on: the state directory, locked, and
-/// the store in it.
+/// What both a running node and an offline command stand on: the state directory, locked, and the store in it, which is
+/// opened by what the node turns out to be.
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) client: Client,
     pub(crate) agents: Agents,
     pub(crate) visitors: Visitors,
     pub(crate) caches: Caches,
+    pub(crate) pair: Pair,
+    state_dir: PathBuf,
+    log: LocalLog,
+    expect: Expect,
+    /// Keeps the node's promises open and locked against a second process.
+    node: Arc<NodeState>,
     /// Held until everything else is closed.
     _lock: StateLock,
-    /// Keeps the node's promises open and locked against a second process.
-    node: NodeState,
+}
+
+/// Brings what a database's own log has and the journal has not into the journal, of a node that was the primary when it
+/// died and is not any more. What cannot be brought there is replaced by what the primary has.
+async fn beyond(store: &Store, log: &LocalLog, node: &Arc<NodeState>) -> Result<()> {
+    let (store, mut log, node) = (store.clone(), log.clone(), Arc::clone(node));
+    let appended = tokio::task::spawn_blocking(move || match store.append_beyond(&mut log) {
+        Err(error) if error.is_misfit() => {
+            tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is replaced");
+            Ok(node.note_copying(Some(Copying { epoch: 0, start: 0, next_page: 0 }))?)
+        }
+        appended => Ok(appended?),
+    });
+    appended.await.context("read the database's own log")?
+}
+
+/// Reads the agents file. A file that cannot be read or taken stops the start: serving without the agents that it names
+/// would look like a success.
+pub(crate) fn read_agents(path: &Path) -> Result<Import, BadAgentsFile> {
+    agents::read(path, Source::File).map_err(|source| BadAgentsFile { path: path.to_owned(), source })
 }
 
 /// The agents file cannot be taken: starting again will not help.
@@ -58,74 +84,137 @@ fn length(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// The store on its journal. With `accept_loss` a journal that does not fit the database makes room for a new one.
-fn open_store(
+/// The journal below `state_dir`. One that does not fit makes room for a new one where its loss is accepted, or where the
+/// database is about to be replaced anyway.
+fn open_log(
     state_dir: &Path,
-    base: Base,
-    (epoch, expect): (Epoch, Expect),
+    cluster: ClusterId,
     kept: Kept,
     settings: JournalSettings,
     accept_loss: bool,
-) -> Result<Store> {
-    let open = || -> Result<Store> {
-        let log = LocalLog::open(state_dir, base.cluster, kept, settings)?;
-        let store = Store::new(state_dir, base);
-        store.lead(epoch, expect, Box::new(log))?;
-        Ok(store)
-    };
-    match open() {
-        Err(error) if accept_loss && is_misfit(&error) => {
-            tracing::warn!(error = %Chain(&*error), "the database does not fit its journal");
+) -> Result<LocalLog> {
+    match LocalLog::open(state_dir, cluster, kept, settings) {
+        Err(error) if accept_loss && error.is_misfit() => {
+            tracing::warn!(error = %Chain(&error), "the journal does not fit");
             LocalLog::put_aside(state_dir)?;
-            open()
+            Ok(LocalLog::open(state_dir, cluster, kept, settings)?)
         }
-        opened => opened,
+        opened => Ok(opened?),
     }
 }
 
-/// Whether it is that database and journal do not belong together, or one is lost or harmed, which is what a loss can be
-/// accepted of; and not that the disk is full, or a file may not be read.
-fn is_misfit(error: &anyhow::Error) -> bool {
-    let of_journal = error.downcast_ref::<JournalError>().is_some_and(JournalError::is_misfit);
-    of_journal || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_misfit)
+/// A node that is part of no cluster is one of its own.
+fn config_of(node: &NodeState) -> Result<ClusterConfig> {
+    if let Some(config) = node.config()? {
+        return Ok(config);
+    }
+    let me = node.member_id()?;
+    let config = ClusterConfig {
+        name: "llmchat".to_owned(),
+        epoch: Epoch::default(),
+        version: 0,
+        primary: me,
+        isr: vec![me],
+        members: vec![Member { id: me, name: "node-1".to_owned(), address: String::new() }],
+        next_member_id: me + 1,
+        mode: Mode::default(),
+        paused: false,
+    };
+    node.store_config(&config)?;
+    Ok(config)
 }
 
 impl Core {
-    /// Opens the state directory in the one right order: lock, promises, secrets, store.
+    /// Opens the state directory in the one right order: lock, promises, secrets, journal. The store is opened by whoever
+    /// knows what this node is.
     ///
     /// With `accept_loss` a database that was lost or rewound is taken as it is.
     pub(crate) async fn open(config: &Config, accept_loss: bool) -> Result<Self> {
         let state_dir = config.state_dir.clone();
         disk::make_private_dir(&state_dir, NodeState::FILE)?;
         let lock = StateLock::take(&state_dir)?;
-        let node = NodeState::open(&state_dir)?;
+        let node = Arc::new(NodeState::open(&state_dir)?);
         let secrets = Secrets::open_or_make(&state_dir)?;
-        let (seen, has_journal) = (node.store_last_seen()?, node.has_journal()?);
+        let (seen, has_journal, is_replaced) =
+            (node.store_last_seen()?, node.has_journal()?, node.copying()?.is_some());
         let expect = match seen {
             _ if accept_loss => Expect::Nothing,
             LastSeen::Never => Expect::Nothing,
             LastSeen::Open => Expect::Log,
             LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
         };
+        let is_bound = has_journal && !accept_loss && !is_replaced;
         let kept = match seen {
-            LastSeen::Closed(txid) if has_journal && !accept_loss => Kept::Until(Txid::from_raw(txid)),
-            LastSeen::Open if has_journal && !accept_loss => Kept::Until(Txid::default()),
+            LastSeen::Closed(txid) if is_bound => Kept::Until(Txid::from_raw(txid)),
+            LastSeen::Open if is_bound => Kept::Until(Txid::default()),
             LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
         };
-        let epoch = node.mint_epoch(false)?;
+        let cluster_config = config_of(&node)?;
         let cluster = ClusterId(node.cluster_id()?);
-        let base = Base { cluster, data_key: *secrets.data_key(), settings: config.store };
         let settings = config.journal;
-        let opened = tokio::task::spawn_blocking(move || {
-            open_store(&state_dir, base, (epoch, expect), kept, settings, accept_loss)
-        });
-        let store = opened.await.context("open the store")??;
-        node.note_store(LastSeen::Open)?;
-        let client =
-            Client::new(config.upstream.clone(), Resolver::new(clock::now)).context("set up the upstreams' client")?;
+        let gives_up = accept_loss || is_replaced;
+        let dir = state_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || open_log(&dir, cluster, kept, settings, gives_up));
+        let log = opened.await.context("open the journal")??;
+        let store = Store::new(&state_dir, Base { cluster, data_key: *secrets.data_key(), settings: config.store });
+        if !is_replaced && cluster_config.primary != node.member_id()? {
+            beyond(&store, &log, &node).await?;
+        }
+        let resolver = Resolver::new(clock::now);
+        let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);
         let visitors = Visitors::new(secrets.cookie_key());
-        Ok(Self { store, client, agents, visitors, caches, _lock: lock, node })
+        let peers = secrets.authority().map(|(certificate, key)| {
+            let authority = Authority::from_der(certificate.clone(), key.clone());
+            node.member_id().map(|me| Peers::new(me, authority, resolver))
+        });
+        let parts = replica::Parts {
+            me: node.member_id()?,
+            cluster,
+            incarnation: node.count_start()?,
+            node: Arc::clone(&node),
+            store: store.clone(),
+            log: log.clone(),
+            state_dir: state_dir.clone(),
+            settings: config.pair,
+            expect,
+            accept_loss,
+            secrets: secrets.text().to_owned(),
+            reign_begins: {
+                let (known, agents) = (caches.known.clone(), agents.clone());
+                Box::new(move || {
+                    known.clear();
+                    agents.forget();
+                })
+            },
+        };
+        let pair = Pair::new(parts, cluster_config, peers.transpose()?);
+        Ok(Self { store, client, agents, visitors, caches, pair, state_dir, log, expect, node, _lock: lock })
+    }
+
+    /// From now on the database is in use: a process that finds it so takes nothing for granted.
+    pub(crate) fn note_open(&self) -> Result<()> {
+        Ok(self.node.note_store(LastSeen::Open)?)
+    }
+
+    /// Opens the store for an offline command. A node of a pair is not written to behind the other one's back.
+    pub(crate) async fn lead_offline(&self) -> Result<()> {
+        if self.pair.config().borrow().members.len() > 1 {
+            bail!("this node is one of a pair; start it, and the command works on either node");
+        }
+        let epoch = self.node.mint_epoch(false)?;
+        let (store, log, expect) = (self.store.clone(), self.log.clone(), self.expect);
+        let led = tokio::task::spawn_blocking(move || store.lead(epoch, expect, Box::new(log)));
+        led.await.context("open the store")??;
+        self.note_open()
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub(crate) fn node(&self) -> &Arc<NodeState> {
+        &self.node
     }
 
     fn agents(config: &Config, store: &Store, client: &Client) -> (Agents, Caches) {
@@ -144,11 +233,8 @@ impl Core {
         (Agents::new(store.clone(), client.clone(), caches), Caches { known, counters })
     }
 
-    /// Reads the agents file. A file that cannot be read or taken stops the start: serving
-    /// without the agents that it names would look like a success.
-    pub(crate) async fn seed_agents(&self, path: &Path) -> Result<()> {
-        let import = agents::read(path, Source::File);
-        let import = import.map_err(|source| BadAgentsFile { path: path.to_owned(), source })?;
+    /// Stores what the agents file names; a primary does.
+    pub(crate) async fn seed_agents(&self, import: Import) -> Result<()> {
         let report = self.agents.put(import, Source::File).await.context("store the agents")?;
         for (id, problems) in &report.inactive {
             tracing::warn!(agent.id = id.as_str(), problems = problems.join("; "), "agent is not served");
@@ -172,13 +258,14 @@ impl Core {
     }
 
     pub(crate) fn control(&self) -> Control {
-        Control::new(self.agents.clone())
+        Control::new(self.agents.clone(), self.pair.clone(), self.state_dir.clone())
     }
 
     /// Closes the store: what was accepted is on disk when this returns.
-    pub(crate) async fn close(self) -> Result<()> {
-        let last = self.store.close().await.context("close the store")?;
-        self.node.note_store(LastSeen::Closed(last.raw()))?;
-        Ok(())
+    pub(crate) async fn close(&self) -> Result<()> {
+        let last = self.store.clone().close().await.context("close the store")?;
+        let noted = self.node.note_store(LastSeen::Closed(last.raw()));
+        self.node.close();
+        Ok(noted?)
     }
 }

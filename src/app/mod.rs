@@ -2,6 +2,7 @@
 
 mod core;
 mod node;
+mod peers;
 
 pub(crate) use core::{BadAgentsFile, Core};
-pub(crate) use node::{Listeners, run};
+pub(crate) use node::{Ended, Listeners, run};

@@ -1,16 +1,20 @@
-use super::core::Core;
+use super::core::{Core, read_agents};
+use super::peers;
+use crate::agents::Import;
 use crate::base::Chain;
 use crate::config::Config;
 use crate::disk;
 use crate::gateway::{self, Breakers, Gateway};
 use crate::http::{self, Edge, Listen};
 use crate::net::ServerTls;
-use crate::sessions::Sessions;
-use crate::store::Store;
+use crate::replica::{Pair, Role};
+use crate::sessions::{Elsewhere, Sessions};
+use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
 use crate::telemetry::{Exporter, Telemetry};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
@@ -48,13 +52,13 @@ pub(crate) struct Listeners {
 /// # Errors
 ///
 /// The start failed, or a task ended that should not have: systemd starts the process again.
-pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool) -> Result<()> {
+pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool) -> Result<Ended> {
     raise_open_files();
     let address = listeners.url()?;
+    let import = config.agents_file.as_deref().map(read_agents).transpose()?;
     let core = Core::open(&config, accept_loss).await?;
-    if let Some(path) = &config.agents_file {
-        core.seed_agents(path).await?;
-    }
+    core.note_open()?;
+    let pair = core.pair.clone();
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let breakers = Breakers::new(config.breaker);
     let gateway = gateway(&config, &core, &telemetry, &breakers);
@@ -64,6 +68,7 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         breakers: breakers.clone(),
         visitors: core.visitors.clone(),
         store: core.store.clone(),
+        pair: pair.clone(),
         telemetry: telemetry.clone(),
         settings: config.http.clone(),
         state_dir: config.state_dir.clone(),
@@ -74,17 +79,38 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
 
     let mut stop = StopSignals::new().context("listen for signals")?;
     let mut tasks = Supervisor::new();
-    let served = core.control();
-    tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, stop).await?));
+    let decides = pair.clone();
+    tasks.spawn("pair", async move |stop| Ok(decides.run(stop).await?));
+    let (served, again) = (core.control(), Again::default());
+    let begun_anew = again.clone();
+    tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();
     tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
     let store = core.store.clone();
     tasks.spawn("store", async move |stop| fenced(store, stop).await);
+    let (listening, reached) = (pair.clone(), edge.clone());
+    tasks.spawn("peers", async move |stop| peers::serve(listening, reached, config.peer_listen, stop).await);
+    let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
+    let seeded = Arc::clone(&core);
     tasks.spawn("http", async move |stop| {
-        http::serve(listen, edge, stop).await;
-        Ok(())
+        tokio::select! {
+            () = seeded.pair.decided() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        if let Some(import) = import.clone()
+            && *seeded.pair.role().borrow() == Role::Primary
+        {
+            seeded.seed_agents(import).await?;
+        }
+        let seeds = seeds_again(seeded, import);
+        // Scripts and people wait for this line; the port may have been chosen by the kernel.
+        tracing::info!("listening on {address}");
+        tokio::select! {
+            () = http::serve(listen, edge, stop) => Ok(()),
+            () = seeds => Ok(()),
+        }
     });
     let pushing = exporter.map(Exporter::start).transpose()?;
     if let Some(pushing) = &pushing {
@@ -94,15 +120,28 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         });
     }
     let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
-    tasks.spawn("manager", async move |stop| {
+    tasks.spawn("manager", async move |stop: CancellationToken| {
+        tokio::select! {
+            () = pair.decided() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
         Manager::of_this_process().follow(stop, closing_max, || store.answers()).await
     });
 
-    // Scripts and people wait for this line; the port may have been chosen by the kernel.
-    tracing::info!("listening on {address}");
-    let ran = tasks.run(async || stop.next().await, config.shutdown_grace + CLOSE_MAX).await;
+    let mut is_told = false;
+    let ended = async || {
+        tokio::select! {
+            signal = stop.next() => signal,
+            () = again.asked(), if !is_told => {
+                is_told = true;
+                "a new beginning"
+            }
+        }
+    };
+    let ran = tasks.run(ended, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;
+        drop(gateway);
         core.close().await
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
@@ -110,7 +149,71 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     if let Some(pushing) = pushing {
         pushing.finish().await;
     }
-    ran.and(closed)
+    ran.and(closed).map(|()| if again.is_asked() { Ended::Again } else { Ended::Stopped })
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Stopped,
+    /// What it is has changed: it is to be run again, in the same process.
+    Again,
+}
+
+/// The wish to begin again.
+#[derive(Clone, Default)]
+struct Again(CancellationToken);
+
+impl Again {
+    fn token(&self) -> CancellationToken {
+        self.0.clone()
+    }
+
+    async fn asked(&self) {
+        self.0.cancelled().await;
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// Reads the agents file into the store each time that this node becomes the primary: for ever.
+async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
+    let mut role = core.pair.role();
+    role.mark_unchanged();
+    while role.changed().await.is_ok() {
+        let is_primary = *role.borrow_and_update() == Role::Primary;
+        if let Some(import) = import.clone().filter(|_| is_primary)
+            && let Err(error) = core.seed_agents(import).await
+        {
+            tracing::error!("the agents file is not read: {error:#}");
+        }
+    }
+    std::future::pending().await
+}
+
+/// Where turns end that began under this node's reign, when that is over.
+struct AtThePrimary(Pair);
+
+/// So long a turn's end is tried to be stored elsewhere: its stream may have been told by then that it is not.
+const ELSEWHERE_WITHIN: Duration = Duration::from_secs(30);
+
+impl Elsewhere for AtThePrimary {
+    fn finish(&self, end: Arc<TurnEnd>) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
+        let pair = self.0.clone();
+        Box::pin(async move {
+            // This node itself may be it again by now.
+            match pair.store().turn_finish(Arc::clone(&end)) {
+                Err(StoreError::NotHere) => {}
+                finished => return finished?.await.map(drop),
+            }
+            pair.finish_elsewhere(&end, ELSEWHERE_WITHIN).await.map_err(|error| {
+                tracing::error!(error = %Chain(&error), "the end of a turn is not kept by the primary");
+                StoreError::OutcomeUnknown
+            })
+        })
+    }
 }
 
 /// The instruments; and an exporter where the metrics are pushed.
@@ -126,7 +229,8 @@ fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter
 }
 
 fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {
-    let kept_in = config.keeps_chats.then(|| core.store.clone());
+    let elsewhere: Arc<dyn Elsewhere> = Arc::new(AtThePrimary(core.pair.clone()));
+    let kept_in = config.keeps_chats.then(|| (core.store.clone(), elsewhere));
     let sessions = Sessions::new(kept_in, core.caches.known.clone(), config.cache.session_ttl);
     Gateway::new(gateway::Parts {
         agents: core.agents.clone(),

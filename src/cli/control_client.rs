@@ -51,6 +51,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "control")
+            .header("content-type", "application/json")
             .body(Full::from(body))
             .context("write the request")?;
         let answered = tokio::time::timeout(CALL_MAX, async {

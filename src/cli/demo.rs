@@ -38,7 +38,7 @@ pub(super) async fn run(mut config: Config) -> Result<()> {
     config.runtime_dir = state.dir.join("state");
     let edge = listen()?;
     announce(edge.local_addr().context("read the listening address")?)?;
-    app::run(config, Listeners { edge, tls: None }, false).await
+    app::run(config, Listeners { edge, tls: None }, false).await.map(drop)
 }
 
 fn listen() -> Result<TcpListener> {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod check_config;
+mod cluster;
 mod control_client;
 mod demo;
 mod fastgpt_sim;
@@ -33,6 +34,8 @@ enum Command {
     Serve(serve::Args),
     /// Start a simulated FastGPT and the service on loopback, and chat at once
     Demo,
+    #[command(flatten)]
+    Cluster(cluster::Command),
     /// Look after the agents, of the running service or of the state directory
     #[command(subcommand)]
     Agents(agents::Command),
@@ -66,6 +69,7 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => wait(serve::run(configured(sources)?, args)),
         Command::Demo => wait(demo::run(configured(sources)?)),
+        Command::Cluster(command) => block_on(cluster::run(configured(sources)?, command)),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;

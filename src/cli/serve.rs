@@ -1,6 +1,6 @@
 //! `llmchat serve`: a node, until a signal.
 
-use crate::app::{self, Listeners};
+use crate::app::{self, Ended, Listeners};
 use crate::config::Config;
 use crate::net::{self, ServerTls};
 use anyhow::{Context, Result};
@@ -15,7 +15,12 @@ pub(super) struct Args {
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config, args: Args) -> Result<()> {
-    let tls = config.server.tls.clone().map(ServerTls::load).transpose().context("read server.tls")?;
-    let edge = net::listen(config.server.listen)?;
-    app::run(config, Listeners { edge, tls }, args.accept_loss).await
+    loop {
+        let tls = config.server.tls.clone().map(ServerTls::load).transpose().context("read server.tls")?;
+        let edge = net::listen(config.server.listen)?;
+        match app::run(config.clone(), Listeners { edge, tls }, args.accept_loss).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Again => tracing::info!("the node begins again, as what it has become"),
+        }
+    }
 }

@@ -5,12 +5,13 @@ use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
-use crate::config::sections::{Breaker, Cache, Chat, Journal, Log, Node, Store, Tls, Upstream};
+use crate::config::sections::{Breaker, Cache, Chat, Cluster, Journal, Log, Node, Store, Tls, Upstream};
 use crate::gateway;
 use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
 use crate::store;
 use crate::upstream;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -176,6 +177,23 @@ impl Journal {
             keep: Duration::from_hours(hours),
             bytes_max: rules.number("journal.bytes_max", bytes_max, 2 << 20..=1 << 50),
         }
+    }
+}
+
+impl Cluster {
+    /// Where peers are listened for, and how the pair behaves.
+    pub(super) fn check(self, rules: &mut Rules) -> (SocketAddr, replica::PairSettings) {
+        let Self { listen, sync_timeout_ms, reconnect_ms, start_alone } = self;
+        let address = listen.parse::<SocketAddr>();
+        let rule = "must be an address and a port such as 0.0.0.0:7443 or [::]:7443";
+        rules.need_text(address.is_ok(), "cluster.listen", rule, &listen);
+        let timing = replica::Timing {
+            sync_timeout: rules.ms("cluster.sync_timeout_ms", sync_timeout_ms, 500..=60_000),
+            reconnect: rules.ms("cluster.reconnect_ms", reconnect_ms, 0..=60_000),
+            ..replica::Timing::default()
+        };
+        let listen = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        (listen, replica::PairSettings { timing, start_alone })
     }
 }
 

@@ -49,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) breaker: breaker::Rule,
     pub(crate) store: store::Settings,
     pub(crate) journal: replica::Settings,
+    /// Where other nodes of the cluster reach this one.
+    pub(crate) peer_listen: SocketAddr,
+    pub(crate) pair: replica::PairSettings,
     pub(crate) cache: cache::Settings,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
@@ -154,13 +157,28 @@ fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, Str
 }
 
 fn check(file: File, rules: &mut Rules) -> Config {
-    let File { server, node, log, agents, chat, upstream, breaker, store, journal, cache, metrics, otlp, limits } =
-        file;
+    let File {
+        server,
+        node,
+        log,
+        agents,
+        chat,
+        upstream,
+        breaker,
+        store,
+        journal,
+        cluster,
+        cache,
+        metrics,
+        otlp,
+        limits,
+    } = file;
     let Limits { memory_bytes } = limits;
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
     let (keeps_chats, chat) = chat.check(http.client_stall, rules);
+    let (peer_listen, pair) = cluster.check(rules);
     Config {
         server,
         state_dir,
@@ -173,6 +191,8 @@ fn check(file: File, rules: &mut Rules) -> Config {
         keeps_chats,
         chat,
         journal: journal.check(rules),
+        peer_listen,
+        pair,
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) breaker: Breaker,
     pub(super) store: Store,
     pub(super) journal: Journal,
+    pub(super) cluster: Cluster,
     pub(super) cache: Cache,
     pub(super) metrics: Metrics,
     pub(super) otlp: Otlp,
@@ -119,6 +120,15 @@ pub(super) struct Journal {
     pub(super) keep_hours: u64,
     pub(super) bytes_max: u64,
     pub(super) segment_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) listen: String,
+    pub(super) sync_timeout_ms: u64,
+    pub(super) reconnect_ms: u64,
+    pub(super) start_alone: bool,
 }
 
 #[derive(Deserialize)]

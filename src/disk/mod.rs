@@ -5,7 +5,8 @@ mod lock;
 mod space;
 
 pub(crate) use file::{
-    belong, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace, set_mode, sync_dir,
+    belong, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace, set_mode,
+    sync_dir,
 };
 pub(crate) use lock::StateLock;
 pub(crate) use space::{free_bytes, resident_bytes};

@@ -50,7 +50,8 @@ impl Gateway {
 
     /// One turn, in the order it travels. The answer arrives through the [`Reply`].
     ///
-    /// Waits for the upstream's first frame, its failure, or `head_hold`.
+    /// Waits for the upstream's first frame, its failure, or `head_hold`. `entered`, which keeps this node what it is,
+    /// is dropped as soon as the question is in the writer's hands.
     ///
     /// # Cancel safety
     ///
@@ -62,6 +63,7 @@ impl Gateway {
         (caller, origin): (&Caller, Origin),
         key: Option<Label>,
         request: ChatRequest,
+        entered: impl Send,
     ) -> Result<Reply, ChatError> {
         let Parts { agents, sessions, breakers, client, telemetry, settings } = &*self.parts;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
@@ -79,6 +81,7 @@ impl Gateway {
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
         let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
         let turn = reserved.begin(asked.unwrap_or_default())?;
+        drop(entered);
         let ids = (turn.chat.to_string(), turn.label.to_string());
         let question = question((caller, origin), &turn, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);

@@ -2,16 +2,19 @@
 //! a Unix socket; the same service functions as everything else. Its mode, 0660, says who may: the kernel lets our own
 //! user, root and the members of our group connect, also those of whom it is not the first group, and nobody else.
 
+use super::cluster;
 use super::error::{self, ApiError};
 use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
 use crate::base::AgentId;
 use crate::protocol::agent::{Agent, Source};
+use crate::replica::Pair;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::path::{Path as FilePath, PathBuf};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +25,21 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone)]
 pub(crate) struct Control {
     agents: Agents,
+    pair: Pair,
+    state_dir: PathBuf,
 }
 
 impl Control {
-    pub(crate) fn new(agents: Agents) -> Self {
-        Self { agents }
+    pub(crate) fn new(agents: Agents, pair: Pair, state_dir: PathBuf) -> Self {
+        Self { agents, pair, state_dir }
+    }
+
+    pub(super) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    pub(super) fn state_dir(&self) -> &FilePath {
+        &self.state_dir
     }
 
     /// Every agent as an operator sees it; keys never.
@@ -77,16 +90,25 @@ fn probed(probe: &Probe) -> Value {
 }
 
 /// Serves the socket until `stop`.
-pub(crate) async fn serve(listener: UnixListener, control: Control, stop: CancellationToken) -> std::io::Result<()> {
+///
+/// `again` is cancelled when what the node is has changed so much that it has to begin anew.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    control: Control,
+    again: CancellationToken,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let cluster = cluster::routes(control.clone(), again);
     let routes = Router::new()
         .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
         .route("/agents", get(list))
         .route("/agents/import", post(import))
         .route("/agents/{id}", delete(remove))
         .route("/agents/{id}/test", post(test))
+        .with_state(control)
+        .merge(cluster)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::map_response(render))
-        .with_state(control);
+        .layer(axum::middleware::map_response(render));
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -5,6 +5,7 @@ use crate::accounts::Visitors;
 use crate::agents::Agents;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
+use crate::replica::Pair;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) breakers: Breakers,
     pub(crate) visitors: Visitors,
     pub(crate) store: Store,
+    pub(crate) pair: Pair,
     pub(crate) telemetry: Telemetry,
     pub(crate) settings: Settings,
     /// Its free space is a health check.

@@ -154,6 +154,11 @@ pub(super) fn draining() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the service is stopping").after(SOON)
 }
 
+/// Nobody here may answer; `why` is for a person.
+pub(super) fn no_primary(why: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why).after(SOON)
+}
+
 pub(super) fn internal() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "something went wrong on our side")
 }

@@ -3,6 +3,7 @@
 use super::drain::Drain;
 use super::edge::Edge;
 use super::error::{self, ApiError};
+use super::forward;
 use crate::base::random_id;
 use crate::clock;
 use axum::Router;
@@ -56,15 +57,22 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     Some(layer)
 }
 
-async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    let known = HeaderValue::from_str(&id).expect("checked to be visible ASCII");
+    // Whoever it is passed on to shall call it the same.
+    request.headers_mut().insert(REQUEST_ID, known);
     let is_api = request.uri().path().starts_with("/api/");
     // HTTP/2 has no such header; there the connection is told to go away when the drain is over.
     let can_close = request.version() < Version::HTTP_2;
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
     let span = tracing::info_span!("request", id = id.as_str());
-    let response = if refused { error::draining().into_response() } else { next.run(request).instrument(span).await };
+    let response = if refused {
+        error::draining().into_response()
+    } else {
+        forward::or_run(&edge, request, next).instrument(span).await
+    };
     let mut response = match response.extensions().get::<ApiError>() {
         Some(error) => keep_headers(response.headers(), error.render(&id)),
         None => response,
@@ -79,7 +87,7 @@ async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Res
 }
 
 /// Those who must see a draining process: load balancers and the collector.
-fn is_probe(path: &str) -> bool {
+pub(super) fn is_probe(path: &str) -> bool {
     path == "/metrics" || path == "/health" || path.starts_with("/health/")
 }
 

@@ -4,18 +4,22 @@
 //! what the caller is told.
 
 mod api;
+mod cluster;
 mod control;
 mod drain;
 mod edge;
 mod error;
 mod extract;
+mod forward;
 mod health;
 mod layers;
+mod peer;
 mod router;
 mod serve;
 mod settings;
 
 pub(crate) use control::{Control, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};
+pub(crate) use peer::serve as serve_peer;
 pub(crate) use serve::{Listen, serve};
 pub(crate) use settings::Settings;

@@ -7,8 +7,8 @@ use rcgen::{
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::ParsedCertificate;
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
@@ -258,7 +258,9 @@ mod tests {
             Some(is_member)
         };
         let connect = async {
-            let Ok(mut connected) = TlsConnector::from(Arc::new(client)).connect(name, near).await else { return false };
+            let Ok(mut connected) = TlsConnector::from(Arc::new(client)).connect(name, near).await else {
+                return false;
+            };
             connected.read_u8().await.is_ok()
         };
         tokio::join!(accept, connect)

@@ -14,7 +14,7 @@ mod roots;
 mod tests;
 mod tls;
 
-pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, belongs, name_of, pinned};
+pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, belongs, pinned};
 pub(crate) use connect::{Connector, Speaks};
 pub(crate) use listen::listen;
 pub(crate) use peer::{PeerConnector, PeerError, PeerStream};

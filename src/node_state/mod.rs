@@ -22,6 +22,8 @@ pub(crate) enum NodeError {
     Open { path: PathBuf, source: Box<redb::Error> },
     #[error("write to `{path}`")]
     Write { path: PathBuf, source: Box<redb::Error> },
+    #[error("`{path}` is closed: the node is stopping")]
+    Closed { path: PathBuf },
     #[error("`{path}` holds something that this version did not write")]
     Format { path: PathBuf },
     #[error(transparent)]

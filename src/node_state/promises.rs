@@ -6,6 +6,7 @@ use crate::protocol::peer::Copying;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
@@ -106,7 +107,10 @@ pub(crate) enum LastSeen {
 /// The node's promises, on disk before anybody hears of them.
 #[derive(Debug)]
 pub(crate) struct NodeState {
-    database: Database,
+    /// `None` once it is closed.
+    database: RwLock<Option<Database>>,
+    /// Held by whoever changes something: none of two changes may undo the other.
+    changing: Mutex<()>,
     path: PathBuf,
 }
 
@@ -138,19 +142,23 @@ impl NodeState {
     fn open_file(path: PathBuf) -> Result<Self, NodeError> {
         let database = Database::create(&path).map_err(|error| open(&path, error))?;
         disk::set_mode(&path, 0o600)?;
-        Ok(Self { database, path })
+        Ok(Self { database: RwLock::new(Some(database)), changing: Mutex::new(()), path })
+    }
+
+    /// Lets go of the file, also where somebody still holds this; later calls are refused.
+    pub(crate) fn close(&self) {
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// A new epoch, higher than every one that this node has seen, on disk when this returns. Every start of a process
     /// that will write mints one, and so does every change of the primary: nothing is ever written under an older one.
     pub(crate) fn mint_epoch(&self, forced: bool) -> Result<Epoch, NodeError> {
-        let mut identity = self.read()?;
         let format = || NodeError::Format { path: self.path.clone() };
         let step = if forced { FORCED_STEP } else { 1 };
-        identity.epoch_counter = identity.epoch_counter.checked_add(step).ok_or_else(format)?;
-        let epoch = Epoch::mint(identity.epoch_counter, identity.member_id, forced).ok_or_else(format)?;
-        self.write(&identity)?;
-        Ok(epoch)
+        self.change(|identity| {
+            identity.epoch_counter = identity.epoch_counter.checked_add(step).ok_or_else(format)?;
+            Epoch::mint(identity.epoch_counter, identity.member_id, forced).ok_or_else(format)
+        })
     }
 
     /// The random name that tells this node from any other.
@@ -175,15 +183,18 @@ impl NodeState {
 
     /// Notes how the database is left, beside its journal; on disk when this returns.
     pub(crate) fn note_store(&self, seen: LastSeen) -> Result<(), NodeError> {
-        self.write(&Identity { store: seen, has_journal: true, ..self.read()? })
+        self.change(|identity| {
+            (identity.store, identity.has_journal) = (seen, true);
+            Ok(())
+        })
     }
 
     /// Counts a start of the process, before anybody hears of it; the number of this one.
     pub(crate) fn count_start(&self) -> Result<u64, NodeError> {
-        let mut identity = self.read()?;
-        identity.incarnation += 1;
-        self.write(&identity)?;
-        Ok(identity.incarnation)
+        self.change(|identity| {
+            identity.incarnation += 1;
+            Ok(identity.incarnation)
+        })
     }
 
     /// This node's number in its cluster.
@@ -198,28 +209,36 @@ impl NodeState {
 
     /// Stores `config`, unless a newer one is stored; on disk when this returns. Later epochs are higher.
     pub(crate) fn store_config(&self, config: &Config) -> Result<bool, NodeError> {
-        let mut identity = self.read()?;
-        if identity.config.as_ref().is_some_and(|stored| stored.at() > config.at()) {
-            return Ok(false);
-        }
-        identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
-        identity.config = Some(config.clone());
-        self.write(&identity)?;
-        Ok(true)
+        self.change(|identity| {
+            let is_older = identity.config.as_ref().is_some_and(|stored| stored.at() > config.at());
+            if !is_older {
+                identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
+                identity.config = Some(config.clone());
+            }
+            Ok(!is_older)
+        })
     }
 
     /// Makes this node `member_id` of the cluster `cluster_id`, without a history of its own.
     pub(crate) fn join(&self, cluster_id: [u8; 16], member_id: MemberId, config: &Config) -> Result<(), NodeError> {
-        let mut identity = self.read()?;
-        identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
-        let config = Some(config.clone());
-        let (store, has_journal, copying) = (LastSeen::Never, false, None);
-        self.write(&Identity { cluster_id, member_id, config, store, has_journal, copying, ..identity })
+        self.change(|identity| {
+            identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
+            identity.config = Some(config.clone());
+            (identity.cluster_id, identity.member_id) = (cluster_id, member_id);
+            (identity.store, identity.has_journal) = (LastSeen::Never, false);
+            // Whatever lies here is of another history.
+            let is_primary = config.primary == member_id;
+            identity.copying = (!is_primary).then_some(Copying { epoch: 0, start: 0, next_page: 0 });
+            Ok(())
+        })
     }
 
     /// One node may join by the word of this hash; an earlier word is worth nothing any more.
     pub(crate) fn invite(&self, invitation: Option<[u8; 32]>) -> Result<(), NodeError> {
-        self.write(&Identity { invitation, ..self.read()? })
+        self.change(|identity| {
+            identity.invitation = invitation;
+            Ok(())
+        })
     }
 
     /// The hash of the word by which one node may join.
@@ -234,12 +253,26 @@ impl NodeState {
 
     /// Notes that database and journal are being replaced, or that they are whole again.
     pub(crate) fn note_copying(&self, copying: Option<Copying>) -> Result<(), NodeError> {
-        self.write(&Identity { copying, ..self.read()? })
+        self.change(|identity| {
+            identity.copying = copying;
+            Ok(())
+        })
+    }
+
+    /// On disk when this returns.
+    fn change<T>(&self, change: impl FnOnce(&mut Identity) -> Result<T, NodeError>) -> Result<T, NodeError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut identity = self.read()?;
+        let changed = change(&mut identity)?;
+        self.write(&identity)?;
+        Ok(changed)
     }
 
     fn read(&self) -> Result<Identity, NodeError> {
         let failed = |error: redb::Error| open(&self.path, error);
-        let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        let reading = database.begin_read().map_err(|error| failed(error.into()))?;
         let table = reading.open_table(TABLE).map_err(|error| failed(error.into()))?;
         let value = table.get(IDENTITY).map_err(|error| failed(error.into()))?;
         let format = || NodeError::Format { path: self.path.clone() };
@@ -258,16 +291,18 @@ impl NodeState {
         let mut value = vec![VERSION];
         let body = bincode::serde::encode_to_vec(identity, bincode::config::standard());
         value.extend(body.expect("numbers and text always encode"));
-        self.put(&value).map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        put(database, &value).map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
     }
+}
 
-    fn put(&self, value: &[u8]) -> Result<(), redb::Error> {
-        let mut writing = self.database.begin_write()?;
-        writing.set_durability(Durability::Immediate)?;
-        writing.open_table(TABLE)?.insert(IDENTITY, value)?;
-        writing.commit()?;
-        Ok(())
-    }
+fn put(database: &Database, value: &[u8]) -> Result<(), redb::Error> {
+    let mut writing = database.begin_write()?;
+    writing.set_durability(Durability::Immediate)?;
+    writing.open_table(TABLE)?.insert(IDENTITY, value)?;
+    writing.commit()?;
+    Ok(())
 }
 
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {

@@ -39,8 +39,14 @@ fn the_stored_bytes_are_pinned() {
     let body = bincode::serde::encode_to_vec(&old, bincode::config::standard()).unwrap();
     let old_bytes = [2, b'a', b'b', 1, 251, 44, 1, 2, 7];
     assert_eq!(body, old_bytes);
-    let before_pairs =
-        IdentityV2 { node_id: old.node_id, member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7), cluster_id: [5; 16], has_journal: true };
+    let before_pairs = IdentityV2 {
+        node_id: old.node_id,
+        member_id: 1,
+        epoch_counter: 300,
+        store: LastSeen::Closed(7),
+        cluster_id: [5; 16],
+        has_journal: true,
+    };
     let second = [&old_bytes[..], &[5; 16], &[1]].concat();
     assert_eq!(bincode::serde::encode_to_vec(&before_pairs, bincode::config::standard()).unwrap(), second);
     let identity = Identity { incarnation: 2, ..Identity::from(before_pairs) };

@@ -192,6 +192,10 @@ mod tests {
         assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX)), Ok(RECORD_BYTES_MAX));
         assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX + 1)), Err(BadFrame::TooLong));
         let lies = [vec![1], vec![253; 9], vec![0; 20]].concat();
-        assert_eq!(read_frame::<FromStandby>(&[30, 0, 0, 0, 0], lies), Err(BadFrame::Message), "a length is no promise");
+        assert_eq!(
+            read_frame::<FromStandby>(&[30, 0, 0, 0, 0], lies),
+            Err(BadFrame::Message),
+            "a length is no promise"
+        );
     }
 }

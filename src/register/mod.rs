@@ -6,5 +6,7 @@
 //! counts from the moment that is proposed.
 
 mod insync;
+#[cfg(test)]
+mod tests;
 
 pub use insync::{Act, InSync, Timing};

@@ -141,7 +141,9 @@ fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, Fo
     while let Some(upto) = pace.wait(follower.last().next()) {
         let next = follower.last().next();
         let records = match pace.0.feed.take(next, upto) {
-            Taken::Records(records) => decode(records.iter().take_while(|(txid, _)| *txid <= upto).map(|(_, bytes)| &**bytes))?,
+            Taken::Records(records) => {
+                decode(records.iter().take_while(|(txid, _)| *txid <= upto).map(|(_, bytes)| &**bytes))?
+            }
             Taken::Missed => Vec::new(),
         };
         if records.is_empty() {

@@ -20,11 +20,12 @@ use crate::protocol::cluster::{Config, Member, MemberId};
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
 use crate::store::{Expect, OpenError, Rested, Store, StoreError, TurnEnd};
+use sha2::{Digest, Sha256};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A question to the peer about its standing.
@@ -44,6 +45,7 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two questions to the node that takes over.
 const TAKEN_OVER_EVERY: Duration = Duration::from_millis(10);
 const ORDERS_MAX: usize = 16;
+const BEGINNING: &str = "it has just begun";
 
 /// What this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +115,10 @@ pub(crate) struct Parts {
     /// How the database was left, and whether what is missing of it is given up.
     pub(crate) expect: Expect,
     pub(crate) accept_loss: bool,
-    /// Told to peers, who say if theirs are others.
+    /// What all nodes of a cluster have to have: their text.
     pub(crate) secrets: String,
+    /// Called before the first request of a reign: what is remembered of before may be old.
+    pub(crate) reign_begins: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The door to the pair. Cheap to clone.
@@ -124,6 +128,8 @@ pub(crate) struct Pair(Arc<Shared>);
 struct Shared {
     parts: Parts,
     peers: Mutex<Option<Peers>>,
+    secrets: Mutex<String>,
+    clustered: Notify,
     /// The newest that this node has stored.
     config: watch::Sender<Config>,
     /// Whoever holds it for reading has begun under that role; whoever changes it waits for them.
@@ -166,12 +172,15 @@ impl Entered {
 
 impl Pair {
     /// `config` is stored; `peers` are there once the node is part of a cluster.
-    pub(crate) fn new(parts: Parts, config: Config, peers: Option<Peers>) -> Self {
+    pub(crate) fn new(mut parts: Parts, config: Config, peers: Option<Peers>) -> Self {
+        let secrets = std::mem::take(&mut parts.secrets);
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let role = Role::Starting("it has just begun".to_owned());
+        let role = Role::Starting(BEGINNING.to_owned());
         Self(Arc::new(Shared {
             parts,
             peers: Mutex::new(peers),
+            secrets: Mutex::new(secrets),
+            clustered: Notify::new(),
             config: watch::Sender::new(config),
             role: Arc::new(RwLock::new(role.clone())),
             seen: watch::Sender::new(role),
@@ -200,8 +209,15 @@ impl Pair {
     }
 
     /// The node has become part of a cluster, under whose authority others are asked.
-    pub(crate) fn set_peers(&self, peers: Peers) {
+    pub(crate) fn set_peers(&self, peers: Peers, secrets: String) {
+        *lock(&self.0.secrets) = secrets;
         *lock(&self.0.peers) = Some(peers);
+        self.0.clustered.notify_waiters();
+    }
+
+    /// The secrets of the cluster, for a node that joins.
+    pub(super) fn secrets_text(&self) -> Option<String> {
+        self.peers().map(|_| lock(&self.0.secrets).clone())
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -230,6 +246,24 @@ impl Pair {
         lock(&self.0.standby).as_ref().map(|standby| standby.seen().borrow().clone())
     }
 
+    /// Waits until it is known what this node is, or why that cannot be known yet.
+    pub(crate) async fn decided(&self) {
+        let mut seen = self.role();
+        // The sender lives in `self`.
+        let _ = seen.wait_for(|role| *role != Role::Starting(BEGINNING.to_owned())).await;
+    }
+
+    /// Waits until this node is part of a cluster.
+    pub(crate) async fn clustered(&self) -> Peers {
+        loop {
+            let changed = self.0.clustered.notified();
+            if let Some(peers) = self.peers() {
+                return peers;
+            }
+            changed.await;
+        }
+    }
+
     /// The primary, where that is another node, and the way to it.
     pub(crate) fn primary(&self) -> Option<(Peers, Member)> {
         let config = self.0.config.borrow();
@@ -255,7 +289,12 @@ impl Pair {
     }
 
     /// Serves a node that has connected for records.
-    pub(crate) async fn serve(&self, stream: impl Stream, is_member: impl Fn(MemberId) -> bool, stop: CancellationToken) {
+    pub(crate) async fn serve(
+        &self,
+        stream: impl Stream,
+        is_member: impl Fn(MemberId) -> bool,
+        stop: CancellationToken,
+    ) {
         let primary = lock(&self.0.primary).clone();
         if let Some(primary) = primary {
             primary.serve(stream, is_member, stop).await;
@@ -272,13 +311,13 @@ impl Pair {
             txid: parts.log.last().map_or(0, |tip| tip.position.txid.raw()),
             applied: applied.raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            secrets: parts.secrets.clone(),
+            secrets: fingerprint(&lock(&self.0.secrets)),
         }
     }
 
     /// Hears how a peer stands: its configuration is kept where it is the newer one. Answers how this node does.
     pub(crate) async fn hear(&self, theirs: &Standing) -> Result<Standing, NodeError> {
-        if theirs.secrets != self.0.parts.secrets {
+        if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }
         self.keep(theirs.config.clone()).await?;
@@ -305,7 +344,10 @@ impl Pair {
     }
 
     /// Changes the configuration, on the primary, to what `change` makes of it.
-    pub(crate) async fn change(&self, change: impl FnOnce(&mut Config) -> Result<(), Refusal>) -> Result<Config, Refusal> {
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+    ) -> Result<Config, Refusal> {
         let primary = lock(&self.0.primary).clone();
         let Some(primary) = primary else { return refuse("this node is not the primary; ask the one that is") };
         let mut config = primary.config().borrow().clone();
@@ -487,6 +529,7 @@ impl Pair {
         tracing::info!(epoch = epoch.raw(), "this node is the primary");
         *lock(&self.0.standby) = None;
         *lock(&self.0.primary) = Some(primary.clone());
+        (self.0.parts.reign_begins)();
         match held.take() {
             Some(held) => self.set_role(Role::Primary, Some(held)),
             None => self.turn_into(Role::Primary).await,
@@ -611,7 +654,11 @@ impl Pair {
             tokio::time::sleep(TAKEN_OVER_EVERY).await;
         }
         let took = clock::now().saturating_duration_since(began);
-        tracing::info!(took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "{} is the primary now", peer.name);
+        tracing::info!(
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "{} is the primary now",
+            peer.name
+        );
         drop(told.send(Ok(self.0.config.borrow().clone())));
         Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)))
     }
@@ -680,7 +727,7 @@ impl Pair {
                     () = stop.cancelled() => {
                         ending.cancel();
                         drop(session.await);
-                        return Ok(Next::End);
+                        return Ok(close(&standby).await);
                     }
                 }
             };
@@ -699,7 +746,7 @@ impl Pair {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = known.changed() => known.mark_changed(),
-                    () = stop.cancelled() => return Ok(Next::End),
+                    () = stop.cancelled() => return Ok(close(&standby).await),
                 }
                 self.look_at_peer();
             }
@@ -725,7 +772,11 @@ impl Pair {
     }
 
     /// How long to wait before the next connection.
-    fn after(&self, (held, ended): (Duration, Result<(), SessionError>), pause: Duration) -> Result<Duration, PairError> {
+    fn after(
+        &self,
+        (held, ended): (Duration, Result<(), SessionError>),
+        pause: Duration,
+    ) -> Result<Duration, PairError> {
         let held_long = held > AGAIN_MAX;
         match ended {
             Err(SessionError::Standby(fatal)) if is_fatal(&fatal) => return Err(fatal.into()),
@@ -775,6 +826,12 @@ enum SessionError {
     Standby(#[from] StandbyError),
 }
 
+async fn close(standby: &Standby) -> Next {
+    let standby = standby.clone();
+    drop(tokio::task::spawn_blocking(move || standby.close()).await);
+    Next::End
+}
+
 /// After this the process has to start anew.
 fn is_fatal(error: &StandbyError) -> bool {
     match error {
@@ -782,6 +839,12 @@ fn is_fatal(error: &StandbyError) -> bool {
         StandbyError::Receive(super::receive::ReceiveError::Flush(error)) => error.kind() != io::ErrorKind::StorageFull,
         _ => false,
     }
+}
+
+/// Says whether two nodes have the same, and nothing of it.
+fn fingerprint(secrets: &str) -> String {
+    let hash = Sha256::new().chain_update("llmchat secrets").chain_update(secrets).finalize();
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn name(config: &Config, id: MemberId) -> &str {

@@ -96,7 +96,11 @@ impl Peers {
     }
 
     /// Sends a client's request on, and hands its answer back as it comes.
-    pub(crate) async fn forward(&self, to: &Member, mut request: Request<Body>) -> Result<Response<Incoming>, AskError> {
+    pub(crate) async fn forward(
+        &self,
+        to: &Member,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, AskError> {
         let path = request.uri().path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str);
         *request.uri_mut() = uri(path)?;
         self.client(to)?.request(request).await.map_err(AskError::http)
@@ -141,7 +145,8 @@ impl Peers {
         let now = clock::now();
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (to.id, to.address.clone());
-        let is_old = |made: &Instant| now.saturating_duration_since(*made) > Duration::from_hours(24 * CERTIFICATE_DAYS);
+        let is_old =
+            |made: &Instant| now.saturating_duration_since(*made) > Duration::from_hours(24 * CERTIFICATE_DAYS);
         if let Some((client, made)) = open.get(&key)
             && !is_old(made)
         {

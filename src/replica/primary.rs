@@ -155,7 +155,12 @@ impl Primary {
     }
 
     /// Serves a standby that has connected, until it hangs up or `stop`. A second connection ends the first.
-    pub(crate) async fn serve(&self, stream: impl Stream, is_member: impl Fn(MemberId) -> bool, stop: CancellationToken) {
+    pub(crate) async fn serve(
+        &self,
+        stream: impl Stream,
+        is_member: impl Fn(MemberId) -> bool,
+        stop: CancellationToken,
+    ) {
         let mine = stop.child_token();
         std::mem::replace(&mut *lock(&self.0.session), mine.clone()).cancel();
         let ended = tokio::select! {

@@ -90,11 +90,7 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -
 }
 
 /// The last commit that both histories have; `None` where none is known, or what follows it is not kept any more.
-async fn agree<S: Stream>(
-    log: &LocalLog,
-    hello: &Hello,
-    line: &mut Line<S>,
-) -> Result<Option<Txid>, WireError> {
+async fn agree<S: Stream>(log: &LocalLog, hello: &Hello, line: &mut Line<S>) -> Result<Option<Txid>, WireError> {
     let (Some((theirs, chain)), Some(tip), Some(first)) = (hello.tip, log.last(), log.first()) else {
         return Ok(None);
     };
@@ -135,7 +131,9 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     let epoch = shared.config().borrow().epoch.raw();
     let last = log.last().ok_or(WireError::OutOfTurn)?.position.txid;
     let is_kept = |copying: &Copying| {
-        copying.epoch == epoch && log.first().is_some_and(|first| first.raw() <= copying.start) && copying.start <= last.raw()
+        copying.epoch == epoch
+            && log.first().is_some_and(|first| first.raw() <= copying.start)
+            && copying.start <= last.raw()
     };
     let resumed = hello.copying.filter(is_kept);
     let copying = resumed.unwrap_or(Copying { epoch, start: last.raw(), next_page: 1 });
@@ -154,7 +152,12 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     }
     let (mut page, mut end) = (copying.next_page.max(1), start);
     loop {
-        let piece = shared.reigning.store.pages(page, CHUNK_PAGES).await.map_err(|error| WireError::Io(io::Error::other(error)))?;
+        let piece = shared
+            .reigning
+            .store
+            .pages(page, CHUNK_PAGES)
+            .await
+            .map_err(|error| WireError::Io(io::Error::other(error)))?;
         end = end.max(piece.at);
         let db_pages = piece.db_pages;
         page = page.saturating_add(CHUNK_PAGES);
@@ -193,8 +196,13 @@ fn has_of(has: &[u64], piece: &Piece) -> Vec<Option<u64>> {
 fn pack(piece: Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
     // Page 1 has bytes that its hash leaves out.
     let differs = |number: u32, page: &[u8], has: Option<u64>| number == 1 || has != Some(pages::hash(number, page));
-    let pages: Vec<_> =
-        piece.pages.iter().zip(has).filter(|((number, page), has)| differs(*number, page, **has)).map(|(page, _)| page).collect();
+    let pages: Vec<_> = piece
+        .pages
+        .iter()
+        .zip(has)
+        .filter(|((number, page), has)| differs(*number, page, **has))
+        .map(|(page, _)| page)
+        .collect();
     let mut body = Vec::with_capacity(pages.len() * (PAGE_BYTES + 4));
     pages.iter().for_each(|(number, _)| body.extend(number.to_le_bytes()));
     pages.iter().for_each(|(_, page)| body.extend(page));
@@ -278,7 +286,9 @@ async fn send_records<S: Stream>(log: &LocalLog, mut next: Txid, line: &mut Line
                 }
             }
             Taken::Missed => {
-                let reader = log.read(next).ok_or_else(|| WireError::Io(io::Error::other("what it needs is not kept any more")))?;
+                let reader = log
+                    .read(next)
+                    .ok_or_else(|| WireError::Io(io::Error::other("what it needs is not kept any more")))?;
                 next = send_from_journal(reader, next, last, line).await?;
             }
         }

@@ -143,6 +143,15 @@ impl Standby {
         Ok(applying.end()?)
     }
 
+    /// Closes the database, once everything that is durable is applied. No connection may be open. Blocks meanwhile.
+    pub(crate) fn close(&self) {
+        if let Some(applying) = self.applying().take()
+            && let Err(error) = applying.end()
+        {
+            tracing::warn!(error = %Chain(&error), "the database was not closed as it should be");
+        }
+    }
+
     fn applying(&self) -> MutexGuard<'_, Option<Applying>> {
         self.0.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,9 +171,8 @@ impl Standby {
                 FromPrimary::Probe { above, upto } => {
                     let log = following.log.clone();
                     let most = u64::try_from(SAMPLES_MAX).expect("64");
-                    let samples = blocking(move || {
-                        Ok(log.samples(Txid::from_raw(above), Txid::from_raw(upto), most)?)
-                    });
+                    let samples =
+                        blocking(move || Ok(log.samples(Txid::from_raw(above), Txid::from_raw(upto), most)?));
                     line.outgoing.send(&FromStandby::Samples(samples.await?)).await?;
                 }
                 FromPrimary::Follow { common } => {

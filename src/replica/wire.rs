@@ -74,9 +74,7 @@ async fn read_all<M: DeserializeOwned, S: Stream>(
     }
 }
 
-async fn read_one<M: DeserializeOwned, S: Stream>(
-    stream: &mut BufReader<ReadHalf<S>>,
-) -> Result<Frame<M>, WireError> {
+async fn read_one<M: DeserializeOwned, S: Stream>(stream: &mut BufReader<ReadHalf<S>>) -> Result<Frame<M>, WireError> {
     let hung_up = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => WireError::HungUp,
         _ => WireError::Io(error),

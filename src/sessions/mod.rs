@@ -12,4 +12,4 @@ mod turn;
 
 pub(crate) use known::{KNOWN_BYTES, Known};
 pub(crate) use service::{Ask, Begun, Reserved, Sessions, SessionsError};
-pub(crate) use turn::{Outcome, Transcript, Turn};
+pub(crate) use turn::{Elsewhere, Outcome, Transcript, Turn};

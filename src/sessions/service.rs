@@ -1,6 +1,6 @@
 use super::known::Known;
 use super::running::{Claim, Claimed, Running};
-use super::turn::{Record, Turn};
+use super::turn::{Elsewhere, Record, Turn};
 use crate::base::{AgentId, Label, Owner, ordered_id, random_id};
 use crate::cache::Cache;
 use crate::clock;
@@ -47,14 +47,14 @@ type Memory = Cache<(Owner, AgentId, Label), Arc<Known>>;
 #[derive(Clone)]
 pub(crate) struct Sessions {
     /// `None` where chats are not kept: a conversation is then known for as long as `known` holds it.
-    store: Option<Store>,
+    store: Option<(Store, Arc<dyn Elsewhere>)>,
     known: Memory,
     known_ttl: Duration,
     running: Running,
 }
 
 impl Sessions {
-    pub(crate) fn new(store: Option<Store>, known: Memory, known_ttl: Duration) -> Self {
+    pub(crate) fn new(store: Option<(Store, Arc<dyn Elsewhere>)>, known: Memory, known_ttl: Duration) -> Self {
         Self { store, known, known_ttl, running: Running::default() }
     }
 
@@ -101,7 +101,7 @@ impl Sessions {
             ask.idempotency_key.is_none() && ask.turn.as_ref().is_none_or(|turn| known.never_had(turn))
         };
         let store = match (&self.store, known) {
-            (Some(store), known) if !known.as_ref().is_some_and(is_new) => store,
+            (Some((store, _)), known) if !known.as_ref().is_some_and(is_new) => store,
             (_, known) => {
                 let upstream_chat_id = known.map(|known| known.upstream_chat_id.clone());
                 let session = upstream_chat_id.map(|upstream_chat_id| store::Session { upstream_chat_id });
@@ -143,7 +143,7 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// The conversation so far, oldest first, as (question, answer): for upstreams that keep none.
     pub(crate) async fn history(&self, turns_max: usize) -> Result<Vec<(String, String)>, SessionsError> {
-        let Some(store) = self.sessions.store.as_ref().filter(|_| !self.is_first) else { return Ok(Vec::new()) };
+        let Some((store, _)) = self.sessions.store.as_ref().filter(|_| !self.is_first) else { return Ok(Vec::new()) };
         let Ask { owner, agent_id, .. } = &self.ask;
         Ok(store.recent((owner, agent_id, &self.chat), turns_max, Budget::Chat).await?)
     }
@@ -169,7 +169,9 @@ impl Reserved {
             at,
         };
         let record = match sessions.store {
-            Some(store) => Some(Record { question_bytes, begun: Some(store.turn_begin(new)?), store, id }),
+            Some((store, elsewhere)) => {
+                Some(Record { question_bytes, begun: Some(store.turn_begin(new)?), store, elsewhere, id })
+            }
             None => None,
         };
         let place = (ask.owner, ask.agent_id, chat.clone());

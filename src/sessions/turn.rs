@@ -3,6 +3,8 @@ use crate::base::Label;
 use crate::clock;
 use crate::protocol::answer::{Event, Usage};
 use crate::store::{Pending, Store, StoreError, StoredEvent, TurnEnd, TurnState};
+use std::pin::Pin;
+use std::sync::Arc;
 
 /// What a client may be told again of the workflow's own events; an answer's text is never cut.
 const EVENT_BYTES_MAX: usize = 8 << 20;
@@ -21,6 +23,7 @@ pub(crate) struct Turn {
 /// The turn in the store.
 pub(super) struct Record {
     pub(super) store: Store,
+    pub(super) elsewhere: Arc<dyn Elsewhere>,
     pub(super) id: String,
     pub(super) question_bytes: usize,
     /// The commit of the question, until it is known.
@@ -55,13 +58,13 @@ impl Turn {
     /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
     /// the turn's place until the outcome is known; there is none where chats are not kept.
     pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
-        let Some(Record { store, id, question_bytes, begun }) = self.record else { return Ok(None) };
+        let Some(Record { store, elsewhere, id, question_bytes, begun }) = self.record else { return Ok(None) };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
             Outcome::Interrupted => (TurnState::Interrupted, None, None),
         };
-        let finished = store.turn_finish(TurnEnd {
+        let end = Arc::new(TurnEnd {
             turn_id: id,
             question_bytes,
             state,
@@ -71,22 +74,42 @@ impl Turn {
             usage,
             failure,
             at: clock::unix_millis(),
-        })?;
+        });
+        let finished = match store.turn_finish(Arc::clone(&end)) {
+            // The reign went to another node while the turn ran.
+            Err(StoreError::NotHere) => Finishing::Elsewhere(elsewhere, end),
+            finished => Finishing::Here(finished?),
+        };
         Ok(Some(Closing { begun, finished, _claimed: self.claimed }))
     }
+}
+
+/// Where turns are kept whose beginning was stored here, when this node is the primary no more.
+pub(crate) trait Elsewhere: Send + Sync {
+    /// Stores how the turn ended; the same end twice is stored once.
+    fn finish(&self, end: Arc<TurnEnd>) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+}
+
+/// How the end of a turn comes to the disk.
+enum Finishing {
+    Here(Pending<()>),
+    Elsewhere(Arc<dyn Elsewhere>, Arc<TurnEnd>),
 }
 
 /// A turn whose end is on its way to the disk.
 pub(crate) struct Closing {
     begun: Option<Pending<()>>,
-    finished: Pending<()>,
+    finished: Finishing,
     _claimed: Claimed,
 }
 
 impl Closing {
     /// Waits until the turn is durable, or certainly is not.
     pub(crate) async fn durable(&mut self) -> Result<(), StoreError> {
-        let finished = (&mut self.finished).await.map(|_| ());
+        let finished = match &mut self.finished {
+            Finishing::Here(pending) => pending.await.map(|_| ()),
+            Finishing::Elsewhere(elsewhere, end) => elsewhere.finish(Arc::clone(end)).await,
+        };
         match (&finished, self.begun.take()) {
             // An end without a beginning is a conflict; why there is no beginning says more.
             (Err(StoreError::Conflict), Some(begun)) => begun.await.map(|_| ()).and(finished),

@@ -40,7 +40,8 @@ impl Store {
             let db_pages: u32 = rows.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(doing())?;
             let lock_page = pages::lock_page(u32::try_from(PAGE_BYTES).expect("4096"));
             let last = from.saturating_add(count - 1).min(db_pages);
-            let mut statement = rows.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(doing())?;
+            let mut statement =
+                rows.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(doing())?;
             let numbers = (from..=last).filter(|number| *number != lock_page);
             let pages = numbers.map(|number| statement.query_row([number], |row| Ok((number, row.get(0)?))));
             Ok(Piece { at, db_pages, pages: pages.collect::<Result<_, _>>().map_err(doing())? })

@@ -26,8 +26,7 @@ impl Follower {
         let mut connection = open::existing(&place.files, None)?;
         open::settle(&connection).map_err(failed)?;
         let limits = (place.settings.checkpoint_bytes, place.settings.checkpoint_restart_bytes);
-        let checkpoint =
-            Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
+        let checkpoint = Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
         let applier = Applier::new(connection, sum).map_err(failed)?;
         gate.durable.flushed_here(tip.position.txid);
         Ok(Self { applier, tip, saved, checkpoint, gate: gate.clone() })

@@ -70,12 +70,7 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
 }
 
 /// The same for a database that was in use until now, by a writer or by the records of another node's.
-pub(super) fn go_on(
-    files: &Files,
-    start: &Start,
-    rested: Rested,
-    log: Box<dyn Log>,
-) -> Result<Committer, OpenError> {
+pub(super) fn go_on(files: &Files, start: &Start, rested: Rested, log: Box<dyn Log>) -> Result<Committer, OpenError> {
     let Rested { sum, tip, .. } = rested;
     if log.tip() != Some(tip) {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
@@ -160,12 +155,7 @@ fn cut_torn(files: &Files) -> Result<(), OpenError> {
 }
 
 /// Applies what the journal holds beyond the database, up to `until` where that is given; where that leaves it.
-fn replay(
-    connection: Connection,
-    log: &dyn Log,
-    saved: &Saved,
-    until: Option<Txid>,
-) -> Result<(Sum, Tip), Failed> {
+fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Txid>) -> Result<(Sum, Tip), Failed> {
     let stamp = open::stamp(&connection)?;
     let known = saved.load(apply::page_count(&connection)?, stamp.position.txid, log);
     let sum = known.map_or_else(|| apply::sum_of(&connection), Ok)?;

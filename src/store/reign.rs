@@ -105,8 +105,7 @@ impl Store {
 
     fn end(&self, end: End) -> Option<Result<Committer, StoreError>> {
         // Whoever queues holds this lock: nothing comes behind the order to end.
-        let Reign { orders, writer, syncer, .. } =
-            self.reign.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Reign { orders, writer, syncer, .. } = self.reign.write().unwrap_or_else(PoisonError::into_inner).take()?;
         // Waits for room in a full queue; an error means that the writer has ended already.
         drop(orders.send(Order::End(end)));
         drop(orders);

@@ -8,6 +8,7 @@ use crate::base::{AgentId, Epoch, Label, Owner, UnixMillis};
 use crate::protocol::answer::Usage;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Of a conversation that goes along with a question: more than any model reads, and little
 /// enough for many at once.
@@ -159,6 +160,15 @@ impl Store {
         self.read(budget, query).await
     }
 
+    /// Whether any chat is stored.
+    pub(crate) async fn has_turns(&self) -> Result<bool, StoreError> {
+        let query = |rows: &Connection| {
+            let found = rows.query_row("SELECT EXISTS (SELECT 1 FROM turns)", [], |row| row.get(0));
+            found.map_err(StoreError::sql("look for chats"))
+        };
+        self.read(Budget::Normal, query).await
+    }
+
     /// Stores a question as a running turn, with its session where that is new. A turn of the same
     /// label that is not complete is asked again, and moves behind those that came meanwhile: that it does
     /// not run any more is for the caller to know.
@@ -178,7 +188,8 @@ impl Store {
     /// # Errors
     ///
     /// By the [`Pending`]: [`StoreError::Conflict`] when no such turn runs.
-    pub(crate) fn turn_finish(&self, end: TurnEnd) -> Result<Pending<()>, StoreError> {
+    pub(crate) fn turn_finish(&self, end: impl Into<Arc<TurnEnd>>) -> Result<Pending<()>, StoreError> {
+        let end = end.into();
         let events = serde_json::to_string(&end.events).expect("texts and numbers always serialize");
         let weight = end.question_bytes + end.answer.len() + end.reasoning.len() + events.len();
         self.write_end(weight, move |scope| finish(scope.rows, &end, &events))

@@ -117,12 +117,12 @@ fn a_variable_is_toml_where_its_key_wants_more_than_text() {
 
 #[test]
 fn all_problems_of_all_layers_are_named_at_once() {
-    let text = "[store]\nreaders_max = 2\nreader_min = 1\n[server]\nlisten = \"here\"\nbody_bytes_max = \"10 MiB\"\n[cluster]\nname = 1\n";
+    let text = "[store]\nreaders_max = 2\nreader_min = 1\n[server]\nlisten = \"here\"\nbody_bytes_max = \"10 MiB\"\n[clusters]\nname = 1\n";
     let problems = bad(text, &[("PORT", "http"), ("LLMCHAT__CHAT__TURNS_MAX", "-1"), ("LLMCHAT__LOG", "debug")]);
     assert_eq!(
         problems,
         [
-            "cluster: unknown key, got a section (file FILE)",
+            "clusters: unknown key, got a section (file FILE)",
             "server.body_bytes_max: must be a whole number, 0 or more, got \"10 MiB\" (file FILE)",
             "store.reader_min: unknown key (did you mean store.readers_min?), got 1 (file FILE)",
             "PORT: must be a port from 0 to 65535, got \"http\"",

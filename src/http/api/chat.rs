@@ -6,8 +6,10 @@ use crate::gateway::{Finished, Kept, Out, Reply};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::{Asker, JsonBody, set_cookie};
+use crate::http::forward::{self, Asked, Place};
 use crate::protocol::answer::Event;
 use crate::protocol::chat::ChatRequest;
+use crate::replica::Entered;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -16,9 +18,19 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, body: JsonBody) -> Response {
+pub(in crate::http) async fn completions(
+    State(edge): State<Edge>,
+    asked: Asked,
+    asker: Asker,
+    body: JsonBody,
+) -> Response {
+    let entered = match forward::place(&edge, &asked, &body.0).await {
+        Ok(Place::Here(entered)) => entered,
+        Ok(Place::There(answered)) => return answered,
+        Err(error) => return error.into_response(),
+    };
     let caller = asker.caller.clone();
-    let mut response = match answer(&edge, asker, body).await {
+    let mut response = match answer(&edge, asker, body, entered).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -28,12 +40,12 @@ pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker,
     response
 }
 
-async fn answer(edge: &Edge, asker: Asker, body: JsonBody) -> Result<Response, ApiError> {
+async fn answer(edge: &Edge, asker: Asker, body: JsonBody, entered: Entered) -> Result<Response, ApiError> {
     let Asker { caller, key, language, origin } = asker;
     let request = ChatRequest::parse(&body.0)?;
     drop(body);
     let (streaming, detail) = (request.stream, request.detail);
-    let reply = edge.gateway.chat((&caller, origin), key, request).await?;
+    let reply = edge.gateway.chat((&caller, origin), key, request, entered).await?;
     if streaming {
         return Ok(stream::response(reply, language, edge.settings.comment_every));
     }

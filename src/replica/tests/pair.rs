@@ -5,7 +5,9 @@ use crate::node_state::NodeState;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode};
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
-use crate::replica::{Following, Kept, LocalLog, Primary, Reigning, Settings as JournalSettings, Standby, StandbyError};
+use crate::replica::{
+    Following, Kept, LocalLog, Primary, Reigning, Settings as JournalSettings, Standby, StandbyError,
+};
 use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, TurnState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +107,15 @@ impl Home {
     fn follow(&self) -> Follow {
         let Opened { me, cluster, node, store, log } = self.open();
         let (standby, state_dir) = (store.clone(), self.dir.path().to_owned());
-        let following = Following { me, cluster, incarnation: node.count_start().unwrap(), node, store, log: log.clone(), state_dir };
+        let following = Following {
+            me,
+            cluster,
+            incarnation: node.count_start().unwrap(),
+            node,
+            store,
+            log: log.clone(),
+            state_dir,
+        };
         Follow { me, store: standby, log, standby: Standby::new(following), session: None }
     }
 }

@@ -1,8 +1,8 @@
 //! Power losses: what was acknowledged is there, whatever became of the bytes that no flush had reached.
 
-use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::base::{AgentId, Epoch, Label, Owner, Txid, UnixMillis};
 use crate::protocol::record::{ChainHash, ClusterId, Record, Sealed, Tip};
+use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::store::{
     Budget, Expect, Flush, Log, LogError, NewTurn, Opening, Pending, Settings, Store, TurnEnd, TurnState,
 };

@@ -1,0 +1,240 @@
+//! `llmchat init|invite|join|status|switchover|failover|pause|resume`: a pair, over the control socket of a running node.
+
+use super::control_client::{self, Client, Reached};
+use super::say;
+use crate::config::Config;
+use crate::protocol::cluster::Mode;
+use crate::replica::{NodeStatus, Status};
+use anyhow::{Result, bail};
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Between two looks of `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make this node the first of a pair, and print the token for the second
+    Init {
+        /// Host and port that the other node reaches this one at, such as 10.0.0.11:7443
+        #[arg(long)]
+        address: String,
+        /// What the cluster is called
+        #[arg(long, default_value = "llmchat")]
+        name: String,
+        /// What this node is called
+        #[arg(long, default_value = "a")]
+        node: String,
+        /// What is done when the standby is lost
+        #[arg(long, value_enum, default_value_t = ModeName::MaxAvailability)]
+        mode: ModeName,
+    },
+    /// Print a new token for the second node; the one before it is worth nothing any more
+    Invite,
+    /// Make this node the second of the pair that the token is of
+    Join {
+        token: String,
+        /// Host and port that the other node reaches this one at
+        #[arg(long)]
+        address: String,
+        /// What this node is called
+        #[arg(long, default_value = "b")]
+        node: String,
+        /// Give up the chats that are on this node
+        #[arg(long)]
+        discard: bool,
+    },
+    /// Show the cluster, as this node sees it
+    Status {
+        /// As JSON, for scripts
+        #[arg(long)]
+        json: bool,
+        /// Again each second
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Make the standby the primary; nothing is lost, and no request fails
+    Switchover {
+        /// Only say whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make this standby the primary although the primary does not answer
+    Failover {
+        /// The primary is powered off or cut off, and stays so until it can reach this node
+        #[arg(long, required = true)]
+        force: bool,
+        /// What the primary acknowledged and this node does not have is given up
+        #[arg(long, required = true)]
+        accept_loss: bool,
+        /// Only say whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep every node from taking over by itself
+    Pause,
+    /// End a pause; or let this node, which waits for its peer, go on without it
+    Resume {
+        /// Go on without the peer, which is powered off or cut off, and has not taken over
+        #[arg(long)]
+        alone: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ModeName {
+    MaxProtection,
+    MaxAvailability,
+    MaxPerformance,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::MaxProtection => Self::MaxProtection,
+            ModeName::MaxAvailability => Self::MaxAvailability,
+            ModeName::MaxPerformance => Self::MaxPerformance,
+        }
+    }
+}
+
+/// Runs one command and prints its answer on standard output.
+pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Init { address, name, node, mode } => {
+            check_address(&address)?;
+            let body = json!({ "name": name, "node": node, "address": address, "mode": Mode::from(mode) });
+            let answer = ask(&config, "/cluster/init", &body).await?;
+            invited(&answer)
+        }
+        Command::Invite => invited(&ask(&config, "/cluster/invite", &json!({})).await?),
+        Command::Join { token, address, node, discard } => {
+            check_address(&address)?;
+            let body = json!({ "token": token, "name": node, "address": address, "discard": discard });
+            let answer = ask(&config, "/cluster/join", &body).await?;
+            let name = answer["cluster"].as_str().unwrap_or_default();
+            say(&format!("joined {name} as its standby; `llmchat status --watch` shows how far the copy is\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status { json, watch } => loop {
+            let status = status(&config).await?;
+            let text = if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) };
+            say(&text)?;
+            if !watch {
+                return Ok(ExitCode::SUCCESS);
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
+        },
+        Command::Switchover { dry_run: true } => {
+            let status = status(&config).await?;
+            if !status.in_sync {
+                bail!("no switchover: the standby is not in sync");
+            }
+            say("the standby is in sync and could take over\n")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Failover { dry_run: true, .. } => {
+            let status = status(&config).await?;
+            if status.role != "standby" || status.nodes.iter().any(|node| node.role == "primary") {
+                bail!("no failover: it is for a standby whose primary does not answer");
+            }
+            say("the primary does not answer; this node could take over\n")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Switchover { .. } => {
+            done(&ask(&config, "/cluster/switchover", &json!({})).await?, "is the primary now")
+        }
+        Command::Failover { .. } => done(
+            &ask(&config, "/cluster/failover", &json!({})).await?,
+            "has taken over; do not start the old primary until it can reach this node",
+        ),
+        Command::Pause => {
+            done(&ask(&config, "/cluster/pause", &json!({})).await?, "stays the primary until `llmchat resume`")
+        }
+        Command::Resume { alone: false } => {
+            done(&ask(&config, "/cluster/resume", &json!({})).await?, "is the primary; the pause is over")
+        }
+        Command::Resume { alone: true } => {
+            done(&ask(&config, "/cluster/resume-alone", &json!({})).await?, "goes on alone")
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<Client> {
+    match control_client::reach(&config.control_socket()).await? {
+        Reached::Running(client) => Ok(client),
+        Reached::Nobody => bail!("no node runs here: start it first (systemctl start llmchat, or llmchat serve)"),
+    }
+}
+
+async fn ask(config: &Config, path: &str, body: &Value) -> Result<Value> {
+    connect(config).await?.call("POST", path, body.to_string()).await
+}
+
+async fn status(config: &Config) -> Result<Status> {
+    let answer = connect(config).await?.call("GET", "/cluster", String::new()).await?;
+    Ok(serde_json::from_value(answer)?)
+}
+
+fn check_address(address: &str) -> Result<()> {
+    let port =
+        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+    match port {
+        Some(port) if port > 0 => Ok(()),
+        _ => bail!("`{address}` is no host and port, such as 10.0.0.11:7443"),
+    }
+}
+
+fn invited(answer: &Value) -> Result<ExitCode> {
+    let token = answer["token"].as_str().unwrap_or_default();
+    say(&format!(
+        "On the other server, within reach of this one, and within the token's one use:\n\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can join.\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn done(answer: &Value, what: &str) -> Result<ExitCode> {
+    say(&format!("{} {what}\n", answer["primary"].as_str().unwrap_or("the node")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(status: &Status) -> String {
+    let mut text = format!(
+        "cluster {}  epoch {}.{}  mode {}{}\nRPO now: {}\nfailover: {}\n",
+        status.cluster,
+        status.epoch,
+        status.version,
+        status.mode,
+        if status.paused { "  PAUSED" } else { "" },
+        status.rpo,
+        status.failover
+    );
+    if let Some(reason) = &status.reason {
+        let _ = writeln!(text, "{}: {reason}", status.node); // Text takes all.
+    }
+    let _ = writeln!(
+        text,
+        "{:<12} {:<22} {:<9} {:<20} {:>12} {:>12} {:>8}",
+        "NODE", "ADDRESS", "ROLE", "STATE", "TXID", "APPLIED", "LAG"
+    );
+    for node in &status.nodes {
+        let NodeStatus { name, address, role, txid, applied, lag, .. } = node;
+        let number = |number: &Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let address = if address.is_empty() { "-" } else { address };
+        let state = match node.copied_percent {
+            Some(percent) => format!("{} {} {percent} %", node.state, bar(percent)),
+            None => node.state.clone(),
+        };
+        let (txid, applied, lag) = (number(txid), number(applied), number(lag));
+        let _ = writeln!(text, "{name:<12} {address:<22} {role:<9} {state:<20} {txid:>12} {applied:>12} {lag:>8}");
+    }
+    text
+}
+
+fn bar(percent: u32) -> String {
+    let done = usize::try_from(percent.min(100) / 10).unwrap_or(10);
+    format!("[{}{}]", "#".repeat(done), ".".repeat(10 - done))
+}

@@ -1,0 +1,182 @@
+//! Either address works: what a standby cannot answer it asks of the primary, and hands the answer back as it comes.
+//!
+//! A request is sent again only where it has certainly not begun: the primary could not be reached, or said so. One that
+//! was forwarded is never forwarded again.
+
+use super::edge::Edge;
+use super::error::{self, ApiError};
+use super::extract::Peer;
+use super::layers::is_probe;
+use crate::base::Chain;
+use crate::clock;
+use crate::replica::{AskError, Body, CLIENT, Entered, HOP, Role};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Said of a forwarded request that was not begun, as this node is no primary any more.
+const NOT_BEGUN: HeaderName = HeaderName::from_static("x-llmchat-not-begun");
+/// While the primary changes, a request that has not begun is tried again for so long.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
+const TRY_EVERY: Duration = Duration::from_millis(20);
+/// Of one connection, and not of what is beyond it.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::HOST,
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What of a request is sent on, all but its body.
+#[derive(Clone)]
+pub(super) struct Asked {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    client: Option<SocketAddr>,
+    /// It came from another node.
+    is_forwarded: bool,
+}
+
+impl Asked {
+    fn of(method: &Method, uri: &Uri, headers: &HeaderMap, extensions: &axum::http::Extensions) -> Self {
+        let headers = headers.iter().filter(|(name, _)| !is_of_one_hop(name));
+        Self {
+            method: method.clone(),
+            uri: uri.clone(),
+            headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            client: extensions.get::<Peer>().map(|peer| peer.0),
+            is_forwarded: extensions.get::<Forwarded>().is_some(),
+        }
+    }
+
+    fn request(&self, body: &Bytes) -> Result<Request<Body>, axum::http::Error> {
+        let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
+        let mut request = Request::builder().method(self.method.clone()).uri(self.uri.clone()).body(body)?;
+        *request.headers_mut() = self.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOP, HeaderValue::from_static("1"));
+        if let Some(client) = self.client {
+            headers.insert(CLIENT, HeaderValue::from_str(&client.to_string()).expect("an address is ASCII"));
+        }
+        Ok(request)
+    }
+}
+
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || *name == "keep-alive" || *name == "proxy-connection"
+}
+
+impl FromRequestParts<Edge> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.method, &parts.uri, &parts.headers, &parts.extensions))
+    }
+}
+
+/// The request came from another node, by the peers' port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forwarded;
+
+/// Where a request is answered.
+pub(super) enum Place {
+    /// Here: this node stays the primary for as long as that is held.
+    Here(Entered),
+    /// There; the answer.
+    There(Response),
+}
+
+/// Finds out where the request is to be answered, and has it answered where that is not here.
+pub(super) async fn place(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Place, ApiError> {
+    let by = clock::now() + TRY_WITHIN;
+    loop {
+        let Some(entered) = edge.pair.enter().await else { return Err(nobody(edge)) };
+        if *entered.role() == Role::Primary {
+            return Ok(Place::Here(entered));
+        }
+        drop(entered);
+        if asked.is_forwarded {
+            let mut refused = error::no_primary("this node is not the primary").into_response();
+            refused.headers_mut().insert(NOT_BEGUN, HeaderValue::from_static("1"));
+            return Ok(Place::There(refused));
+        }
+        let Some(answered) = ask(edge, asked, body).await? else {
+            if clock::now() >= by {
+                return Err(nobody(edge));
+            }
+            tokio::time::sleep(TRY_EVERY).await;
+            continue;
+        };
+        return Ok(Place::There(answered));
+    }
+}
+
+/// The primary's answer; `None` where it has certainly not begun.
+async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response>, ApiError> {
+    let Some((peers, primary)) = edge.pair.primary() else { return Ok(None) };
+    let request = asked.request(body).map_err(|_| error::internal())?;
+    match peers.forward(&primary, request).await {
+        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Ok(None),
+        Ok(answer) => {
+            let (mut parts, body) = answer.into_parts();
+            for name in HOP_BY_HOP {
+                parts.headers.remove(name);
+            }
+            Ok(Some(Response::from_parts(parts, axum::body::Body::new(body))))
+        }
+        Err(error) if error.has_not_begun() => Ok(None),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "the primary broke off");
+            Err(error::no_primary("the primary broke off; it may have done what was asked"))
+        }
+    }
+}
+
+fn nobody(edge: &Edge) -> ApiError {
+    match &*edge.pair.role().borrow() {
+        Role::Starting(_) => error::no_primary("the service is waiting for its other node"),
+        Role::Primary | Role::Standby => error::no_primary("the primary cannot be reached"),
+    }
+}
+
+/// Runs what every node answers for itself, and what this one has to; reads of the API go to the primary.
+pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let path = request.uri().path();
+    let is_ours = is_probe(path) || !path.starts_with("/api/") || !is_read;
+    if is_ours || *edge.pair.role().borrow() == Role::Primary {
+        return next.run(request).await;
+    }
+    let asked = Asked::of(request.method(), request.uri(), request.headers(), request.extensions());
+    match place(edge, &asked, &Bytes::new()).await {
+        Ok(Place::Here(_)) => next.run(request).await,
+        Ok(Place::There(answered)) => answered,
+        Err(error) => error.into_response(),
+    }
+}
+
+impl AskError {
+    /// Nothing of the request can have reached the other node.
+    fn has_not_begun(&self) -> bool {
+        match self {
+            Self::Reach(_) | Self::Tls(_) => true,
+            Self::Http(error) => {
+                let client = error.downcast_ref::<hyper_util::client::legacy::Error>();
+                client.is_some_and(hyper_util::client::legacy::Error::is_connect)
+            }
+            Self::Silent(_) | Self::Nonsense(_) => false,
+            Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}

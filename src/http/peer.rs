@@ -1,0 +1,126 @@
+//! What other nodes of the cluster ask, on the peers' port: their standing, the ends of turns that began with them, and
+//! what their clients asked. The TLS handshake has said who they are.
+
+use super::edge::Edge;
+use super::error::{self, ApiError};
+use super::extract::Peer;
+use super::forward::Forwarded;
+use super::router;
+use crate::base::Chain;
+use crate::protocol::cluster::MemberId;
+use crate::replica::{CLIENT, HOP, Invited, Joining, Refusal, Standing};
+use crate::store::{StoreError, TurnEnd};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Which node asks; `None` for one that has not joined yet.
+#[derive(Clone, Copy, Debug)]
+struct Asking(Option<MemberId>);
+
+/// Serves one connection of `member`, or of a node that wants to become one, until either side ends it.
+pub(crate) async fn serve<S>(
+    edge: Edge,
+    socket: S,
+    (member, from): (Option<MemberId>, SocketAddr),
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let routes = routes(&edge);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Asking(member));
+        let client = request.headers_mut().remove(CLIENT).filter(|_| member.is_some());
+        let client = client.and_then(|client| client.to_str().ok()?.parse().ok());
+        request.extensions_mut().insert(Peer(client.unwrap_or(from)));
+        if request.headers_mut().remove(HOP).is_some() {
+            request.extensions_mut().insert(Forwarded);
+        }
+        let routes = routes.clone();
+        async move { Ok::<_, Infallible>(routes.oneshot(request.map(axum::body::Body::new)).await?) }
+    });
+    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
+    let connection = http.serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a peer's connection broke");
+    }
+}
+
+fn routes(edge: &Edge) -> Router {
+    let peers = Router::new()
+        .route("/peer/standing", post(standing))
+        .route("/peer/turns", post(turns))
+        .route("/peer/join", post(join))
+        .layer(middleware::map_response(render))
+        .with_state(edge.clone());
+    peers.merge(router::router(edge)).layer(middleware::from_fn(members_only))
+}
+
+/// A node that has not joined may ask to.
+async fn members_only(request: Request, next: Next) -> Response {
+    let is_member = request.extensions().get::<Asking>().is_some_and(|asking| asking.0.is_some());
+    if is_member || request.uri().path() == "/peer/join" {
+        next.run(request).await
+    } else {
+        StatusCode::FORBIDDEN.into_response()
+    }
+}
+
+async fn render(response: Response) -> Response {
+    match response.extensions().get::<ApiError>() {
+        Some(error) => error.render("peer"),
+        None => response,
+    }
+}
+
+async fn standing(State(edge): State<Edge>, Json(theirs): Json<Standing>) -> Result<Json<Standing>, ApiError> {
+    edge.pair.hear(&theirs).await.map(Json).map_err(|error| {
+        tracing::error!(error = %Chain(&error), "what the other node says cannot be stored");
+        error::internal()
+    })
+}
+
+/// Stores how a turn ended that began on another node, when that was the primary.
+async fn turns(State(edge): State<Edge>, Json(end): Json<TurnEnd>) -> Result<Json<Value>, ApiError> {
+    let stored = match edge.store.turn_finish(end) {
+        Ok(pending) => pending.await.map(drop),
+        Err(error) => Err(error),
+    };
+    match stored {
+        Ok(()) => Ok(Json(json!({}))),
+        Err(StoreError::Conflict) => Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", "no such turn is under way")),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "the end of another node's turn is not stored");
+            Err(error::no_primary("it is not stored; say it again"))
+        }
+    }
+}
+
+async fn join(State(edge): State<Edge>, Json(joining): Json<Joining>) -> Result<Json<Invited>, ApiError> {
+    let refused = |refusal: Refusal| ApiError::new(StatusCode::FORBIDDEN, "REFUSED", refusal.to_string());
+    edge.pair.admit(joining).await.map(Json).map_err(refused)
+}

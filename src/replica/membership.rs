@@ -1,0 +1,246 @@
+//! How a node becomes part of a cluster: the first one makes it and gives out a token, the second brings it.
+
+use super::pair::{Pair, Refusal};
+use super::peers::AskError;
+use crate::base::Chain;
+use crate::disk;
+use crate::net::{Authority, ClusterTlsError, PeerConnector, Resolver, pinned};
+use crate::node_state::{NodeError, NodeState, Secrets};
+use crate::protocol::cluster::{Config, Member, MemberId, Mode};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+/// Two data nodes.
+const MEMBERS_MAX: usize = 2;
+const MEMBER_ID_MAX: MemberId = 127;
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+const WORD_BYTES: usize = 16;
+
+/// What a joining node is given by its operator: where the cluster is, what its authority looks like, and a word that is
+/// good once. It is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) address: String,
+    pub(crate) member: MemberId,
+    fingerprint: [u8; 32],
+    word: [u8; WORD_BYTES],
+}
+
+impl Token {
+    const PREFIX: &str = "llmchat1.";
+
+    pub(crate) fn new(address: String, member: MemberId, fingerprint: [u8; 32]) -> Self {
+        let mut word = [0; WORD_BYTES];
+        getrandom::fill(&mut word).expect("the kernel has random bytes");
+        Self { address, member, fingerprint, word }
+    }
+
+    /// What the node that gave it out keeps of it.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.word).into()
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let bytes = [&[self.member][..], &self.fingerprint, &self.word, self.address.as_bytes()].concat();
+        format!("{}{}", Self::PREFIX, URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim().strip_prefix(Self::PREFIX)?).ok()?;
+        let (member, rest) = bytes.split_first()?;
+        let (fingerprint, rest) = rest.split_first_chunk()?;
+        let (word, address) = rest.split_first_chunk()?;
+        let address = String::from_utf8(address.to_vec()).ok().filter(|address| address.contains(':'))?;
+        Some(Self { address, member: *member, fingerprint: *fingerprint, word: *word })
+    }
+}
+
+/// What a node says that wants to join.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct Joining {
+    word: String,
+    pub(crate) name: String,
+    /// Where other nodes reach it.
+    pub(crate) address: String,
+}
+
+/// What it is given.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct Invited {
+    cluster: [u8; 16],
+    pub(crate) member: MemberId,
+    pub(crate) config: Config,
+    secrets: String,
+}
+
+impl Pair {
+    /// Takes in a node that has the word of the newest token.
+    pub(crate) async fn admit(&self, joining: Joining) -> Result<Invited, Refusal> {
+        let node = Arc::clone(self.node());
+        let word = URL_SAFE_NO_PAD.decode(&joining.word).unwrap_or_default();
+        let hash: [u8; 32] = Sha256::digest(&word).into();
+        if node.invitation().ok().flatten() != Some(hash) {
+            return Err(Refusal("the token was used, or a newer one was made; `llmchat invite` makes one".to_owned()));
+        }
+        let secrets = self.secrets_text().ok_or_else(|| Refusal("this node is part of no cluster".to_owned()))?;
+        let mut member = 0;
+        let config = self
+            .change(|config| {
+                if config.members.len() >= MEMBERS_MAX {
+                    return Err(Refusal("the cluster has two nodes already".to_owned()));
+                }
+                if config.next_member_id > MEMBER_ID_MAX {
+                    return Err(Refusal("no member's number is left".to_owned()));
+                }
+                member = config.next_member_id;
+                config.next_member_id += 1;
+                config.members.push(Member {
+                    id: member,
+                    name: joining.name.clone(),
+                    address: joining.address.clone(),
+                });
+                Ok(())
+            })
+            .await?;
+        if let Err(error) = node.invite(None) {
+            tracing::error!(error = %Chain(&error), "a used token stays good");
+        }
+        tracing::info!(member, name = joining.name, address = joining.address, "a node has joined");
+        Ok(Invited { cluster: self.cluster().0, member, config, secrets })
+    }
+}
+
+/// How the first node of a cluster is called, and where others reach it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Founding {
+    /// Of the cluster.
+    pub(crate) name: String,
+    /// Of this node.
+    pub(crate) node: String,
+    pub(crate) address: String,
+    pub(crate) mode: Mode,
+}
+
+/// Makes the node of `state_dir` the first of a cluster: its authority, and the token for the second.
+pub(crate) fn found(
+    node: &NodeState,
+    state_dir: &Path,
+    config: &Config,
+    founding: &Founding,
+) -> Result<(Config, Authority, Secrets, Token), FoundError> {
+    if config.members.len() > 1 {
+        return Err(FoundError::Already);
+    }
+    let mut secrets = Secrets::open_or_make(state_dir)?;
+    let authority = match secrets.authority() {
+        Some((certificate, key)) => Authority::from_der(certificate.clone(), key.clone()),
+        None => {
+            let authority = Authority::make()?;
+            secrets = secrets.add_authority(state_dir, authority.certificate(), authority.key())?;
+            authority
+        }
+    };
+    let me = node.member_id()?;
+    let Founding { name, node: node_name, address, mode } = founding.clone();
+    let first = Member { id: me, name: node_name, address: address.clone() };
+    let config = Config { name, members: vec![first], mode, ..config.clone() };
+    let token = invite(node, &config, &authority)?;
+    Ok((config, authority, secrets, token))
+}
+
+/// A new token; the one before it is worth nothing any more.
+pub(crate) fn invite(node: &NodeState, config: &Config, authority: &Authority) -> Result<Token, FoundError> {
+    let me = node.member_id()?;
+    let address = config.member(me).map(|member| member.address.clone()).unwrap_or_default();
+    let token = Token::new(address, me, authority.fingerprint());
+    node.invite(Some(token.hash()))?;
+    Ok(token)
+}
+
+/// Why no cluster can be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FoundError {
+    #[error("this node is one of two already; `llmchat status` shows them")]
+    Already,
+    #[error("make the cluster's authority")]
+    Authority(#[from] ClusterTlsError),
+    #[error("keep the cluster's secrets")]
+    Node(#[from] NodeError),
+}
+
+/// Why a node cannot join.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("ask the cluster at `{address}`")]
+    Ask { address: String, source: AskError },
+    #[error("keep what the cluster gave")]
+    Keep(#[from] NodeError),
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+}
+
+/// Asks the cluster of `token` to take this node in.
+pub(crate) async fn ask_to_join(token: &Token, name: &str, address: &str) -> Result<Invited, JoinError> {
+    let failed = |source| JoinError::Ask { address: token.address.clone(), source };
+    let asked = tokio::time::timeout(JOIN_WITHIN, ask(token, name, address)).await;
+    asked.unwrap_or(Err(AskError::Silent(JOIN_WITHIN))).map_err(failed)
+}
+
+async fn ask(token: &Token, name: &str, address: &str) -> Result<Invited, AskError> {
+    let http = |error: Box<dyn std::error::Error + Send + Sync>| AskError::Http(error);
+    let to = (token.address.clone(), token.member);
+    let resolver = Resolver::new(crate::clock::now);
+    let connector = PeerConnector::new(resolver, Arc::new(pinned(token.fingerprint)), to, JOIN_WITHIN);
+    let stream = TokioIo::new(connector.connect().await?);
+    let shaken = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), stream).await;
+    let (mut sender, connection) = shaken.map_err(|error| http(error.into()))?;
+    let _connection = AbortOnDropHandle::new(TaskTracker::new().spawn(async move { drop(connection.await) }));
+    let joining =
+        Joining { word: URL_SAFE_NO_PAD.encode(token.word), name: name.to_owned(), address: address.to_owned() };
+    let body = serde_json::to_vec(&joining).map_err(AskError::Nonsense)?;
+    let request = Request::post("https://peer/peer/join").header("content-type", "application/json");
+    let request = request.body(Full::from(body)).map_err(|error| http(error.into()))?;
+    let response = sender.send_request(request).await.map_err(|error| http(error.into()))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(http)?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&body).map_err(AskError::Nonsense);
+    }
+    let said = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+    Err(AskError::Refused { status, said: said["message"].as_str().unwrap_or("no").to_owned() })
+}
+
+/// Makes the node of `state_dir`, which nobody runs, the one that was invited. What it had of its own is not used any more.
+pub(crate) fn become_member(node: &NodeState, state_dir: &Path, invited: &Invited) -> Result<(), JoinError> {
+    Secrets::replace(state_dir, &invited.secrets)?;
+    node.join(invited.cluster, invited.member, &invited.config)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let token = Token::new("10.0.0.11:7443".to_owned(), 1, [7; 32]);
+        let text = token.to_text();
+        let read = Token::parse(&format!(" {text}\n")).unwrap();
+        assert!(read == token && read.hash() == token.hash());
+        assert!(Token::new(token.address.clone(), 1, [7; 32]).hash() != token.hash());
+        for bad in ["", "llmchat1.", &text[1..], &text[..40], "llmchat1.!!!"] {
+            assert!(Token::parse(bad).is_none(), "{bad}");
+        }
+    }
+}
