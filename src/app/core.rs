@@ -209,14 +209,6 @@ impl Core {
         self.note_open()
     }
 
-    pub(crate) fn state_dir(&self) -> &Path {
-        &self.state_dir
-    }
-
-    pub(crate) fn node(&self) -> &Arc<NodeState> {
-        &self.node
-    }
-
     fn agents(config: &Config, store: &Store, client: &Client) -> (Agents, Caches) {
         // Of the whole: init data are a few big values, sessions many small ones, the roster is one.
         let bytes_max = config.cache.bytes_max;

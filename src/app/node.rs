@@ -62,27 +62,16 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let breakers = Breakers::new(config.breaker);
     let gateway = gateway(&config, &core, &telemetry, &breakers);
-    let edge = Edge::new(http::Parts {
-        gateway: gateway.clone(),
-        agents: core.agents.clone(),
-        breakers: breakers.clone(),
-        visitors: core.visitors.clone(),
-        store: core.store.clone(),
-        pair: pair.clone(),
-        telemetry: telemetry.clone(),
-        settings: config.http.clone(),
-        state_dir: config.state_dir.clone(),
-        cache_hits: Arc::clone(&core.caches.counters),
-    });
+    let edge = edge(&config, &core, &telemetry, (&gateway, &breakers));
     observe(&telemetry, &core, (&gateway, breakers));
     let control = control_socket(&config)?;
 
     let mut stop = StopSignals::new().context("listen for signals")?;
     let mut tasks = Supervisor::new();
-    let decides = pair.clone();
-    tasks.spawn("pair", async move |stop| Ok(decides.run(stop).await?));
-    let (served, again) = (core.control(), Again::default());
-    let begun_anew = again.clone();
+    let again = Again::default();
+    let (decides, begun_anew) = (pair.clone(), again.clone());
+    tasks.spawn("pair", async move |stop| decide(decides, begun_anew, stop).await);
+    let (served, begun_anew) = (core.control(), again.clone());
     tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();
@@ -94,24 +83,7 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
-    tasks.spawn("http", async move |stop| {
-        tokio::select! {
-            () = seeded.pair.decided() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        if let Some(import) = import.clone()
-            && *seeded.pair.role().borrow() == Role::Primary
-        {
-            seeded.seed_agents(import).await?;
-        }
-        let seeds = seeds_again(seeded, import);
-        // Scripts and people wait for this line; the port may have been chosen by the kernel.
-        tracing::info!("listening on {address}");
-        tokio::select! {
-            () = http::serve(listen, edge, stop) => Ok(()),
-            () = seeds => Ok(()),
-        }
-    });
+    tasks.spawn("http", async move |stop| serve((seeded, import), (listen, edge), &address, stop).await);
     let pushing = exporter.map(Exporter::start).transpose()?;
     if let Some(pushing) = &pushing {
         tasks.spawn("otlp", |stop| {
@@ -152,6 +124,19 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     ran.and(closed).map(|()| if again.is_asked() { Ended::Again } else { Ended::Stopped })
 }
 
+/// Keeps the node what it is in its cluster, until `stop`.
+async fn decide(pair: Pair, again: Again, stop: CancellationToken) -> Result<()> {
+    match pair.run(stop.clone()).await {
+        Err(error) if error.wants_another_start() => {
+            tracing::warn!(error = %Chain(&error), "the node begins again");
+            again.token().cancel();
+            stop.cancelled().await;
+            Ok(())
+        }
+        ran => Ok(ran?),
+    }
+}
+
 /// How a node ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -178,6 +163,32 @@ impl Again {
     }
 }
 
+/// Serves clients, once it is known what this node is.
+async fn serve(
+    (core, import): (Arc<Core>, Option<Import>),
+    (listen, edge): (Listen, Edge),
+    address: &str,
+    stop: CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        () = core.pair.decided() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    if let Some(import) = import.clone()
+        && *core.pair.role().borrow() == Role::Primary
+    {
+        core.seed_agents(import).await?;
+    }
+    let seeds = seeds_again(core, import);
+    // Scripts and people wait for this line; the port may have been chosen by the kernel.
+    tracing::info!("listening on {address}");
+    tokio::select! {
+        () = http::serve(listen, edge, stop) => {}
+        () = seeds => {}
+    }
+    Ok(())
+}
+
 /// Reads the agents file into the store each time that this node becomes the primary: for ever.
 async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
     let mut role = core.pair.role();
@@ -190,7 +201,7 @@ async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
             tracing::error!("the agents file is not read: {error:#}");
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Where turns end that began under this node's reign, when that is over.
@@ -226,6 +237,21 @@ fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter
         }
     };
     made.context("set up the metrics")
+}
+
+fn edge(config: &Config, core: &Core, telemetry: &Telemetry, (gateway, breakers): (&Gateway, &Breakers)) -> Edge {
+    Edge::new(http::Parts {
+        gateway: gateway.clone(),
+        agents: core.agents.clone(),
+        breakers: breakers.clone(),
+        visitors: core.visitors.clone(),
+        store: core.store.clone(),
+        pair: core.pair.clone(),
+        telemetry: telemetry.clone(),
+        settings: config.http.clone(),
+        state_dir: config.state_dir.clone(),
+        cache_hits: Arc::clone(&core.caches.counters),
+    })
 }
 
 fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {
@@ -264,9 +290,39 @@ fn observe(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gateway, B
     telemetry.observe_total("llmchat_store_jobs_total", "Writes in those transactions.", move || store.stats().jobs);
     let store = core.store.clone();
     telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
+    observe_pair(telemetry, &core.pair);
     telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
     let gateway = gateway.clone();
     telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
+}
+
+/// How the pair stands, as this node sees it.
+fn observe_pair(telemetry: &Telemetry, pair: &Pair) {
+    let is = |yes: bool| if yes { 1.0 } else { 0.0 };
+    let role = pair.role();
+    telemetry.observe("llmchat_is_primary", "1 on the primary, 0 on any other node.", move || {
+        is(*role.borrow() == Role::Primary)
+    });
+    let config = pair.config();
+    telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
+        is(config.borrow().isr.len() > 1)
+    });
+    let seen = pair.clone();
+    telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {
+        is(seen.standby_seen().is_some_and(|standby| standby.is_connected))
+    });
+    let behind = pair.clone();
+    telemetry.observe(
+        "llmchat_standby_lag_commits",
+        "Commits that the standby's disk lacks, or its database on a standby.",
+        move || count(behind.lag()),
+    );
+    let stale = pair.clone();
+    telemetry.observe(
+        "llmchat_standby_lag_seconds",
+        "On the standby: since its database was as the primary's.",
+        move || stale.primary_seen().and_then(|seen| seen.staleness()).map_or(0.0, |age| age.as_secs_f64()),
+    );
 }
 
 /// Counts stay far below 2^53, where a float still tells neighbours apart.

@@ -85,6 +85,7 @@ pub(super) enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "operators know them by these names")]
 pub(super) enum ModeName {
     MaxProtection,
     MaxAvailability,

@@ -5,10 +5,14 @@ use super::error::{self, ApiError};
 use super::extract::client_address;
 use crate::clock;
 use crate::disk;
+use crate::replica::Role;
+use crate::store::StoreError;
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,15 +58,16 @@ impl Checks {
     async fn run(edge: &Edge) -> Self {
         let database = match tokio::time::timeout(CHECK_MAX, edge.store.health()).await {
             Ok(Ok(())) => Check::Healthy,
+            // A standby that is still being copied.
+            Ok(Err(StoreError::NotHere)) => Check::Unknown,
             Ok(Err(_)) | Err(_) => Check::Unhealthy,
         };
-        // Alone there is nothing to replicate to, and nothing to say about it.
         Self {
             database,
             cache: Check::Healthy,
             memory: memory(edge),
             disk: disk(edge).await,
-            replication: Check::Unknown,
+            replication: replication(edge),
         }
     }
 
@@ -104,6 +109,17 @@ fn resident_bytes() -> Option<u64> {
     disk::resident_bytes()
 }
 
+/// Alone there is nothing to replicate to, and nothing to say about it.
+fn replication(edge: &Edge) -> Check {
+    let config = edge.pair.config();
+    let config = config.borrow();
+    match (config.members.len(), config.isr.len()) {
+        (0 | 1, _) => Check::Unknown,
+        (_, 0 | 1) => Check::Warning,
+        _ => Check::Healthy,
+    }
+}
+
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let checks = Checks::run(&edge).await;
     let ill = checks.all().contains(&Check::Unhealthy);
@@ -112,7 +128,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "timestamp": clock::timestamp(),
         "uptime": (clock::now() - edge.started_at).as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
-        "role": "primary",
+        "role": edge.pair.role().borrow().as_str(),
         "checks": {
             "database": checks.database.as_str(),
             "redis": checks.cache.as_str(),
@@ -129,13 +145,23 @@ pub(super) async fn live() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
+/// Whether a request that comes here is answered, here or by the primary.
 pub(super) async fn ready(State(edge): State<Edge>) -> Response {
+    let role = edge.pair.role().borrow().clone();
     let reason = if edge.drain.is_draining() {
-        "draining"
+        "draining".to_owned()
     } else if edge.store.is_fenced() {
-        "the store has failed"
+        "the store has failed".to_owned()
     } else {
-        return Json(json!({ "status": "ready" })).into_response();
+        match role {
+            Role::Starting(why) => why,
+            Role::Standby if !edge.pair.primary_seen().is_some_and(|seen| seen.is_connected) => {
+                "the primary cannot be reached".to_owned()
+            }
+            Role::Primary | Role::Standby => {
+                return Json(json!({ "status": "ready", "role": role.as_str() })).into_response();
+            }
+        }
     };
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not_ready", "reason": reason }))).into_response()
 }
@@ -145,12 +171,31 @@ pub(super) async fn startup() -> Json<Value> {
     Json(json!({ "status": "started" }))
 }
 
-pub(super) async fn primary() -> Json<Value> {
-    Json(json!({ "role": "primary" }))
+/// For a load balancer that sends everything to the primary.
+pub(super) async fn primary(State(edge): State<Edge>) -> Response {
+    let role = edge.pair.role().borrow().clone();
+    let status = if role == Role::Primary { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "role": role.as_str() }))).into_response()
 }
 
-pub(super) async fn standby() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "role": "primary" }))).into_response()
+#[derive(Deserialize)]
+pub(super) struct Lag {
+    /// Milliseconds.
+    lag: Option<u64>,
+}
+
+/// For a load balancer that sends reads to a standby, if its database was as the primary's not longer ago than `lag`.
+pub(super) async fn standby(
+    State(edge): State<Edge>,
+    lag: Result<Query<Lag>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(Lag { lag }) = lag.map_err(|_| error::validation("lag", "must be milliseconds, such as 1000"))?;
+    let role = edge.pair.role().borrow().clone();
+    let age = edge.pair.primary_seen().and_then(|seen| seen.staleness());
+    let age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let is_it = role == Role::Standby && age_ms.is_some_and(|age| age <= lag.unwrap_or(u64::MAX));
+    let status = if is_it { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(json!({ "role": role.as_str(), "lagMs": age_ms }))).into_response())
 }
 
 pub(super) async fn detailed(State(edge): State<Edge>, request: Request) -> Result<Response, ApiError> {

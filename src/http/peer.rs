@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,7 +51,7 @@ pub(crate) async fn serve<S>(
             request.extensions_mut().insert(Forwarded);
         }
         let routes = routes.clone();
-        async move { Ok::<_, Infallible>(routes.oneshot(request.map(axum::body::Body::new)).await?) }
+        async move { routes.oneshot(request.map(axum::body::Body::new)).await }
     });
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);

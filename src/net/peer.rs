@@ -23,7 +23,7 @@ pub(crate) enum PeerError {
     #[error("`{address}` is no host and port")]
     Address { address: String },
     #[error("find the address of `{address}`")]
-    Resolve { address: String, source: ResolveError },
+    Resolve { address: String, source: Box<ResolveError> },
     #[error("connect to `{address}`")]
     Tcp { address: String, source: io::Error },
     #[error("agree on TLS with `{address}`")]
@@ -68,7 +68,7 @@ impl PeerConnector {
         let parts = self.address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
         let (host, port) = parts.ok_or_else(|| PeerError::Address { address: address() })?;
         let found = self.resolver.resolve(host).await;
-        let found = found.map_err(|source| PeerError::Resolve { address: address(), source })?;
+        let found = found.map_err(|source| PeerError::Resolve { address: address(), source: Box::new(source) })?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for to in found {
             match TcpStream::connect(SocketAddr::new(to.ip(), port)).await {

@@ -21,7 +21,7 @@ fn config(mode: Mode, isr: &[MemberId]) -> Config {
 }
 
 fn machine(mode: Mode, isr: &[MemberId]) -> (InSync, Instant) {
-    let now = Instant::now();
+    let now = crate::clock::now();
     (InSync::new(1, config(mode, isr), Timing::default(), now), now)
 }
 

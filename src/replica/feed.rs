@@ -110,13 +110,13 @@ mod tests {
         assert_eq!(taken(&feed, 5, 4), Some(vec![]), "nobody wanted it, and nobody asks for it");
         assert_eq!(taken(&feed, 4, 4), None);
         feed.want(true);
-        (5..=8).for_each(|txid| feed.push(Txid::from_raw(txid), &[0; 600 << 10]));
+        (5..=8).for_each(|txid| feed.push(Txid::from_raw(txid), &vec![0; 600 << 10]));
         assert_eq!(taken(&feed, 4, 8), None);
         assert_eq!(taken(&feed, 5, 8), Some(vec![5, 6]), "a megabyte at a time");
         assert_eq!(taken(&feed, 7, 8), Some(vec![7, 8]));
         assert_eq!(taken(&feed, 5, 8), None, "what was taken is gone");
         assert_eq!(taken(&feed, 9, 8), Some(vec![]));
-        (9..=60).for_each(|txid| feed.push(Txid::from_raw(txid), &[0; 600 << 10]));
+        (9..=60).for_each(|txid| feed.push(Txid::from_raw(txid), &vec![0; 600 << 10]));
         assert_eq!(taken(&feed, 9, 60), None, "too long ago");
     }
 }

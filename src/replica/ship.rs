@@ -163,7 +163,7 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
         page = page.saturating_add(CHUNK_PAGES);
         let body = blocking({
             let has = has_of(&has, &piece);
-            move || pack(piece, &has)
+            move || pack(&piece, &has)
         });
         let (count, body) = body.await?;
         line.outgoing.send(&FromPrimary::Pages { count, next_page: page, body }).await?;
@@ -193,7 +193,7 @@ fn has_of(has: &[u64], piece: &Piece) -> Vec<Option<u64>> {
 }
 
 /// The pages that the standby does not have, as they are sent.
-fn pack(piece: Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
+fn pack(piece: &Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
     // Page 1 has bytes that its hash leaves out.
     let differs = |number: u32, page: &[u8], has: Option<u64>| number == 1 || has != Some(pages::hash(number, page));
     let pages: Vec<_> = piece
@@ -204,8 +204,12 @@ fn pack(piece: Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> 
         .map(|(page, _)| page)
         .collect();
     let mut body = Vec::with_capacity(pages.len() * (PAGE_BYTES + 4));
-    pages.iter().for_each(|(number, _)| body.extend(number.to_le_bytes()));
-    pages.iter().for_each(|(_, page)| body.extend(page));
+    for (number, _) in &pages {
+        body.extend(number.to_le_bytes());
+    }
+    for (_, page) in &pages {
+        body.extend(page);
+    }
     let packed = zstd::bulk::compress(&body, 1)?;
     Ok((u32::try_from(pages.len()).unwrap_or(u32::MAX), packed))
 }
@@ -223,9 +227,9 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
         tokio::select! {
             frame = line.incoming.next(line.silence) => {
                 heard_at = clock::now();
-                hear(shared, frame?)?;
+                hear(shared, &frame?)?;
                 while let Some(frame) = line.incoming.try_next()? {
-                    hear(shared, frame)?;
+                    hear(shared, &frame)?;
                 }
             }
             () = log.feed.grown() => {}
@@ -247,8 +251,8 @@ fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line
     line.outgoing.push(&FromPrimary::Durable { txid, at: clock::unix_millis().0 });
 }
 
-fn hear(shared: &Shared, frame: Frame<FromStandby>) -> Result<(), WireError> {
-    match frame {
+fn hear(shared: &Shared, frame: &Frame<FromStandby>) -> Result<(), WireError> {
+    match *frame {
         Frame::Message(FromStandby::Ack { flushed, applied }) => {
             // Of a node that is being copied it is a sign of life, and no more.
             let last = shared.reigning.log.last().map_or(Txid::default(), |tip| tip.position.txid);

@@ -20,11 +20,11 @@ use serde_json::{Map, Value};
 
 pub(in crate::http) async fn completions(
     State(edge): State<Edge>,
-    asked: Asked,
+    request: Asked,
     asker: Asker,
     body: JsonBody,
 ) -> Response {
-    let entered = match forward::place(&edge, &asked, &body.0).await {
+    let entered = match forward::place(&edge, &request, &body.0).await {
         Ok(Place::Here(entered)) => entered,
         Ok(Place::There(answered)) => return answered,
         Err(error) => return error.into_response(),

@@ -5,15 +5,16 @@ use crate::node_state::NodeState;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode};
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
-use crate::replica::{
-    Following, Kept, LocalLog, Primary, Reigning, Settings as JournalSettings, Standby, StandbyError,
-};
+use crate::replica::primary::{Primary, Reigning};
+use crate::replica::standby::{Following, Standby, StandbyError};
+use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, TurnState};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const JOURNAL: JournalSettings =
     JournalSettings { segment_bytes: 1 << 16, keep: Duration::from_hours(1), bytes_max: 1 << 24 };
@@ -97,7 +98,7 @@ impl Home {
         store.lead(epoch, Expect::Nothing, Box::new(log.clone())).unwrap();
         primary.begins_at(store.durable().here());
         let stop = CancellationToken::new();
-        let keeping = tokio::spawn({
+        let keeping = TaskTracker::new().spawn({
             let (primary, stop) = (primary.clone(), stop.clone());
             async move { primary.keep(stop).await.unwrap() }
         });
@@ -149,10 +150,11 @@ impl Follow {
     fn connect(&mut self, lead: &Lead) {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (primary, peer) = (lead.primary.clone(), self.me);
-        tokio::spawn(async move { primary.serve(far, move |member| member == peer, CancellationToken::new()).await });
+        TaskTracker::new()
+            .spawn(async move { primary.serve(far, move |member| member == peer, CancellationToken::new()).await });
         let (standby, stop) = (self.standby.clone(), CancellationToken::new());
         let stopped = stop.clone();
-        let followed = tokio::spawn(async move { standby.follow(near, stopped).await });
+        let followed = TaskTracker::new().spawn(async move { standby.follow(near, stopped).await });
         self.session = Some((stop, followed));
     }
 

@@ -1,0 +1,177 @@
+//! A node that follows: connection after connection, until it is named the primary, or forced to be.
+
+use super::apply::FollowError;
+use super::pair::{Crown, Next, Order, Pair, PairError, Refusal, Role, lock, refuse};
+use super::peers::AskError;
+use super::receive::ReceiveError;
+use super::reign::{ASK_WITHIN, Held};
+use super::standby::{Standby, StandbyError};
+use crate::base::{Chain, Txid};
+use crate::clock;
+use crate::protocol::cluster::Config;
+use crate::store::Rested;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Between two connections of a standby.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+impl Pair {
+    pub(super) async fn follow(
+        &self,
+        standby: Option<Standby>,
+        held: &mut Held,
+        orders: &mut mpsc::Receiver<Order>,
+        stop: &CancellationToken,
+    ) -> Result<Next, PairError> {
+        let standby = standby.unwrap_or_else(|| Standby::new(self.following()));
+        tracing::info!("this node is the standby");
+        *lock(&self.0.standby) = Some(standby.clone());
+        match held.take() {
+            Some(held) => self.set_role(Role::Standby, Some(held)),
+            None => self.turn_into(Role::Standby).await,
+        }
+        let mut known = self.config();
+        let mut pause = AGAIN_AFTER;
+        loop {
+            let config = known.borrow_and_update().clone();
+            if config.primary == self.me() && self.0.parts.node.copying()?.is_none() {
+                *held = Some(Arc::clone(&self.0.role).write_owned().await);
+                return Ok(Next::lead(self.take_over(&standby).await?));
+            }
+            let ending = stop.child_token();
+            let session = self.session(&standby, config, ending.clone());
+            tokio::pin!(session);
+            let (force, ended) = loop {
+                tokio::select! {
+                    ended = &mut session => break (None, Some(ended)),
+                    changed = known.changed() => {
+                        let is_mine = changed.is_ok() && known.borrow_and_update().primary == self.me();
+                        if is_mine {
+                            break (None, None);
+                        }
+                    }
+                    Some(order) = orders.recv() => match order {
+                        Order::Force { told } => match self.can_force().await {
+                            Ok(()) => break (Some(told), None),
+                            Err(refusal) => drop(told.send(Err(refusal))),
+                        },
+                        Order::Switchover { told } => drop(told.send(refuse("this node is the standby; the primary hands over"))),
+                        Order::ResumeAlone { told } => drop(told.send(refuse("this node is the standby and was not the primary before"))),
+                    },
+                    () = stop.cancelled() => {
+                        ending.cancel();
+                        drop(session.await);
+                        return Ok(close(&standby).await);
+                    }
+                }
+            };
+            if ended.is_none() {
+                ending.cancel();
+                drop(session.await);
+            }
+            if let Some(told) = force {
+                tracing::warn!("an operator has forced this node to take over");
+                *held = Some(Arc::clone(&self.0.role).write_owned().await);
+                let rested = self.take_over(&standby).await?;
+                return Ok(Next::Lead(Crown { rested, forced: true, told: Some(told) }));
+            }
+            if let Some(ended) = ended {
+                pause = after(ended, pause)?;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = known.changed() => known.mark_changed(),
+                    () = stop.cancelled() => return Ok(close(&standby).await),
+                }
+                self.look_at_peer();
+            }
+        }
+    }
+
+    /// One connection to the primary, and how long it held.
+    async fn session(
+        &self,
+        standby: &Standby,
+        config: Config,
+        stop: CancellationToken,
+    ) -> (Duration, Result<(), SessionError>) {
+        let began = clock::now();
+        let followed = async {
+            let primary = config.member(config.primary).cloned().zip(self.peers());
+            let (primary, peers) = primary.ok_or(SessionError::Nobody)?;
+            let stream = peers.stream(&primary).await?;
+            Ok(standby.follow(stream, stop).await?)
+        };
+        let followed = followed.await;
+        (clock::now().saturating_duration_since(began), followed)
+    }
+
+    /// Whether a standby may take over although nobody hands over: only from one that does not answer.
+    async fn can_force(&self) -> Result<(), Refusal> {
+        let config = self.0.config.borrow().clone();
+        if self.0.parts.node.copying().ok().flatten().is_some() || !self.0.parts.log.is_begun() {
+            return refuse("this node has no whole copy of the chats: it is still being made");
+        }
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
+            return refuse("there is no other node");
+        };
+        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            Ok(_) => refuse(format!("{} answers: `llmchat switchover` loses nothing", peer.name)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Everything in the journal counts now. `None` where the database was not opened yet.
+    async fn take_over(&self, standby: &Standby) -> Result<Option<Rested>, PairError> {
+        if !standby.is_open() {
+            return Ok(None);
+        }
+        let last = self.0.parts.log.last().map_or(Txid::default(), |tip| tip.position.txid);
+        let standby = standby.clone();
+        let taken = tokio::task::spawn_blocking(move || standby.take_over(last)).await;
+        Ok(Some(taken.map_err(|_| PairError::Died)??))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("there is no primary to follow")]
+    Nobody,
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Standby(#[from] StandbyError),
+}
+
+/// How long to wait before the next connection.
+fn after((held, ended): (Duration, Result<(), SessionError>), pause: Duration) -> Result<Duration, PairError> {
+    let held_long = held > AGAIN_MAX;
+    match ended {
+        Err(SessionError::Standby(fatal)) if is_fatal(&fatal) => return Err(fatal.into()),
+        // What repeats itself every second is said once.
+        Err(error) if held_long || pause == AGAIN_AFTER => {
+            tracing::warn!(error = %Chain(&error), "not connected to the primary");
+        }
+        _ => {}
+    }
+    Ok(if held_long { AGAIN_AFTER } else { (pause * 2).min(AGAIN_MAX) })
+}
+
+async fn close(standby: &Standby) -> Next {
+    let standby = standby.clone();
+    drop(tokio::task::spawn_blocking(move || standby.close()).await);
+    Next::End
+}
+
+/// After this the process has to start anew.
+fn is_fatal(error: &StandbyError) -> bool {
+    match error {
+        StandbyError::Restart | StandbyError::Follow(FollowError::Died) => true,
+        StandbyError::Receive(ReceiveError::Flush(error)) => error.kind() != io::ErrorKind::StorageFull,
+        _ => false,
+    }
+}

@@ -1,0 +1,291 @@
+//! The one task that decides what a node is: how it begins, leads, and gives its reign away.
+
+use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
+use super::peers::Peers;
+use super::primary::{Primary, Reigning};
+use super::standby::{Following, Standby};
+use crate::base::Chain;
+use crate::clock;
+use crate::protocol::cluster::{Config, Member};
+use crate::store::Rested;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedRwLockWriteGuard, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A question to the peer about its standing.
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// Between two questions to a peer that did not answer.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks at a peer that does not follow, as it may have taken over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A switchover waits so long for requests to have begun, and for the last commit to be on both disks.
+const BEGUN_WITHIN: Duration = Duration::from_secs(1);
+const DURABLE_WITHIN: Duration = Duration::from_secs(2);
+/// Between two questions to the node that takes over.
+const TAKEN_OVER_EVERY: Duration = Duration::from_millis(10);
+
+/// The role, held while it changes: requests wait meanwhile.
+pub(super) type Held = Option<OwnedRwLockWriteGuard<Role>>;
+
+impl Pair {
+    /// Decides what this node is, and sees to it until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// The process has to start anew.
+    pub(crate) async fn run(&self, stop: CancellationToken) -> Result<(), PairError> {
+        let mut orders = lock(&self.0.taken).take().expect("it runs once");
+        let mut held = None;
+        let mut next = self.decide(&mut orders, &stop).await?;
+        loop {
+            next = match next {
+                Next::Lead(crown) => self.lead(crown, &mut held, &mut orders, &stop).await?,
+                Next::Follow(standby) => self.follow(standby, &mut held, &mut orders, &stop).await?,
+                Next::End => return Ok(()),
+            };
+        }
+    }
+
+    async fn decide(&self, orders: &mut mpsc::Receiver<Order>, stop: &CancellationToken) -> Result<Next, PairError> {
+        let parts = &self.0.parts;
+        if parts.node.copying()?.is_some() {
+            return Ok(Next::Follow(None)); // Whatever it was: it has no whole database.
+        }
+        loop {
+            let config = self.0.config.borrow().clone();
+            let Some((peer, peers)) = config.peer_of(parts.me).cloned().zip(self.peers()) else {
+                return Ok(Next::lead(None));
+            };
+            let error = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+                Ok(theirs) => {
+                    self.hear(&theirs).await?;
+                    let is_mine = self.0.config.borrow().primary == parts.me;
+                    return Ok(if is_mine { Next::lead(None) } else { Next::Follow(None) });
+                }
+                Err(error) => error,
+            };
+            if config.primary != parts.me {
+                return Ok(Next::Follow(None));
+            }
+            if config.isr == [parts.me] && parts.settings.start_alone {
+                tracing::warn!(error = %Chain(&error), "the standby does not answer; this node was alone before and goes on alone");
+                return Ok(Next::lead(None));
+            }
+            let why = format!(
+                "{} was the primary and {} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`",
+                name(&config, parts.me),
+                peer.name
+            );
+            if *self.0.seen.borrow() != Role::Starting(why.clone()) {
+                tracing::warn!(error = %Chain(&error), "{why}");
+                self.turn_into(Role::Starting(why)).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ASK_EVERY) => {}
+                Some(order) = orders.recv() => match order {
+                    Order::ResumeAlone { told } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
+                    Order::Switchover { told } | Order::Force { told } => {
+                        drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
+                    }
+                },
+                () = stop.cancelled() => return Ok(Next::End),
+            }
+        }
+    }
+
+    /// Begins a reign: a new epoch, stored, then the store.
+    async fn crown(&self, rested: Option<Rested>, forced: bool) -> Result<Primary, PairError> {
+        let pair = self.clone();
+        let crowned = tokio::task::spawn_blocking(move || {
+            let Parts { me, cluster, node, store, log, state_dir, settings, expect, accept_loss, .. } = &pair.0.parts;
+            let epoch = node.mint_epoch(forced)?;
+            let config = pair.0.config.borrow().reign(epoch, *me);
+            node.store_config(&config)?;
+            pair.0.config.send_replace(config.clone());
+            let (me, cluster, node, timing) = (*me, *cluster, Arc::clone(node), settings.timing);
+            let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
+            let primary = Primary::new(reigning);
+            match rested {
+                Some(rested) => store.lead_on(rested, epoch, Box::new(log.clone()))?,
+                None => match store.lead(epoch, *expect, Box::new(log.clone())) {
+                    Err(error) if *accept_loss && error.is_misfit() => {
+                        tracing::warn!(error = %Chain(&error), "the database does not fit its journal");
+                        log.forget(state_dir)?;
+                        store.lead(epoch, *expect, Box::new(log.clone()))?;
+                    }
+                    led => led?,
+                },
+            }
+            primary.begins_at(store.durable().here());
+            Ok(primary)
+        });
+        crowned.await.unwrap_or(Err(PairError::Died))
+    }
+
+    async fn lead(
+        &self,
+        Crown { rested, forced, told }: Crown,
+        held: &mut Held,
+        orders: &mut mpsc::Receiver<Order>,
+        stop: &CancellationToken,
+    ) -> Result<Next, PairError> {
+        let primary = self.crown(rested, forced).await?;
+        let mut config = primary.config();
+        let epoch = config.borrow_and_update().epoch;
+        tracing::info!(epoch = epoch.raw(), "this node is the primary");
+        *lock(&self.0.standby) = None;
+        *lock(&self.0.primary) = Some(primary.clone());
+        (self.0.parts.reign_begins)();
+        match held.take() {
+            Some(held) => self.set_role(Role::Primary, Some(held)),
+            None => self.turn_into(Role::Primary).await,
+        }
+        if let Some(told) = told {
+            drop(told.send(Ok(self.0.config.borrow().clone())));
+        }
+        let ending = stop.child_token();
+        let mut keeping = AbortOnDropHandle::new(self.0.tasks.spawn({
+            let (primary, ending) = (primary.clone(), ending.clone());
+            async move { primary.keep(ending).await }
+        }));
+        let mut known = self.config();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let next = loop {
+            tokio::select! {
+                _ = config.changed() => {
+                    let newest = config.borrow_and_update().clone();
+                    self.0.config.send_replace(newest);
+                }
+                _ = known.changed() => {
+                    let later = known.borrow_and_update().clone();
+                    if later.epoch > epoch || later.primary != self.me() {
+                        return Err(PairError::Demoted);
+                    }
+                }
+                kept = &mut keeping => {
+                    kept.map_err(|_| PairError::Died)??;
+                    break Next::End;
+                }
+                _ = look.tick() => {
+                    if !primary.standby().is_connected {
+                        self.look_at_peer();
+                    }
+                }
+                Some(order) = orders.recv() => match order {
+                    Order::Switchover { told } => match self.can_hand_over(&primary) {
+                        Err(refusal) => drop(told.send(Err(refusal))),
+                        Ok((peer, peers)) => {
+                            ending.cancel();
+                            keeping.await.map_err(|_| PairError::Died)??;
+                            break self.hand_over(&primary, (peer, peers), held, told).await?;
+                        }
+                    },
+                    Order::ResumeAlone { told } | Order::Force { told } => {
+                        drop(told.send(refuse("this node is the primary already")));
+                    }
+                },
+            }
+        };
+        *lock(&self.0.primary) = None;
+        Ok(next)
+    }
+
+    /// Asks a peer that does not follow, beside everything else: it may know of a later reign.
+    pub(super) fn look_at_peer(&self) {
+        let Some((peer, peers)) = self.0.config.borrow().peer_of(self.me()).cloned().zip(self.peers()) else { return };
+        let pair = self.clone();
+        self.0.tasks.spawn(async move {
+            if let Ok(theirs) = peers.exchange(&peer, &pair.standing(), ASK_WITHIN).await
+                && let Err(error) = pair.hear(&theirs).await
+            {
+                tracing::error!(error = %Chain(&error), "what the other node says cannot be stored");
+            }
+        });
+    }
+
+    /// Whether the standby could take over now.
+    fn can_hand_over(&self, primary: &Primary) -> Result<(Member, Peers), Refusal> {
+        let config = primary.config().borrow().clone();
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
+            return refuse("there is no other node; let one join first");
+        };
+        if !primary.is_in_sync() {
+            return refuse(format!(
+                "{} is not in sync: it may lack what was acknowledged; `llmchat status` shows how far it is",
+                peer.name
+            ));
+        }
+        Ok((peer, peers))
+    }
+
+    /// Gives the reign away: nothing new begins, the last commit is on both disks, then the other one is named.
+    async fn hand_over(
+        &self,
+        primary: &Primary,
+        (peer, peers): (Member, Peers),
+        held: &mut Held,
+        told: Told,
+    ) -> Result<Next, PairError> {
+        let began = clock::now();
+        let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
+            drop(told.send(refuse("requests under way do not begin; try again")));
+            let rested = self.rest().await?;
+            return Ok(Next::lead(Some(rested)));
+        };
+        *held = Some(role);
+        let rested = self.rest().await?;
+        let last = rested.tip().position.txid;
+        if tokio::time::timeout(DURABLE_WITHIN, self.store().durable().reached(last)).await.is_err() {
+            drop(told.send(refuse(format!("{} does not acknowledge the last commits; try again", peer.name))));
+            return Ok(Next::lead(Some(rested)));
+        }
+        let before = primary.config().borrow().clone();
+        let named = Config { version: before.version + 1, primary: peer.id, ..before.clone() };
+        // From here on this node leads no more, whatever happens: not after a restart either.
+        self.keep(named).await?;
+        let mut said = clock::now();
+        loop {
+            match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+                Ok(theirs) if theirs.config.epoch > before.epoch && theirs.role == Role::Primary.as_str() => {
+                    self.keep(theirs.config).await?;
+                    break;
+                }
+                Err(error) if clock::now().saturating_duration_since(said) > LOOK_EVERY => {
+                    said = clock::now();
+                    tracing::warn!(error = %Chain(&error), "{} has been named the primary and does not answer", peer.name);
+                }
+                Ok(_) | Err(_) => {}
+            }
+            tokio::time::sleep(TAKEN_OVER_EVERY).await;
+        }
+        let took = clock::now().saturating_duration_since(began);
+        tracing::info!(
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "{} is the primary now",
+            peer.name
+        );
+        drop(told.send(Ok(self.0.config.borrow().clone())));
+        Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)))
+    }
+
+    async fn rest(&self) -> Result<Rested, PairError> {
+        let store = self.store().clone();
+        let rested = tokio::task::spawn_blocking(move || store.rest()).await;
+        rested.map_err(|_| PairError::Died)?.map_err(PairError::Rest)
+    }
+
+    pub(super) fn following(&self) -> Following {
+        let Parts { me, cluster, incarnation, node, store, log, state_dir, .. } = &self.0.parts;
+        Following {
+            me: *me,
+            cluster: *cluster,
+            incarnation: *incarnation,
+            node: Arc::clone(node),
+            store: store.clone(),
+            log: log.clone(),
+            state_dir: state_dir.clone(),
+        }
+    }
+}
