@@ -320,10 +320,12 @@ impl Pair {
     pub(crate) fn standing(&self) -> Standing {
         let parts = &self.0.parts;
         let applied = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.applied);
+        let tip = parts.log.last().unwrap_or_default();
         Standing {
             config: self.0.config.borrow().clone(),
             role: self.0.seen.borrow().as_str().to_owned(),
-            txid: parts.log.last().map_or(0, |tip| tip.position.txid.raw()),
+            txid: tip.position.txid.raw(),
+            chain: short(&tip.chain.0),
             applied: applied.raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             secrets: fingerprint(&lock(&self.0.secrets)),
@@ -436,8 +438,13 @@ impl Pair {
 /// Says whether two nodes have the same, and nothing of it.
 fn fingerprint(secrets: &str) -> String {
     let hash = Sha256::new().chain_update("llmchat secrets").chain_update(secrets).finalize();
-    let short = hash.first_chunk().expect("32 bytes");
-    format!("{:016x}", u64::from_be_bytes(*short))
+    short(&hash.into())
+}
+
+/// As much of a hash as a person compares.
+fn short(hash: &[u8; 32]) -> String {
+    let first = hash.first_chunk().expect("32 bytes");
+    format!("{:016x}", u64::from_be_bytes(*first))
 }
 
 pub(super) fn name(config: &Config, id: MemberId) -> &str {

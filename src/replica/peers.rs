@@ -64,6 +64,8 @@ pub(crate) struct Standing {
     pub(crate) config: Config,
     pub(crate) role: String,
     pub(crate) txid: u64,
+    /// Of its history, up to there.
+    pub(crate) chain: String,
     pub(crate) applied: u64,
     pub(crate) version: String,
     /// Of the secrets that nodes share.

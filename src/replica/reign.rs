@@ -286,6 +286,7 @@ impl Pair {
             store: store.clone(),
             log: log.clone(),
             state_dir: state_dir.clone(),
+            known: self.0.config.clone(),
         }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Following {
     pub(crate) store: Store,
     pub(crate) log: LocalLog,
     pub(crate) state_dir: PathBuf,
+    /// Told of every configuration that the primary sends, once it is stored.
+    pub(crate) known: watch::Sender<Config>,
 }
 
 /// A node that follows the primary; one connection after the other. Cheap to clone.
@@ -92,8 +94,6 @@ pub(crate) struct PrimarySeen {
     pub(crate) fresh_at: Option<Instant>,
     /// While it is copied: the next page.
     pub(crate) copying: Option<u32>,
-    /// The newest configuration that it has sent.
-    pub(crate) config: Option<Config>,
 }
 
 struct Line<S> {
@@ -216,8 +216,9 @@ impl Standby {
             let is_old = node.config()?.is_some_and(|known| known.epoch > newest.epoch);
             if is_old { Err(StandbyError::OldReign) } else { Ok(node.store_config(&newest)?) }
         });
-        stored.await?;
-        self.0.seen.send_modify(|seen| seen.config = Some(config));
+        if stored.await? {
+            self.0.following.known.send_replace(config);
+        }
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct NodeStatus {
     pub(crate) state: String,
     /// The last commit on its disk.
     pub(crate) txid: Option<u64>,
+    /// Of its history, up to there: two nodes with the same have the same.
+    pub(crate) chain: Option<String>,
     /// The last commit in its database.
     pub(crate) applied: Option<u64>,
     /// Commits that it lacks of the primary's.
@@ -86,7 +88,9 @@ impl Pair {
         let ours = self.standing();
         let (state, lag) = match (role, self.primary_seen()) {
             (Role::Starting(_), _) => ("waiting".to_owned(), None),
-            (Role::Standby, Some(seen)) => (following(&seen), seen.durable.raw().checked_sub(seen.flushed.raw())),
+            (Role::Standby, Some(seen)) => {
+                (following(&seen, config), seen.durable.raw().checked_sub(seen.flushed.raw()))
+            }
             (Role::Primary | Role::Standby, _) => ("serving".to_owned(), None),
         };
         NodeStatus {
@@ -96,6 +100,7 @@ impl Pair {
             role: role.as_str().to_owned(),
             state,
             txid: Some(ours.txid),
+            chain: Some(ours.chain),
             applied: Some(ours.applied),
             lag,
             copied_percent: None,
@@ -131,6 +136,7 @@ impl Pair {
             role,
             state,
             txid,
+            chain: answered.as_ref().map(|theirs| theirs.chain.clone()),
             applied: answered.as_ref().map(|theirs| theirs.applied),
             lag,
             copied_percent: seen
@@ -145,15 +151,14 @@ fn name(config: &Config, id: u8) -> String {
     config.member(id).map_or_else(|| format!("node {id}"), |member| member.name.clone())
 }
 
-fn following(seen: &PrimarySeen) -> String {
+fn following(seen: &PrimarySeen, config: &Config) -> String {
     if seen.copying.is_some() {
         return "copying".to_owned();
     }
     if !seen.is_connected {
         return "away from the primary".to_owned();
     }
-    let in_sync = seen.config.as_ref().is_some_and(|config| config.isr.len() > 1);
-    if in_sync { "in-sync" } else { "catching-up" }.to_owned()
+    if config.isr.len() > 1 { "in-sync" } else { "catching-up" }.to_owned()
 }
 
 fn shipped(seen: &StandbySeen, config: &Config, peer: u8) -> String {

@@ -71,7 +71,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts `command` and waits for the line that says where it listens.
-    pub(super) fn spawn(command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
         Self::try_spawn(command).unwrap_or_else(|log| panic!("it does not listen:\n{log}"))
     }
 
@@ -149,6 +149,11 @@ impl Node {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the process is ours");
         self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// Waits until the process has ended by itself.

@@ -12,6 +12,7 @@ use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, Turn
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -116,6 +117,7 @@ impl Home {
             store,
             log: log.clone(),
             state_dir,
+            known: watch::Sender::new(config(Mode::MaxAvailability)),
         };
         Follow { me, store: standby, log, standby: Standby::new(following), session: None }
     }

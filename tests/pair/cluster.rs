@@ -1,0 +1,151 @@
+//! Two homes, their processes, and what their operator does with them.
+
+use crate::support::{Agent, Browser, Home, Node, PATIENCE, Ran, Upstream, now};
+use serde_json::Value;
+use std::net::{SocketAddr, TcpListener};
+
+/// A pair that was made as an operator makes it.
+pub(crate) struct Cluster {
+    pub(crate) homes: [Home; 2],
+    pub(crate) nodes: [Option<Node>; 2],
+    listen: [SocketAddr; 2],
+    peers: [SocketAddr; 2],
+}
+
+/// A port that is free now.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free")
+}
+
+impl Cluster {
+    /// Two nodes of their own, not yet a pair.
+    pub(crate) fn apart(upstream: &Upstream) -> Self {
+        let (listen, peers) = ([free(), free()], [free(), free()]);
+        let home = |peer: SocketAddr| {
+            let home = Home::new(&[Agent::of("a", upstream)]);
+            home.configure(&format!("cluster.listen = \"{peer}\"\n"));
+            home
+        };
+        let mut cluster = Self { homes: peers.map(home), nodes: [None, None], listen, peers };
+        cluster.start(0);
+        cluster.start(1);
+        cluster
+    }
+
+    /// A pair in sync; node 0 is its primary.
+    pub(crate) fn new(upstream: &Upstream, mode: &str) -> Self {
+        let cluster = Self::apart(upstream);
+        let token = cluster.init(mode);
+        let joined = cluster.join(&token);
+        assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+        cluster.in_sync();
+        cluster
+    }
+
+    /// Makes node 0 the first of a pair; the token for the second.
+    pub(crate) fn init(&self, mode: &str) -> String {
+        let address = self.peers[0].to_string();
+        let ran = self.homes[0].run(&["init", "--address", &address, "--node", "a", "--mode", mode]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let token = ran.stdout.split_whitespace().find(|word| word.starts_with("llmchat1."));
+        token.unwrap_or_else(|| panic!("no token: {}", ran.stdout)).to_owned()
+    }
+
+    pub(crate) fn join(&self, token: &str) -> Ran {
+        self.homes[1].run(&["join", token, "--address", &self.peers[1].to_string(), "--node", "b"])
+    }
+
+    /// Starts a node, and waits until it listens; it may have to wait for the other one before it is ready.
+    pub(crate) fn start(&mut self, node: usize) {
+        let mut command = self.homes[node].command(&["serve"]);
+        command.env("LLMCHAT__SERVER__LISTEN", self.listen[node].to_string());
+        self.nodes[node] = Some(Node::spawn(command));
+    }
+
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(node) = self.nodes[node].take() {
+            node.kill();
+        }
+    }
+
+    pub(crate) fn node(&self, node: usize) -> &Node {
+        self.nodes[node].as_ref().expect("it runs")
+    }
+
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        self.listen[node]
+    }
+
+    pub(crate) fn browser(&self, node: usize) -> Browser {
+        Browser::new(self.listen[node])
+    }
+
+    /// What `status --json` says; `None` where no node answers.
+    pub(crate) fn status(&self, node: usize) -> Option<Value> {
+        let ran = self.homes[node].run(&["status", "--json"]);
+        if ran.code == Some(0) { serde_json::from_str(&ran.stdout).ok() } else { None }
+    }
+
+    pub(crate) fn is_primary(&self, node: usize) -> bool {
+        self.status(node).is_some_and(|status| status["role"] == "primary")
+    }
+
+    /// Which node is the primary.
+    pub(crate) fn primary(&self) -> usize {
+        (0..2).find(|node| self.is_primary(*node)).unwrap_or_else(|| panic!("nobody is the primary{}", self.logs()))
+    }
+
+    /// Waits until every acknowledged commit is on both, and both say so.
+    #[track_caller]
+    pub(crate) fn in_sync(&self) {
+        self.wait("in sync", |cluster| {
+            let is = |status: &Value| {
+                let roles: Vec<_> = nodes(status).iter().filter_map(|node| node["role"].as_str()).collect();
+                status["inSync"] == true && roles.contains(&"primary") && roles.contains(&"standby")
+            };
+            (0..2).all(|node| cluster.status(node).is_some_and(|status| is(&status)))
+        });
+    }
+
+    /// Waits until both have the same history, and nothing more to do.
+    #[track_caller]
+    pub(crate) fn alike(&self) {
+        self.wait("alike", |cluster| {
+            let Some(status) = cluster.status(cluster.primary()) else { return false };
+            match nodes(&status) {
+                [a, b] => a["chain"] == b["chain"] && a["chain"].is_string() && a["applied"] == b["applied"],
+                _ => false,
+            }
+        });
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let by = now() + 2 * PATIENCE;
+        while !is(self) {
+            assert!(now() < by, "never {what}:\n{:?}\n{:?}{}", self.status(0), self.status(1), self.logs());
+        }
+    }
+
+    /// Runs an operator's command on a node; what it says when it succeeds.
+    #[track_caller]
+    pub(crate) fn does(&self, node: usize, command: &[&str]) -> String {
+        let ran = self.homes[node].run(command);
+        assert_eq!(ran.code, Some(0), "{command:?}: {}{}", ran.stderr, self.logs());
+        ran.stdout
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        let log = |node: &Option<Node>| node.as_ref().map(Node::log).unwrap_or_default();
+        let short = |text: String| {
+            let lines: Vec<_> =
+                text.lines().filter(|line| !line.contains("TRACE") && !line.contains("DEBUG")).collect();
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        };
+        format!("\n--- a\n{}\n--- b\n{}", short(log(&self.nodes[0])), short(log(&self.nodes[1])))
+    }
+}
+
+pub(crate) fn nodes(status: &Value) -> &[Value] {
+    status["nodes"].as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,134 @@
+//! What clients and operators see of a pair that is well.
+
+use crate::cluster::{Cluster, nodes};
+use crate::load::{Client, Heard, read, speaking, while_talking};
+use crate::question;
+use crate::support::{Gate, Upstream, frame};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+#[test]
+fn either_address_works_and_both_know_the_same_chats() {
+    let upstream = Upstream::saying("an answer");
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut browser = cluster.browser(1);
+    let stream = browser.chat(&question("hi", "c", "t", true));
+    assert_eq!(stream.answer(), "an answer");
+    let end = stream.events().last().expect("an end").json();
+    assert_eq!(end["persisted"], true, "{end}");
+    assert_eq!(stream.headers.iter().filter(|(name, _)| name == "x-request-id").count(), 1);
+    let cookie = browser.cookie().expect("the standby passes the primary's cookie on").to_owned();
+    let mut browser = browser.moved(cluster.address(0));
+    assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    assert_eq!(browser.cookie(), Some(cookie.as_str()), "it is known there too");
+    assert_eq!(upstream.count(), 1, "the second was a repeat");
+    for node in 0..2 {
+        let agents = cluster.browser(node).get("/api/agents");
+        assert_eq!(agents.json()["data"][0]["id"], "a", "{}", agents.text());
+        assert_eq!(cluster.browser(node).get("/health/ready").status, 200);
+        assert_eq!(cluster.browser(node).get("/").status, 200);
+        let bad = cluster.browser(node).chat(&serde_json::json!({ "agentId": "a", "messages": [] }));
+        assert_eq!(bad.code(400), "VALIDATION_ERROR");
+    }
+    assert_eq!(cluster.browser(0).get("/health/primary").status, 200);
+    assert_eq!(cluster.browser(1).get("/health/primary").status, 503);
+    assert_eq!(cluster.browser(0).get("/health/standby").status, 503);
+    assert_eq!(cluster.browser(1).get("/health/standby?lag=20000").status, 200);
+    assert_eq!(cluster.browser(1).get("/health/standby?lag=soon").status, 400);
+    let metrics = cluster.browser(1).get("/metrics");
+    assert!(metrics.text().contains("llmchat_is_primary 0"), "{}", metrics.text());
+    assert!(cluster.browser(0).get("/metrics").text().contains("llmchat_in_sync 1"));
+}
+
+#[test]
+fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::apart(&upstream);
+    assert_eq!(cluster.homes[0].run(&["switchover"]).code, Some(1), "alone there is nobody to hand over to");
+    let mut browser = cluster.browser(0);
+    assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    let bad = cluster.join("llmchat1.nonsense");
+    assert!(bad.code == Some(1) && bad.stderr.contains("no token"), "{}", bad.stderr);
+    let first = cluster.init("max-availability");
+    let token = cluster.init("max-availability");
+    let old = cluster.join(&first);
+    assert!(old.code == Some(1) && old.stderr.contains("the token was used"), "{}", old.stderr);
+    // A node on which somebody has chatted is not thrown away by a slip.
+    assert_eq!(cluster.browser(1).chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    let kept = cluster.join(&token);
+    assert!(kept.code == Some(1) && kept.stderr.contains("--discard"), "{}", kept.stderr);
+    let address = "127.0.0.1:1";
+    let joined = cluster.homes[1].run(&["join", &token, "--address", address, "--discard"]);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.wait("a standby", |cluster| cluster.status(1).is_some_and(|status| status["role"] == "standby"));
+    let used = cluster.join(&token);
+    assert!(used.code == Some(1) && used.stderr.contains("one of a pair already"), "{}", used.stderr);
+    let status = cluster.does(0, &["status"]);
+    assert!(status.contains("NODE") && status.contains(address), "{status}");
+    // What was there before is there, on both.
+    let mut browser = browser.moved(cluster.address(1));
+    assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    assert_eq!(upstream.count(), 2);
+    cluster.kill(1);
+}
+
+#[test]
+fn a_switchover_fails_no_request_and_cuts_no_stream() {
+    let upstream = speaking(Duration::from_millis(2));
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut clients: Vec<Client> = (0..8).map(|name| Client::new(name, cluster.browser(name % 2))).collect();
+    let hands = while_talking(&mut clients, |done| {
+        for hand in 0..6 {
+            let before = done.load(Ordering::Relaxed);
+            cluster.wait("busy", |_| done.load(Ordering::Relaxed) > before + 40);
+            cluster.in_sync();
+            let said = cluster.does(hand % 2, &["switchover"]);
+            assert!(said.contains("is the primary now"), "{said}");
+        }
+        6
+    });
+    let faults: Vec<_> = clients.iter().flat_map(|client| client.faults.clone()).collect();
+    assert!(faults.is_empty(), "{} switchovers:\n{}{}", hands, faults.join("\n"), cluster.logs());
+    cluster.in_sync();
+    cluster.alike();
+    for client in &mut clients {
+        let faults = client.faults_in_replay(0, &upstream);
+        assert!(faults.is_empty(), "client {}: {}", client.name, faults.join("\n"));
+    }
+}
+
+#[test]
+fn a_stream_that_began_under_one_primary_is_kept_by_the_next() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.chunk(frame("half "));
+        held.pass();
+        wire.chunk(frame("whole"));
+        wire.end();
+    });
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut browsers = [cluster.browser(0), cluster.browser(1)];
+    let streams: Vec<_> = browsers
+        .iter_mut()
+        .map(|browser| {
+            let mut stream = browser.open(&question("hi", "c", "t", true)).expect("the head comes");
+            stream.up_to("chunk");
+            stream
+        })
+        .collect();
+    cluster.does(0, &["switchover"]);
+    assert!(cluster.is_primary(1));
+    gate.open();
+    for stream in streams {
+        assert_eq!(read(stream).expect("it ends"), Heard::Kept("whole".to_owned()), "{}", cluster.logs());
+    }
+    let before = upstream.count();
+    for browser in &mut browsers {
+        assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "half whole");
+    }
+    assert_eq!(upstream.count(), before, "both were repeats");
+    let status = cluster.status(1).expect("it answers");
+    assert_eq!(nodes(&status).len(), 2);
+}
