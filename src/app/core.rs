@@ -39,20 +39,6 @@ pub(crate) struct Core {
     _lock: StateLock,
 }
 
-/// Brings what a database's own log has and the journal has not into the journal, of a node that was the primary when it
-/// died and is not any more. What cannot be brought there is replaced by what the primary has.
-async fn beyond(store: &Store, log: &LocalLog, node: &Arc<NodeState>) -> Result<()> {
-    let (store, mut log, node) = (store.clone(), log.clone(), Arc::clone(node));
-    let appended = tokio::task::spawn_blocking(move || match store.append_beyond(&mut log) {
-        Err(error) if error.is_misfit() => {
-            tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is replaced");
-            Ok(node.note_copying(Some(Copying { epoch: 0, start: 0, next_page: 0 }))?)
-        }
-        appended => Ok(appended?),
-    });
-    appended.await.context("read the database's own log")?
-}
-
 /// Reads the agents file. A file that cannot be read or taken stops the start: serving without the agents that it names
 /// would look like a success.
 pub(crate) fn read_agents(path: &Path) -> Result<Import, BadAgentsFile> {
@@ -88,16 +74,16 @@ fn length(length: usize) -> u64 {
 /// database is about to be replaced anyway.
 fn open_log(
     state_dir: &Path,
-    cluster: ClusterId,
+    owner: (ClusterId, u8),
     kept: Kept,
     settings: JournalSettings,
     accept_loss: bool,
 ) -> Result<LocalLog> {
-    match LocalLog::open(state_dir, cluster, kept, settings) {
+    match LocalLog::open(state_dir, owner, kept, settings) {
         Err(error) if accept_loss && error.is_misfit() => {
             tracing::warn!(error = %Chain(&error), "the journal does not fit");
             LocalLog::put_aside(state_dir)?;
-            Ok(LocalLog::open(state_dir, cluster, kept, settings)?)
+            Ok(LocalLog::open(state_dir, owner, Kept::Maybe, settings)?.after_putting_aside())
         }
         opened => Ok(opened?),
     }
@@ -150,16 +136,21 @@ impl Core {
             LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
         };
         let cluster_config = config_of(&node)?;
-        let cluster = ClusterId(node.cluster_id()?);
+        let (cluster, me) = (ClusterId(node.cluster_id()?), node.member_id()?);
         let settings = config.journal;
-        let gives_up = accept_loss || is_replaced;
-        let dir = state_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || open_log(&dir, cluster, kept, settings, gives_up));
+        // A standby whose journal came to harm is copied anew.
+        let gives_up = accept_loss || is_replaced || cluster_config.primary != me;
+        let (dir, noted) = (state_dir.clone(), Arc::clone(&node));
+        let is_copied = cluster_config.primary != me;
+        let opened = tokio::task::spawn_blocking(move || {
+            let log = open_log(&dir, (cluster, me), kept, settings, gives_up)?;
+            if is_copied && log.is_put_aside() {
+                noted.note_copying(Some(Copying::ANEW))?;
+            }
+            anyhow::Ok(log)
+        });
         let log = opened.await.context("open the journal")??;
         let store = Store::new(&state_dir, Base { cluster, data_key: *secrets.data_key(), settings: config.store });
-        if !is_replaced && cluster_config.primary != node.member_id()? {
-            beyond(&store, &log, &node).await?;
-        }
         let resolver = Resolver::new(clock::now);
         let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);

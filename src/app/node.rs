@@ -52,7 +52,12 @@ pub(crate) struct Listeners {
 /// # Errors
 ///
 /// The start failed, or a task ended that should not have: systemd starts the process again.
-pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool) -> Result<Ended> {
+pub(crate) async fn run(
+    config: Config,
+    listeners: Listeners,
+    accept_loss: bool,
+    stop: &mut StopSignals,
+) -> Result<Ended> {
     raise_open_files();
     let address = listeners.url()?;
     let import = config.agents_file.as_deref().map(read_agents).transpose()?;
@@ -66,11 +71,12 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     observe(&telemetry, &core, (&gateway, breakers));
     let control = control_socket(&config)?;
 
-    let mut stop = StopSignals::new().context("listen for signals")?;
     let mut tasks = Supervisor::new();
     let again = Again::default();
-    let (decides, begun_anew) = (pair.clone(), again.clone());
-    tasks.spawn("pair", async move |stop| decide(decides, begun_anew, stop).await);
+    // What streams still need when they end has to outlive them: the other node, and the way to it.
+    let drained = CancellationToken::new();
+    let (decides, begun_anew, later) = (pair.clone(), again.clone(), drained.clone());
+    tasks.spawn("pair", async move |_| decide(decides, begun_anew, later).await);
     let (served, begun_anew) = (core.control(), again.clone());
     tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
@@ -79,11 +85,18 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     let store = core.store.clone();
     tasks.spawn("store", async move |stop| fenced(store, stop).await);
     let (listening, reached) = (pair.clone(), edge.clone());
-    tasks.spawn("peers", async move |stop| peers::serve(listening, reached, config.peer_listen, stop).await);
+    let later = drained.clone();
+    tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
-    tasks.spawn("http", async move |stop| serve((seeded, import), (listen, edge), &address, stop).await);
+    let (drains, ending) = (gateway.clone(), drained.drop_guard());
+    tasks.spawn("http", async move |stop| {
+        let _ending = ending;
+        let served = serve((seeded, import), (listen, edge), &address, stop).await;
+        drains.close().await;
+        served
+    });
     let pushing = exporter.map(Exporter::start).transpose()?;
     if let Some(pushing) = &pushing {
         tasks.spawn("otlp", |stop| {
@@ -92,18 +105,27 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
         });
     }
     let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
+    let begun_anew = again.clone();
     tasks.spawn("manager", async move |stop: CancellationToken| {
         tokio::select! {
             () = pair.decided() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        Manager::of_this_process().follow(stop, closing_max, || store.answers()).await
+        tokio::select! {
+            followed = Manager::of_this_process().follow(stop.clone(), closing_max, || store.answers()) => followed,
+            // The process goes on: to systemd it does not stop.
+            () = begun_anew.asked() => Ok(stop.cancelled().await),
+        }
     });
 
-    let mut is_told = false;
+    let (mut is_told, mut is_over) = (false, false);
     let ended = async || {
         tokio::select! {
-            signal = stop.next() => signal,
+            signal = stop.next() => {
+                // The first of them, while the node is about to begin again, only says that it shall not.
+                let is_first = is_told && !std::mem::replace(&mut is_over, true);
+                if is_first { stop.next().await } else { signal }
+            }
             () = again.asked(), if !is_told => {
                 is_told = true;
                 "a new beginning"
@@ -121,7 +143,7 @@ pub(crate) async fn run(config: Config, listeners: Listeners, accept_loss: bool)
     if let Some(pushing) = pushing {
         pushing.finish().await;
     }
-    ran.and(closed).map(|()| if again.is_asked() { Ended::Again } else { Ended::Stopped })
+    ran.and(closed).map(|()| if again.is_asked() && !is_over { Ended::Again } else { Ended::Stopped })
 }
 
 /// Keeps the node what it is in its cluster, until `stop`.
@@ -163,6 +185,9 @@ impl Again {
     }
 }
 
+/// The agents file is to be durable before the first client; after this it may be so later.
+const SEED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Serves clients, once it is known what this node is.
 async fn serve(
     (core, import): (Arc<Core>, Option<Import>),
@@ -177,7 +202,11 @@ async fn serve(
     if let Some(import) = import.clone()
         && *core.pair.role().borrow() == Role::Primary
     {
-        core.seed_agents(import).await?;
+        // Where nothing is durable without a standby there may be none for long.
+        match tokio::time::timeout(SEED_WITHIN, core.seed_agents(import)).await {
+            Ok(seeded) => seeded?,
+            Err(_) => tracing::warn!("the agents file is read, and not durable yet"),
+        }
     }
     let seeds = seeds_again(core, import);
     // Scripts and people wait for this line; the port may have been chosen by the kernel.
@@ -303,9 +332,10 @@ fn observe_pair(telemetry: &Telemetry, pair: &Pair) {
     telemetry.observe("llmchat_is_primary", "1 on the primary, 0 on any other node.", move || {
         is(*role.borrow() == Role::Primary)
     });
+    let synced = pair.clone();
     let config = pair.config();
     telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
-        is(config.borrow().isr.len() > 1)
+        is(config.borrow().isr.len() > 1 && synced.is_connected())
     });
     let seen = pair.clone();
     telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {

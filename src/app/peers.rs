@@ -1,6 +1,6 @@
 //! The peers' port: who connects is known by its certificate, and what it wants by what it speaks.
 
-use crate::base::Chain;
+use crate::base::{Chain, UnixMillis};
 use crate::clock;
 use crate::http::{self, Edge};
 use crate::net::{self, PeerProtocol, belongs};
@@ -9,16 +9,23 @@ use anyhow::{Context, Result};
 use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// Certificates live in memory, and are made anew long before they end.
-const CERTIFICATE_MAX: Duration = Duration::from_hours(24);
+/// Certificates live in memory, and are made anew long before they end: after a day.
+const CERTIFICATE_MILLIS: i64 = 24 * 3600 * 1000;
+/// Two nodes need a handful; more are closed unanswered.
+const CONNECTIONS_MAX: usize = 64;
+/// A node that has not joined has so long to.
+const JOIN_MAX: Duration = Duration::from_secs(15);
+/// Between two tries to listen.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// Of connections at the end.
 const LAST_MAX: Duration = Duration::from_secs(2);
 
@@ -28,9 +35,12 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
         peers = pair.clustered() => peers,
         () = stop.cancelled() => return Ok(()),
     };
-    let listener = net::listen(listen)?;
+    let listener = tokio::select! {
+        listener = listener(listen) => listener,
+        () = stop.cancelled() => return Ok(()),
+    };
     tracing::info!("peers reach this node on {}", listener.local_addr().context("read the peers' address")?);
-    let connections = TaskTracker::new();
+    let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let mut tls = Certified::new(&peers, pair.me())?;
     loop {
         let (socket, from) = tokio::select! {
@@ -44,9 +54,13 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
             },
             () = stop.cancelled() => break,
         };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
         let config = tls.config(&peers, pair.me())?;
         let (pair, edge, stop) = (pair.clone(), edge.clone(), stop.clone());
-        connections.spawn(async move { connection(pair, edge, (socket, from), config, stop).await });
+        connections.spawn(async move {
+            connection(pair, edge, (socket, from), config, stop).await;
+            drop(slot);
+        });
     }
     drop(listener);
     connections.close();
@@ -54,19 +68,37 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
     Ok(())
 }
 
+/// Listens, as soon as that is possible: what is in the way may go, and clients are served meanwhile.
+async fn listener(listen: SocketAddr) -> TcpListener {
+    let mut is_told = false;
+    loop {
+        match net::listen(listen) {
+            Ok(listener) => return listener,
+            Err(error) if !is_told => tracing::error!(error = %Chain(&error), "no other node can reach this one"),
+            Err(_) => {}
+        }
+        is_told = true;
+        tokio::time::sleep(LISTEN_EVERY).await;
+    }
+}
+
 /// What the next handshake shows.
 struct Certified {
     config: Arc<ServerConfig>,
-    made: Instant,
+    made: UnixMillis,
 }
 
 impl Certified {
     fn new(peers: &Peers, me: u8) -> Result<Self> {
-        Ok(Self { config: peers.authority().server(me).context("make this node's certificate")?, made: clock::now() })
+        Ok(Self {
+            config: peers.authority().server(me).context("make this node's certificate")?,
+            made: clock::unix_millis(),
+        })
     }
 
     fn config(&mut self, peers: &Peers, me: u8) -> Result<Arc<ServerConfig>> {
-        if clock::now().saturating_duration_since(self.made) >= CERTIFICATE_MAX {
+        // By the clock that certificates go by, which may have been set meanwhile.
+        if !(0..CERTIFICATE_MILLIS).contains(&(clock::unix_millis().0 - self.made.0)) {
             *self = Self::new(peers, me)?;
         }
         Ok(Arc::clone(&self.config))
@@ -92,12 +124,20 @@ async fn connection(
         Some(PeerProtocol::Stream) => {
             let known: Vec<u8> =
                 pair.config().borrow().members.iter().map(|member| member.id).filter(|id| is_member(*id)).collect();
-            pair.serve(socket, move |member| known.contains(&member), stop).await;
+            // Whoever has shown no certificate of ours has no business here.
+            if !known.is_empty() {
+                pair.serve(socket, move |member| known.contains(&member), stop).await;
+            }
         }
         Some(PeerProtocol::Http) => {
             // A node that has been removed is none any more.
             let member = pair.config().borrow().members.iter().map(|member| member.id).find(|id| is_member(*id));
-            http::serve_peer(edge, socket, (member, from), stop).await;
+            let serving = http::serve_peer(edge, socket, (member, from), stop);
+            match member {
+                Some(_) => serving.await,
+                None if pair.is_inviting() => drop(tokio::time::timeout(JOIN_MAX, serving).await),
+                None => tracing::debug!(%from, "somebody without a certificate"),
+            }
         }
         None => tracing::warn!(%from, "a peer speaks nothing that is known here"),
     }

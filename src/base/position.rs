@@ -27,6 +27,11 @@ impl Epoch {
         self.0
     }
 
+    /// Who minted it.
+    pub fn member(self) -> u8 {
+        u8::try_from(self.0 >> 1 & 0x7f).expect("seven bits")
+    }
+
     /// How many reigns there were up to this one.
     pub fn counter(self) -> u64 {
         self.0 >> 8

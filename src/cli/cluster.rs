@@ -129,29 +129,15 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             }
             tokio::time::sleep(WATCH_EVERY).await;
         },
-        Command::Switchover { dry_run: true } => {
-            let status = status(&config).await?;
-            if !status.in_sync {
-                bail!("no switchover: the standby is not in sync");
-            }
-            say("the standby is in sync and could take over\n")?;
-            Ok(ExitCode::SUCCESS)
+        Command::Switchover { dry_run } => {
+            let answer = ask(&config, "/cluster/switchover", &json!({ "dry": dry_run })).await?;
+            done(&answer, if dry_run { "could hand over now" } else { "is the primary now" })
         }
-        Command::Failover { dry_run: true, .. } => {
-            let status = status(&config).await?;
-            if status.role != "standby" || status.nodes.iter().any(|node| node.role == "primary") {
-                bail!("no failover: it is for a standby whose primary does not answer");
-            }
-            say("the primary does not answer; this node could take over\n")?;
-            Ok(ExitCode::SUCCESS)
+        Command::Failover { dry_run, .. } => {
+            let answer = ask(&config, "/cluster/failover", &json!({ "dry": dry_run })).await?;
+            let said = "has taken over; do not start the old primary until it can reach this node";
+            done(&answer, if dry_run { "does not answer; this node could take over" } else { said })
         }
-        Command::Switchover { .. } => {
-            done(&ask(&config, "/cluster/switchover", &json!({})).await?, "is the primary now")
-        }
-        Command::Failover { .. } => done(
-            &ask(&config, "/cluster/failover", &json!({})).await?,
-            "has taken over; do not start the old primary until it can reach this node",
-        ),
         Command::Pause => {
             done(&ask(&config, "/cluster/pause", &json!({})).await?, "stays the primary until `llmchat resume`")
         }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::disk;
 use crate::fastgpt_sim::{Script, Sim};
 use crate::net;
+use crate::supervisor::StopSignals;
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ pub(super) async fn run(mut config: Config) -> Result<()> {
     config.runtime_dir = state.dir.join("state");
     let edge = listen()?;
     announce(edge.local_addr().context("read the listening address")?)?;
-    app::run(config, Listeners { edge, tls: None }, false).await.map(drop)
+    let mut stop = StopSignals::new().context("listen for signals")?;
+    app::run(config, Listeners { edge, tls: None }, false, &mut stop).await.map(drop)
 }
 
 fn listen() -> Result<TcpListener> {

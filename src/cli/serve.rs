@@ -3,6 +3,7 @@
 use crate::app::{self, Ended, Listeners};
 use crate::config::Config;
 use crate::net::{self, ServerTls};
+use crate::supervisor::StopSignals;
 use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
@@ -15,12 +16,17 @@ pub(super) struct Args {
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config, args: Args) -> Result<()> {
+    let mut accept_loss = args.accept_loss;
+    let mut stop = StopSignals::new().context("listen for signals")?;
     loop {
         let tls = config.server.tls.clone().map(ServerTls::load).transpose().context("read server.tls")?;
         let edge = net::listen(config.server.listen)?;
-        match app::run(config.clone(), Listeners { edge, tls }, args.accept_loss).await? {
+        match app::run(config.clone(), Listeners { edge, tls }, accept_loss, &mut stop).await? {
             Ended::Stopped => return Ok(()),
-            Ended::Again => tracing::info!("the node begins again, as what it has become"),
+            Ended::Again => {
+                accept_loss = false;
+                tracing::info!("the node begins again, as what it has become");
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 #[derive(Clone)]
 struct Parts {
@@ -55,6 +56,7 @@ async fn status(State(parts): State<Parts>) -> Json<replica::Status> {
 async fn init(State(parts): State<Parts>, Json(founding): Json<Founding>) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
     let config = pair.config().borrow().clone();
+    founding.check().map_err(refused)?;
     let founded = replica::found(pair.node(), parts.control.state_dir(), &config, &founding);
     let (founded, authority, secrets, token) = founded.map_err(|error| failed(&error))?;
     let (name, members, mode) = (founded.name, founded.members, founded.mode);
@@ -88,18 +90,26 @@ struct Join {
 }
 
 async fn join(State(parts): State<Parts>, Json(join): Json<Join>) -> Result<Json<Value>, ApiError> {
+    // On a task of its own: an operator who has lost patience must not leave half of it.
+    let joined = TaskTracker::new().spawn(joins(parts, join)).await;
+    joined.unwrap_or_else(|error| Err(failed(&error)))
+}
+
+async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
     let config = pair.config().borrow().clone();
     if config.members.len() > 1 {
         return Err(refused(Refusal("this node is one of a pair already".to_owned())));
     }
+    let Some(token) = Token::parse(&join.token) else {
+        return Err(refused(Refusal("that is no token; it looks like llmchat1.AAAA".to_owned())));
+    };
+    // Nobody may chat here from the look at what there is until there is another history.
+    let held = pair.hold().await;
     if !join.discard && pair.store().has_turns().await.map_err(|error| failed(&error))? {
         let why = "there are chats on this node, which would be given up for the cluster's; `--discard` says that they may be";
         return Err(refused(Refusal(why.to_owned())));
     }
-    let Some(token) = Token::parse(&join.token) else {
-        return Err(refused(Refusal("that is no token; it looks like llmchat1.AAAA".to_owned())));
-    };
     let joined = async {
         let invited = replica::ask_to_join(&token, &join.name, &join.address).await?;
         replica::become_member(pair.node(), parts.control.state_dir(), &invited)?;
@@ -107,15 +117,23 @@ async fn join(State(parts): State<Parts>, Json(join): Json<Join>) -> Result<Json
     };
     let invited = joined.await.map_err(|error| failed(&error))?;
     parts.again.cancel();
+    pair.hold_for_good(held);
     Ok(Json(json!({ "member": invited.member, "cluster": invited.config.name })))
 }
 
-async fn switch_over(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().switch_over().await.map(|config| Json(changed(&config))).map_err(refused)
+/// Whether it is only to be said whether it could be done.
+#[derive(Deserialize)]
+struct How {
+    #[serde(default)]
+    dry: bool,
 }
 
-async fn fail_over(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().force().await.map(|config| Json(changed(&config))).map_err(refused)
+async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().switch_over(how.dry).await.map(|config| Json(changed(&config))).map_err(refused)
+}
+
+async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().force(how.dry).await.map(|config| Json(changed(&config))).map_err(refused)
 }
 
 async fn resume_alone(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {

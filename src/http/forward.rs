@@ -27,7 +27,10 @@ const NOT_BEGUN: HeaderName = HeaderName::from_static("x-llmchat-not-begun");
 const TRY_WITHIN: Duration = Duration::from_secs(5);
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// Of one connection, and not of what is beyond it.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
+    // What is sent on is not always as long as what came.
+    header::CONTENT_LENGTH,
+    header::EXPECT,
     header::CONNECTION,
     header::HOST,
     header::PROXY_AUTHENTICATE,
@@ -130,7 +133,7 @@ async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response
         Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Ok(None),
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();
-            for name in HOP_BY_HOP {
+            for name in HOP_BY_HOP.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
                 parts.headers.remove(name);
             }
             Ok(Some(Response::from_parts(parts, axum::body::Body::new(body))))

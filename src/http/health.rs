@@ -116,6 +116,7 @@ fn replication(edge: &Edge) -> Check {
     match (config.members.len(), config.isr.len()) {
         (0 | 1, _) => Check::Unknown,
         (_, 0 | 1) => Check::Warning,
+        _ if !edge.pair.is_connected() => Check::Warning,
         _ => Check::Healthy,
     }
 }

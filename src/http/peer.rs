@@ -10,7 +10,7 @@ use crate::base::Chain;
 use crate::protocol::cluster::MemberId;
 use crate::replica::{CLIENT, HOP, Invited, Joining, Refusal, Standing};
 use crate::store::{StoreError, TurnEnd};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// What the store takes as one job, as JSON writes it.
+const TURN_BYTES_MAX: usize = 100 << 20;
 
 /// Which node asks; `None` for one that has not joined yet.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +43,7 @@ pub(crate) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let routes = routes(&edge);
+    let (routes, streams_max) = (routes(&edge), edge.settings.connections_max);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Asking(member));
         let client = request.headers_mut().remove(CLIENT).filter(|_| member.is_some());
@@ -54,7 +56,8 @@ pub(crate) async fn serve<S>(
         async move { routes.oneshot(request.map(axum::body::Body::new)).await }
     });
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    http.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
+    let streams = u32::try_from(streams_max).unwrap_or(u32::MAX);
+    http.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).max_concurrent_streams(streams);
     let connection = http.serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -72,7 +75,7 @@ pub(crate) async fn serve<S>(
 fn routes(edge: &Edge) -> Router {
     let peers = Router::new()
         .route("/peer/standing", post(standing))
-        .route("/peer/turns", post(turns))
+        .route("/peer/turns", post(turns).layer(DefaultBodyLimit::max(TURN_BYTES_MAX)))
         .route("/peer/join", post(join))
         .layer(middleware::map_response(render))
         .with_state(edge.clone());

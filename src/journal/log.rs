@@ -35,6 +35,7 @@ pub(crate) struct Journal {
     dir: PathBuf,
     cluster: ClusterId,
     settings: Settings,
+    me: u8,
     /// The first txid of each segment and its bytes, oldest first; the last is the one that grows.
     segments: Vec<(Txid, u64)>,
     file: File,
@@ -54,17 +55,17 @@ impl Journal {
     /// database, for one, stands there.
     ///
     /// Every record that is there when this returns is on disk: what may have been in the page cache only was written
-    /// again, into a new segment.
+    /// again, into a new segment. That is all of the last one where another node has made its records.
     pub(crate) fn open(
         dir: &Path,
-        cluster: ClusterId,
+        (cluster, me): (ClusterId, u8),
         known: Txid,
         settings: Settings,
     ) -> Result<Option<Self>, JournalError> {
         let firsts = list(dir)?;
         let Some(last) = firsts.last() else { return Ok(None) };
         let path = segment::path(dir, *last);
-        let scanned = scan::scan(&path)?;
+        let scanned = scan::scan(&path, me)?;
         if scanned.start.cluster != cluster {
             return Err(JournalError::Foreign { path });
         }
@@ -77,13 +78,13 @@ impl Journal {
             trim(&path, end)?;
             rewrite(dir, *last, synced, tip.position.txid)?;
         }
-        Self::at_end(dir, cluster, settings).map(Some)
+        Self::at_end(dir, (cluster, me), settings).map(Some)
     }
 
     /// Begins a journal with the record `first`, which follows `before`; on disk when this returns.
     pub(crate) fn begin(
         dir: &Path,
-        cluster: ClusterId,
+        (cluster, me): (ClusterId, u8),
         (before, first): (ChainHash, &Sealed),
         settings: Settings,
     ) -> Result<Self, JournalError> {
@@ -92,15 +93,15 @@ impl Journal {
         let position = Position { epoch: first.position.epoch, txid };
         let start = Start { cluster, before: Tip { position, chain: before }, made_at: clock::unix_millis() };
         publish(dir, &start, [first.bytes.as_slice()])?;
-        Self::at_end(dir, cluster, settings)
+        Self::at_end(dir, (cluster, me), settings)
     }
 
     /// Opens a journal whose every record is on disk.
-    fn at_end(dir: &Path, cluster: ClusterId, settings: Settings) -> Result<Self, JournalError> {
+    fn at_end(dir: &Path, (cluster, me): (ClusterId, u8), settings: Settings) -> Result<Self, JournalError> {
         let firsts = list(dir)?;
         let last = *firsts.last().expect("a segment was found or made");
         let path = segment::path(dir, last);
-        let Scanned { tip, end, .. } = scan::scan(&path)?;
+        let Scanned { tip, end, .. } = scan::scan(&path, me)?;
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::io(&path))?;
         let mut segments = Vec::new();
         for first in firsts {
@@ -111,7 +112,13 @@ impl Journal {
         let needed = Txid::default();
         let dir = dir.to_owned();
         let pinned = None;
-        Ok(Self { dir, cluster, settings, segments, file, flusher, end, reserved: end, tip, needed, pinned })
+        Ok(Self { dir, cluster, settings, me, segments, file, flusher, end, reserved: end, tip, needed, pinned })
+    }
+
+    /// The first txid of each segment.
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> Vec<Txid> {
+        self.segments.iter().map(|(first, _)| *first).collect()
     }
 
     /// The first record that is kept.
@@ -149,7 +156,7 @@ impl Journal {
             return Err(JournalError::Rot { path, txid: records.tip().position.txid.next(), damage });
         }
         trim(&path, records.offset())?;
-        let cut = Self::at_end(&self.dir, self.cluster, self.settings)?;
+        let cut = Self::at_end(&self.dir, (self.cluster, self.me), self.settings)?;
         cut.file.sync_all().map_err(JournalError::io(&path))?;
         // Whoever flushes goes on with the same.
         let flusher = self.flusher.clone();

@@ -116,12 +116,15 @@ pub(super) struct Scanned {
 /// # Errors
 ///
 /// [`JournalError::Rot`] where a bad record was on disk before: a valid one behind it says so.
-pub(super) fn scan(path: &Path) -> Result<Scanned, JournalError> {
+///
+/// `me` is whose disk this is: what another node knew to be on its disk, when it made a record, says nothing of this one.
+pub(super) fn scan(path: &Path, me: u8) -> Result<Scanned, JournalError> {
     let mut records = Records::open(path)?;
     let mut synced = records.start().before.position.txid;
     let damage = loop {
         match records.next()? {
-            Step::Record(head, _) => synced = synced.max(head.synced),
+            Step::Record(head, _) if head.position.epoch.member() == me => synced = synced.max(head.synced),
+            Step::Record(..) => {}
             Step::End => break None,
             Step::Bad(Damage::Version(version)) => return Err(JournalError::TooNew { path: path.to_owned(), version }),
             Step::Bad(damage) => break Some(damage),
@@ -130,7 +133,7 @@ pub(super) fn scan(path: &Path) -> Result<Scanned, JournalError> {
     let (tip, end) = (records.tip(), records.offset());
     if let Some(damage) = damage {
         let txid = tip.position.txid.next();
-        if synced_behind(path, end, records.start())? >= txid || synced >= txid {
+        if synced_behind(path, end, records.start(), me)? >= txid || synced >= txid {
             return Err(JournalError::Rot { path: path.to_owned(), txid, damage });
         }
     }
@@ -138,10 +141,10 @@ pub(super) fn scan(path: &Path) -> Result<Scanned, JournalError> {
 }
 
 /// The highest `synced` of the valid records anywhere behind `offset`.
-fn synced_behind(path: &Path, offset: u64, start: &Start) -> Result<Txid, JournalError> {
+fn synced_behind(path: &Path, offset: u64, start: &Start, me: u8) -> Result<Txid, JournalError> {
     let bytes = std::fs::read(path).map_err(JournalError::io(path))?;
     let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
     let heads = memchr::memmem::find_iter(rest, record::MAGIC).filter_map(|at| record::head(&rest[at..]).ok());
-    let ours = heads.filter(|head| head.cluster == start.cluster);
+    let ours = heads.filter(|head| head.cluster == start.cluster && head.position.epoch.member() == me);
     Ok(ours.map(|head| head.synced).max().unwrap_or_default())
 }

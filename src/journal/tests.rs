@@ -46,7 +46,7 @@ fn baseline() -> Sealed {
 
 /// A journal in `dir` with records 5 to `last`, each of which says that `synced` were on disk.
 fn filled(dir: &Path, settings: Settings, last: u64, synced: impl Fn(u64) -> u64) -> Journal {
-    let mut journal = Journal::begin(dir, CLUSTER, (ChainHash::default(), &baseline()), settings).unwrap();
+    let mut journal = Journal::begin(dir, (CLUSTER, 1), (ChainHash::default(), &baseline()), settings).unwrap();
     for raw in 5..=last {
         push(&mut journal, raw, synced(raw));
     }
@@ -60,7 +60,7 @@ fn push(journal: &mut Journal, raw: u64, synced: u64) {
 }
 
 fn open(dir: &Path, known: u64) -> Result<Journal, JournalError> {
-    Journal::open(dir, CLUSTER, txid(known), SETTINGS).map(|found| found.expect("there is a journal"))
+    Journal::open(dir, (CLUSTER, 1), txid(known), SETTINGS).map(|found| found.expect("there is a journal"))
 }
 
 fn read(journal: &Journal, from: u64) -> Vec<u64> {
@@ -82,7 +82,7 @@ fn only_segment(dir: &Path) -> PathBuf {
 #[test]
 fn records_are_read_as_they_were_appended_and_follow_each_other() {
     let dir = TempDir::new().unwrap();
-    assert!(Journal::open(dir.path(), CLUSTER, txid(0), SETTINGS).unwrap().is_none());
+    assert!(Journal::open(dir.path(), (CLUSTER, 1), txid(0), SETTINGS).unwrap().is_none());
     let mut journal = filled(dir.path(), SETTINGS, 9, |_| 4);
     assert_eq!(read(&journal, 4), [4, 5, 6, 7, 8, 9]);
     assert_eq!(read(&journal, 8), [8, 9]);
@@ -99,7 +99,7 @@ fn records_are_read_as_they_were_appended_and_follow_each_other() {
     assert_eq!(journal.tip(), tip);
     assert_eq!(read(&journal, 4), [4, 5, 6, 7, 8, 9]);
     assert!(matches!(
-        Journal::open(dir.path(), ClusterId([8; 16]), txid(0), SETTINGS),
+        Journal::open(dir.path(), (ClusterId([8; 16]), 1), txid(0), SETTINGS),
         Err(JournalError::Foreign { .. })
     ));
     assert!(matches!(open(dir.path(), 10), Err(JournalError::Lost { .. })));
@@ -171,6 +171,33 @@ fn a_flipped_bit_in_what_was_on_disk_is_rot_and_in_what_may_not_have_been_is_a_t
         // Where the database stands at 7, nothing of the journal may be missing.
         assert!(open(dir.path(), 7).is_err(), "byte {at}");
     }
+}
+
+/// What the primary knew to be on its own disk is no proof of what is on a standby's.
+#[test]
+fn a_standbys_tail_is_written_again_whatever_its_primary_had_flushed() {
+    let whole = TempDir::new().unwrap();
+    drop(filled(whole.path(), SETTINGS, 8, |raw| raw - 1));
+    let name = only_segment(whole.path());
+    let bytes = fs::read(&name).unwrap();
+    let open_as = |dir: &Path, me: u8| Journal::open(dir, (CLUSTER, me), txid(4), SETTINGS).map(|found| found.unwrap());
+    for (me, rewritten) in [(1, 8), (2, 4)] {
+        let dir = TempDir::new().unwrap();
+        replace(&dir.path().join(name.file_name().unwrap()), &bytes).unwrap();
+        let journal = open_as(dir.path(), me).unwrap();
+        assert_eq!(journal.tip().position.txid, txid(8));
+        let last = journal.segments().last().copied().unwrap();
+        assert_eq!(last, txid(rewritten), "of member {me}");
+    }
+    // And a record in the middle that never reached the disk is a torn tail, not rot.
+    let dir = TempDir::new().unwrap();
+    let mut torn = bytes.clone();
+    let length = Encoder::new().seal(&record(8, ChainHash::default(), 7)).unwrap().bytes.len();
+    let at = torn.len() - 2 * length - length / 2;
+    torn[at..at + 20].fill(0);
+    replace(&dir.path().join(name.file_name().unwrap()), &torn).unwrap();
+    assert!(matches!(open_as(dir.path(), 1), Err(JournalError::Rot { .. })));
+    assert_eq!(open_as(dir.path(), 2).unwrap().tip().position.txid, txid(5));
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub(crate) enum NodeError {
     Open { path: PathBuf, source: Box<redb::Error> },
     #[error("write to `{path}`")]
     Write { path: PathBuf, source: Box<redb::Error> },
+    /// What was to be stored is older than what is: another node reigns.
+    #[error("a later configuration is stored than the one that was to be")]
+    Superseded,
     #[error("`{path}` is closed: the node is stopping")]
     Closed { path: PathBuf },
     #[error("`{path}` holds something that this version did not write")]

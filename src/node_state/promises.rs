@@ -210,7 +210,9 @@ impl NodeState {
     /// Stores `config`, unless a newer one is stored; on disk when this returns. Later epochs are higher.
     pub(crate) fn store_config(&self, config: &Config) -> Result<bool, NodeError> {
         self.change(|identity| {
-            let is_older = identity.config.as_ref().is_some_and(|stored| stored.at() > config.at());
+            // Of two with the same version and other content, the first counts.
+            let is_older =
+                identity.config.as_ref().is_some_and(|stored| stored.at() >= config.at() && stored != config);
             if !is_older {
                 identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
                 identity.config = Some(config.clone());
@@ -228,7 +230,7 @@ impl NodeState {
             (identity.store, identity.has_journal) = (LastSeen::Never, false);
             // Whatever lies here is of another history.
             let is_primary = config.primary == member_id;
-            identity.copying = (!is_primary).then_some(Copying { epoch: 0, start: 0, next_page: 0 });
+            identity.copying = (!is_primary).then_some(Copying::ANEW);
             Ok(())
         })
     }

@@ -48,6 +48,11 @@ pub struct Copying {
     pub next_page: u32,
 }
 
+impl Copying {
+    /// Nothing of it is there yet.
+    pub const ANEW: Self = Self { epoch: 0, start: 0, next_page: 0 };
+}
+
 /// What a standby says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum FromStandby {

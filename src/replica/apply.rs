@@ -30,6 +30,26 @@ pub(crate) enum FollowError {
     Died,
 }
 
+impl FollowError {
+    fn kind(&self) -> Failed {
+        match self {
+            Self::Apply(ApplyError::Sql(_)) | Self::Died => Failed::Passing,
+            Self::Apply(_) | Self::Record(_) | Self::NotKept(_) => Failed::Misfit,
+            Self::Journal(error) if error.is_misfit() => Failed::Misfit,
+            Self::Journal(_) => Failed::Passing,
+        }
+    }
+}
+
+/// Why the database follows no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The disk, or its space: another start may do.
+    Passing,
+    /// It is not what the records were made for.
+    Misfit,
+}
+
 /// How far the database may go.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bounds {
@@ -39,7 +59,7 @@ struct Bounds {
     flushed: Txid,
     applied: Txid,
     is_ending: bool,
-    has_failed: bool,
+    failed: Option<Failed>,
 }
 
 struct Shared {
@@ -52,7 +72,15 @@ struct Shared {
 /// A database that follows.
 pub(super) struct Applying {
     shared: Arc<Shared>,
-    thread: JoinHandle<Result<Rested, FollowError>>,
+    /// `None` once it has ended.
+    thread: Option<JoinHandle<Result<Rested, FollowError>>>,
+}
+
+impl Drop for Applying {
+    /// Nobody may write to the database when this is gone.
+    fn drop(&mut self) {
+        drop(self.join());
+    }
 }
 
 /// Says how far it may go, and how far it is. Cheap to clone.
@@ -70,12 +98,13 @@ impl Applying {
             let ended = run(&pace, follower, &log);
             if let Err(error) = &ended {
                 tracing::error!(error = %Chain(error), "the database does not follow the journal any more");
-                pace.change(|bounds| bounds.has_failed = true);
+                let failed = error.kind();
+                pace.change(|bounds| bounds.failed = Some(failed));
             }
             ended
         };
         let thread = thread::Builder::new().name("replica-apply".to_owned()).spawn(run)?;
-        Ok(Self { shared, thread })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     pub(super) fn pace(&self) -> Pace {
@@ -83,9 +112,14 @@ impl Applying {
     }
 
     /// Ends once everything that is durable is applied.
-    pub(super) fn end(self) -> Result<Rested, FollowError> {
+    pub(super) fn end(mut self) -> Result<Rested, FollowError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Rested, FollowError> {
         self.pace().change(|bounds| bounds.is_ending = true);
-        self.thread.join().unwrap_or(Err(FollowError::Died))
+        let thread = self.thread.take().ok_or(FollowError::Died)?;
+        thread.join().unwrap_or(Err(FollowError::Died))
     }
 }
 
@@ -97,7 +131,7 @@ impl Pace {
 
     /// Everything up to `flushed` is on this node's disk.
     pub(super) fn flushed(&self, flushed: Txid) {
-        self.change(|bounds| bounds.flushed = flushed);
+        self.change(|bounds| bounds.flushed = bounds.flushed.max(flushed));
     }
 
     /// The journal was cut to `to`, which is not before what is applied.
@@ -114,8 +148,8 @@ impl Pace {
         self.bounds().applied
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.bounds().has_failed
+    pub(super) fn failed(&self) -> Option<Failed> {
+        self.bounds().failed
     }
 
     fn change(&self, change: impl FnOnce(&mut Bounds)) {

@@ -10,7 +10,6 @@ use crate::base::{Chain, Txid};
 use crate::clock;
 use crate::protocol::cluster::Config;
 use crate::store::Rested;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -29,6 +28,9 @@ impl Pair {
         stop: &CancellationToken,
     ) -> Result<Next, PairError> {
         let standby = standby.unwrap_or_else(|| Standby::new(self.following()));
+        let prepared = standby.clone();
+        let prepared = tokio::task::spawn_blocking(move || prepared.prepare()).await;
+        prepared.map_err(|_| PairError::Died)??;
         tracing::info!("this node is the standby");
         *lock(&self.0.standby) = Some(standby.clone());
         match held.take() {
@@ -56,11 +58,12 @@ impl Pair {
                         }
                     }
                     Some(order) = orders.recv() => match order {
-                        Order::Force { told } => match self.can_force().await {
+                        Order::Force { told, dry } => match self.can_force().await {
+                            Ok(()) if dry => drop(told.send(Ok(known.borrow().clone()))),
                             Ok(()) => break (Some(told), None),
                             Err(refusal) => drop(told.send(Err(refusal))),
                         },
-                        Order::Switchover { told } => drop(told.send(refuse("this node is the standby; the primary hands over"))),
+                        Order::Switchover { told, .. } => drop(told.send(refuse("this node is the standby; the primary hands over"))),
                         Order::ResumeAlone { told } => drop(told.send(refuse("this node is the standby and was not the primary before"))),
                     },
                     () = stop.cancelled() => {
@@ -81,7 +84,13 @@ impl Pair {
                 return Ok(Next::Lead(Crown { rested, forced: true, told: Some(told) }));
             }
             if let Some(ended) = ended {
-                pause = after(ended, pause)?;
+                pause = match after(ended, pause) {
+                    Ok(pause) => pause,
+                    Err(error) => {
+                        close(&standby).await;
+                        return Err(error);
+                    }
+                };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = known.changed() => known.mark_changed(),
@@ -171,7 +180,8 @@ async fn close(standby: &Standby) -> Next {
 fn is_fatal(error: &StandbyError) -> bool {
     match error {
         StandbyError::Restart | StandbyError::Follow(FollowError::Died) => true,
-        StandbyError::Receive(ReceiveError::Flush(error)) => error.kind() != io::ErrorKind::StorageFull,
+        // What a flush that failed was for is on no disk for certain, and must not be acknowledged after another one.
+        StandbyError::Receive(ReceiveError::Flush(_) | ReceiveError::Died) => true,
         _ => false,
     }
 }

@@ -2,6 +2,7 @@ use super::feed::Feed;
 use crate::base::Txid;
 use crate::clock;
 use crate::journal::{Flusher, Journal, JournalError, Reader, Settings};
+use crate::protocol::cluster::MemberId;
 use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
 use crate::store::{Flush, Log, LogError};
 use std::io;
@@ -12,9 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub(crate) struct LocalLog {
     dir: PathBuf,
-    cluster: ClusterId,
+    /// Of which cluster, and whose.
+    owner: (ClusterId, MemberId),
     settings: Settings,
     journal: Arc<Mutex<Option<Journal>>>,
+    /// The one before it did not fit.
+    is_put_aside: bool,
     pub(super) feed: Arc<Feed>,
 }
 
@@ -34,7 +38,7 @@ impl LocalLog {
     /// Opens the journal below `state_dir`, where there is one. Every record in it is on disk when this returns.
     pub(crate) fn open(
         state_dir: &Path,
-        cluster: ClusterId,
+        owner: (ClusterId, MemberId),
         kept: Kept,
         settings: Settings,
     ) -> Result<Self, JournalError> {
@@ -43,12 +47,22 @@ impl LocalLog {
             Kept::Maybe => Txid::default(),
             Kept::Until(txid) => txid,
         };
-        let journal = Journal::open(&dir, cluster, known, settings)?;
+        let journal = Journal::open(&dir, owner, known, settings)?;
         if journal.is_none() && kept != Kept::Maybe {
             return Err(JournalError::Gone { path: dir });
         }
         let journal = Arc::new(Mutex::new(journal));
-        Ok(Self { dir, cluster, settings, journal, feed: Arc::default() })
+        Ok(Self { dir, owner, settings, journal, is_put_aside: false, feed: Arc::default() })
+    }
+
+    /// The journal before this one was put aside.
+    #[must_use]
+    pub(crate) fn after_putting_aside(self) -> Self {
+        Self { is_put_aside: true, ..self }
+    }
+
+    pub(crate) fn is_put_aside(&self) -> bool {
+        self.is_put_aside
     }
 
     /// Whether anything was ever recorded.
@@ -109,7 +123,7 @@ impl LocalLog {
                 journal.append(before, record)
             }
             journal => {
-                *journal = Some(Journal::begin(&self.dir, self.cluster, (before, record), self.settings)?);
+                *journal = Some(Journal::begin(&self.dir, self.owner, (before, record), self.settings)?);
                 Ok(())
             }
         }
@@ -124,7 +138,7 @@ impl LocalLog {
             count += 1;
             match &mut saved {
                 Some(saved) => saved.append(head.before, &record)?,
-                None => saved = Some(Journal::begin(dir, self.cluster, (head.before, &record), self.settings)?),
+                None => saved = Some(Journal::begin(dir, self.owner, (head.before, &record), self.settings)?),
             }
         }
         match saved.map(|saved| saved.flusher().flush()) {
@@ -184,7 +198,7 @@ impl Log for LocalLog {
 
     fn begin(&mut self, baseline: &Sealed) -> Result<(), LogError> {
         let first = (ChainHash::default(), baseline);
-        let begun = Journal::begin(&self.dir, self.cluster, first, self.settings).map_err(log_error)?;
+        let begun = Journal::begin(&self.dir, self.owner, first, self.settings).map_err(log_error)?;
         *self.lock() = Some(begun);
         Ok(())
     }
@@ -230,5 +244,9 @@ impl Flush for Flushing {
 }
 
 fn log_error(error: JournalError) -> LogError {
-    if error.is_full() { LogError::Full } else { LogError::failed(error) }
+    match error {
+        error if error.is_full() => LogError::Full,
+        error if error.is_misfit() => LogError::Misfit(Box::new(error)),
+        error => LogError::failed(error),
+    }
 }

@@ -7,6 +7,7 @@ use crate::disk;
 use crate::net::{Authority, ClusterTlsError, PeerConnector, Resolver, pinned};
 use crate::node_state::{NodeError, NodeState, Secrets};
 use crate::protocol::cluster::{Config, Member, MemberId, Mode};
+use crate::protocol::peer::Copying;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-/// Two data nodes.
-const MEMBERS_MAX: usize = 2;
+const NAME_BYTES_MAX: usize = 64;
+const ADDRESS_BYTES_MAX: usize = 255;
 const MEMBER_ID_MAX: MemberId = 127;
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -85,8 +86,10 @@ pub(crate) struct Invited {
 }
 
 impl Pair {
-    /// Takes in a node that has the word of the newest token.
+    /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost.
     pub(crate) async fn admit(&self, joining: Joining) -> Result<Invited, Refusal> {
+        let _alone = self.0.joining.lock().await;
+        check(&joining.name, &joining.address)?;
         let node = Arc::clone(self.node());
         let word = URL_SAFE_NO_PAD.decode(&joining.word).unwrap_or_default();
         let hash: [u8; 32] = Sha256::digest(&word).into();
@@ -94,31 +97,43 @@ impl Pair {
             return Err(Refusal("the token was used, or a newer one was made; `llmchat invite` makes one".to_owned()));
         }
         let secrets = self.secrets_text().ok_or_else(|| Refusal("this node is part of no cluster".to_owned()))?;
+        let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
         let mut member = 0;
-        let config = self
-            .change(|config| {
-                if config.members.len() >= MEMBERS_MAX {
-                    return Err(Refusal("the cluster has two nodes already".to_owned()));
-                }
-                if config.next_member_id > MEMBER_ID_MAX {
-                    return Err(Refusal("no member's number is left".to_owned()));
-                }
-                member = config.next_member_id;
-                config.next_member_id += 1;
-                config.members.push(Member {
-                    id: member,
-                    name: joining.name.clone(),
-                    address: joining.address.clone(),
-                });
-                Ok(())
-            })
-            .await?;
+        let config = self.change(|config| {
+            if config.peer_of(me).is_some() && (is_connected || config.isr != [me]) {
+                return Err(Refusal("the cluster has two nodes, and the other one is there".to_owned()));
+            }
+            if config.next_member_id > MEMBER_ID_MAX {
+                return Err(Refusal("no member's number is left".to_owned()));
+            }
+            // The number of one that is lost, or that never came, is not used again: should it come back, it is nobody.
+            config.members.retain(|member| member.id == me);
+            member = config.next_member_id;
+            config.next_member_id += 1;
+            config.members.push(Member { id: member, name: joining.name.clone(), address: joining.address.clone() });
+            Ok(())
+        });
+        let config = config.await?;
         if let Err(error) = node.invite(None) {
             tracing::error!(error = %Chain(&error), "a used token stays good");
         }
         tracing::info!(member, name = joining.name, address = joining.address, "a node has joined");
         Ok(Invited { cluster: self.cluster().0, member, config, secrets })
     }
+}
+
+/// Names and addresses are kept by every node, and shown.
+fn check(name: &str, address: &str) -> Result<(), Refusal> {
+    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !is_name {
+        return Err(Refusal("a node's name is 1 to 64 letters, digits, `-`, `_` or `.`".to_owned()));
+    }
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if address.len() > ADDRESS_BYTES_MAX || port != Some(true) {
+        return Err(Refusal("an address is a host and a port, such as 10.0.0.11:7443".to_owned()));
+    }
+    Ok(())
 }
 
 /// How the first node of a cluster is called, and where others reach it.
@@ -130,6 +145,14 @@ pub(crate) struct Founding {
     pub(crate) node: String,
     pub(crate) address: String,
     pub(crate) mode: Mode,
+}
+
+impl Founding {
+    /// Names and addresses are kept by every node, and shown.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        check(&self.name, &self.address)?;
+        check(&self.node, &self.address)
+    }
 }
 
 /// Makes the node of `state_dir` the first of a cluster: its authority, and the token for the second.
@@ -223,6 +246,8 @@ async fn ask(token: &Token, name: &str, address: &str) -> Result<Invited, AskErr
 
 /// Makes the node of `state_dir`, which nobody runs, the one that was invited. What it had of its own is not used any more.
 pub(crate) fn become_member(node: &NodeState, state_dir: &Path, invited: &Invited) -> Result<(), JoinError> {
+    // First, so that a death in between leaves a node without a database that it could not read.
+    node.note_copying(Some(Copying::ANEW))?;
     Secrets::replace(state_dir, &invited.secrets)?;
     node.join(invited.cluster, invited.member, &invited.config)?;
     Ok(())

@@ -75,6 +75,10 @@ pub(crate) enum PairError {
     Standby(#[from] StandbyError),
     #[error("another node is the primary of a later reign: this one starts anew, as its standby")]
     Demoted,
+    #[error(
+        "the other node has everything that was acknowledged: nothing needs to be given up. Move the state directory away, and join again"
+    )]
+    PeerHasAll,
     #[error("a thread of the pair has died")]
     Died,
 }
@@ -133,6 +137,9 @@ pub(super) struct Shared {
     pub(super) standby: Mutex<Option<Standby>>,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) taken: Mutex<Option<mpsc::Receiver<Order>>>,
+    held: Mutex<Option<OwnedRwLockWriteGuard<Role>>>,
+    /// Held while a node is let in.
+    pub(super) joining: tokio::sync::Mutex<()>,
     /// What is asked beside everything else.
     pub(super) tasks: TaskTracker,
 }
@@ -142,9 +149,9 @@ pub(super) type Told = oneshot::Sender<Result<Config, Refusal>>;
 
 /// What an operator wants.
 pub(super) enum Order {
-    Switchover { told: Told },
+    Switchover { told: Told, dry: bool },
     ResumeAlone { told: Told },
-    Force { told: Told },
+    Force { told: Told, dry: bool },
 }
 
 /// What the task does next.
@@ -198,6 +205,8 @@ impl Pair {
             standby: Mutex::new(None),
             orders,
             taken: Mutex::new(Some(taken)),
+            held: Mutex::new(None),
+            joining: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -298,9 +307,11 @@ impl Pair {
         }
         drop(entered);
         let mut seen = self.role();
-        let known = seen.wait_for(|role| !matches!(role, Role::Starting(_)));
-        tokio::time::timeout(ENTER_WITHIN, known).await.ok()?.ok()?;
-        Some(Entered(Arc::clone(&self.0.role).read_owned().await))
+        let begins = async {
+            let _ = seen.wait_for(|role| !matches!(role, Role::Starting(_))).await; // The sender lives in `self`.
+            Entered(Arc::clone(&self.0.role).read_owned().await)
+        };
+        tokio::time::timeout(ENTER_WITHIN, begins).await.ok()
     }
 
     /// Serves a node that has connected for records.
@@ -367,21 +378,36 @@ impl Pair {
     ) -> Result<Config, Refusal> {
         let primary = lock(&self.0.primary).clone();
         let Some(primary) = primary else { return refuse("this node is not the primary; ask the one that is") };
-        let mut config = primary.config().borrow().clone();
-        change(&mut config)?;
-        config.version += 1;
-        match primary.change(config.clone()).await {
-            Ok(()) => Ok(config),
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
-                refuse("it could not be stored; see the log")
-            }
-        }
+        primary.change(change).await.unwrap_or_else(|error| {
+            tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
+            refuse("it could not be stored; see the log")
+        })
     }
 
-    /// Hands the reign over to the standby.
-    pub(crate) async fn switch_over(&self) -> Result<Config, Refusal> {
-        self.order(|told| Order::Switchover { told }).await
+    /// Whether a node may join now.
+    pub(crate) fn is_inviting(&self) -> bool {
+        self.node().invitation().is_ok_and(|invitation| invitation.is_some())
+    }
+
+    /// Lets nothing begin any more.
+    pub(crate) async fn hold(&self) -> OwnedRwLockWriteGuard<Role> {
+        Arc::clone(&self.0.role).write_owned().await
+    }
+
+    /// Keeps what [`Pair::hold`] holds until the process begins anew.
+    pub(crate) fn hold_for_good(&self, held: OwnedRwLockWriteGuard<Role>) {
+        *lock(&self.0.held) = Some(held);
+    }
+
+    /// Whether the standby follows, or the primary is followed: what is known of the other node is fresh.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.standby_seen().is_some_and(|seen| seen.is_connected)
+            || self.primary_seen().is_some_and(|seen| seen.is_connected)
+    }
+
+    /// Hands the reign over to the standby; `dry`, only says whether that could be done.
+    pub(crate) async fn switch_over(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::Switchover { told, dry }).await
     }
 
     /// Starts alone, although the peer does not answer.
@@ -390,8 +416,8 @@ impl Pair {
     }
 
     /// Takes over from a primary that is gone.
-    pub(crate) async fn force(&self) -> Result<Config, Refusal> {
-        self.order(|told| Order::Force { told }).await
+    pub(crate) async fn force(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::Force { told, dry }).await
     }
 
     async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
@@ -413,7 +439,7 @@ impl Pair {
             };
             match asked {
                 // It is said twice where the first answer was lost; the same end twice is stored once.
-                Err(error) if clock::now() + AGAIN_AFTER < by => {
+                Err(error) if !error.is_final() && clock::now() + AGAIN_AFTER < by => {
                     tracing::debug!(error = %Chain(&error), "the end of a turn is said again");
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }

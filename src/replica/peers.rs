@@ -1,5 +1,6 @@
 //! How this node asks others of its cluster: HTTP/2 in mutual TLS, one connection to each, opened when it is needed.
 
+use crate::base::UnixMillis;
 use crate::clock;
 use crate::net::{Authority, ClusterTlsError, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Said by a node that forwards what a client asked of it; such a request is never forwarded again.
 pub(crate) const HOP: &str = "x-llmchat-hop";
@@ -23,8 +24,11 @@ pub(crate) const HOP: &str = "x-llmchat-hop";
 pub(crate) const CLIENT: &str = "x-llmchat-client";
 /// To a connection in TLS: on a LAN it takes milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// Certificates live in memory, and are made anew well before they end.
-const CERTIFICATE_DAYS: u64 = 30;
+/// Certificates live in memory, and are made anew well before they end: after a day.
+const CERTIFICATE_MILLIS: i64 = 24 * 3600 * 1000;
+/// Of an answer that its client does not read; and of a thousand such, before they hold up the others.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// A live peer answers at once; one that is frozen must be noticed.
 const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_WITHIN: Duration = Duration::from_secs(2);
@@ -53,6 +57,16 @@ pub(crate) enum AskError {
 }
 
 impl AskError {
+    /// The other node is there, whatever it says.
+    pub(super) fn has_answered(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Nonsense(_))
+    }
+
+    /// The answer would be the same again.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_client_error())
+    }
+
     fn http(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Http(source.into())
     }
@@ -80,7 +94,14 @@ struct Inner {
     me: MemberId,
     resolver: Resolver,
     authority: Authority,
-    open: Mutex<HashMap<(MemberId, String), (Http, Instant)>>,
+    open: Mutex<HashMap<(MemberId, String, Lane), (Http, UnixMillis)>>,
+}
+
+/// What nodes ask each other must not wait behind what their clients ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    Own,
+    Forwarded,
 }
 
 impl Peers {
@@ -105,7 +126,7 @@ impl Peers {
     ) -> Result<Response<Incoming>, AskError> {
         let path = request.uri().path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str);
         *request.uri_mut() = uri(path)?;
-        self.client(to)?.request(request).await.map_err(AskError::http)
+        self.client(to, Lane::Forwarded)?.request(request).await.map_err(AskError::http)
     }
 
     /// Tells `to` how this node stands, and hears how that one does.
@@ -128,7 +149,7 @@ impl Peers {
         let body = serde_json::to_vec(body).map_err(AskError::Nonsense)?;
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = Request::post(uri(path)?).header("content-type", "application/json").body(body);
-        let client = self.client(to)?;
+        let client = self.client(to, Lane::Own)?;
         let asked = async {
             let response = client.request(request.map_err(AskError::http)?).await.map_err(AskError::http)?;
             let status = response.status();
@@ -143,14 +164,13 @@ impl Peers {
         Err(AskError::Refused { status, said: said["message"].as_str().unwrap_or("no").to_owned() })
     }
 
-    fn client(&self, to: &Member) -> Result<Http, AskError> {
-        let now = clock::now();
+    fn client(&self, to: &Member, lane: Lane) -> Result<Http, AskError> {
+        let now = clock::unix_millis();
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (to.id, to.address.clone());
-        let is_old =
-            |made: &Instant| now.saturating_duration_since(*made) > Duration::from_hours(24 * CERTIFICATE_DAYS);
+        let key = (to.id, to.address.clone(), lane);
+        // By the clock that certificates go by, which may have been set meanwhile.
         if let Some((client, made)) = open.get(&key)
-            && !is_old(made)
+            && (0..CERTIFICATE_MILLIS).contains(&(now.0 - made.0))
         {
             return Ok(client.clone());
         }
@@ -159,6 +179,8 @@ impl Peers {
             .timer(TokioTimer::new())
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_WITHIN)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .build(self.connector(to, PeerProtocol::Http)?);
         open.insert(key, (client.clone(), now));
         Ok(client)

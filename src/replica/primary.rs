@@ -45,9 +45,10 @@ pub(super) struct Shared {
     inherited: Mutex<Txid>,
     /// Something may be due.
     wake: Notify,
+    /// Held from the moment that a change is decided until it is stored.
+    changing: tokio::sync::Mutex<()>,
     /// The one connection that ships; a newer one ends it.
-    session: Mutex<CancellationToken>,
-    began: Instant,
+    session: Mutex<Option<Arc<CancellationToken>>>,
 }
 
 /// What is known of the standby.
@@ -78,8 +79,8 @@ impl Primary {
             standby: Mutex::default(),
             inherited: Mutex::default(),
             wake: Notify::new(),
+            changing: tokio::sync::Mutex::default(),
             session: Mutex::default(),
-            began: now,
         }))
     }
 
@@ -102,13 +103,22 @@ impl Primary {
         lock(&self.0.machine).is_in_sync()
     }
 
-    /// Stores a change that an operator made.
-    pub(crate) async fn change(&self, config: Config) -> Result<(), NodeError> {
+    /// Stores what `change` makes of the configuration, one version later, and tells the standby.
+    pub(crate) async fn change<E>(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), E>,
+    ) -> Result<Result<Config, E>, NodeError> {
+        let _alone = self.0.changing.lock().await;
+        let mut config = self.0.config.borrow().clone();
+        if let Err(refused) = change(&mut config) {
+            return Ok(Err(refused));
+        }
+        config.version += 1;
         self.0.persist(&config).await?;
-        lock(&self.0.machine).replace(config.clone());
-        self.0.config.send_replace(config);
+        self.0.machine().replace(config.clone());
+        self.0.config.send_replace(config.clone());
         self.0.wake.notify_one();
-        Ok(())
+        Ok(Ok(config))
     }
 
     /// Keeps the in-sync set until `stop`.
@@ -117,9 +127,11 @@ impl Primary {
         let (durable, timing) = (shared.reigning.store.durable(), shared.reigning.timing);
         let mut stalled: Option<(Txid, Instant)> = None;
         let mut is_waiting_at_first = true;
+        let began = clock::now();
         loop {
             let now = clock::now();
             stalled = stall(durable, stalled, now);
+            let alone = shared.changing.lock().await;
             let act = {
                 let mut machine = shared.machine();
                 machine.waiting(stalled.map(|(_, since)| since));
@@ -137,7 +149,8 @@ impl Primary {
                 }
                 None => {}
             }
-            if is_waiting_at_first && now.saturating_duration_since(shared.began) >= timing.sync_timeout {
+            drop(alone);
+            if is_waiting_at_first && now.saturating_duration_since(began) >= timing.sync_timeout {
                 is_waiting_at_first = false;
                 if shared.needed_peer().is_none() {
                     durable.need_peer(None);
@@ -154,29 +167,37 @@ impl Primary {
         }
     }
 
-    /// Serves a standby that has connected, until it hangs up or `stop`. A second connection ends the first.
+    /// Lets go of the standby: this reign is over.
+    pub(crate) fn end(&self) {
+        if let Some(session) = &*lock(&self.0.session) {
+            session.cancel();
+        }
+    }
+
+    /// Serves a standby that has connected, until it hangs up or `stop`. A second connection of it ends the first.
     pub(crate) async fn serve(
         &self,
         stream: impl Stream,
         is_member: impl Fn(MemberId) -> bool,
         stop: CancellationToken,
     ) {
-        let mine = stop.child_token();
-        std::mem::replace(&mut *lock(&self.0.session), mine.clone()).cancel();
+        let mine = Arc::new(stop.child_token());
         let ended = tokio::select! {
-            ended = ship::run(&self.0, stream, is_member) => ended,
+            ended = ship::run(&self.0, stream, is_member, &mine) => ended,
             () = mine.cancelled() => Err(WireError::HungUp),
         };
+        let session = lock(&self.0.session);
+        if !session.as_ref().is_some_and(|session| Arc::ptr_eq(session, &mine)) {
+            return; // It was refused, or another connection has taken its place.
+        }
         self.0.reigning.log.pin(None);
-        if !mine.is_cancelled() {
-            self.0.reigning.log.feed.want(false);
-            lock(&self.0.standby).is_connected = false;
-            if let Err(error) = ended {
-                tracing::warn!(error = %Chain(&error), "the standby is gone");
-                let hung_up = !matches!(error, WireError::Silent(_));
-                self.0.machine().lost(clock::now(), hung_up);
-                self.0.wake.notify_one();
-            }
+        self.0.reigning.log.feed.want(false);
+        lock(&self.0.standby).is_connected = false;
+        if let Err(error) = ended {
+            tracing::warn!(error = %Chain(&error), "the standby is gone");
+            let hung_up = !matches!(error, WireError::Silent(_));
+            self.0.machine().lost(clock::now(), hung_up);
+            self.0.wake.notify_one();
         }
     }
 }
@@ -200,10 +221,22 @@ impl Shared {
         self.config.subscribe()
     }
 
-    /// What [`Durable::need_peer`] wants to be told now.
+    /// What [`Durable::need_peer`] wants to be told now. With maximum protection a standby counts from the moment that its
+    /// being in the set is stored, and without one nothing is acknowledged; else from the moment that it is proposed.
     fn needed_peer(&self) -> Option<Txid> {
         let machine = self.machine();
-        (machine.needs_peer() || !machine.may_be_alone()).then(|| lock(&self.standby).flushed)
+        let flushed = || lock(&self.standby).flushed;
+        match (machine.may_be_alone(), machine.needs_peer(), machine.is_in_sync()) {
+            (true, false, _) => None,
+            (true, true, _) | (false, _, true) => Some(flushed()),
+            (false, _, false) => Some(Txid::default()),
+        }
+    }
+
+    /// Whether what the standby has flushed makes commits durable.
+    fn counts(&self) -> bool {
+        let machine = self.machine();
+        if machine.may_be_alone() { machine.needs_peer() } else { machine.is_in_sync() }
     }
 
     /// Adds the standby to the set; whether it could be.
@@ -226,6 +259,7 @@ impl Shared {
         }
         self.persist(&config).await?;
         self.stored(config);
+        durable.need_peer(self.needed_peer());
         tracing::info!(txid = acknowledged.raw(), "in sync: commits are on two disks from here on");
         Ok(true)
     }
@@ -233,7 +267,7 @@ impl Shared {
     async fn persist(&self, config: &Config) -> Result<(), NodeError> {
         let (node, config) = (Arc::clone(&self.reigning.node), config.clone());
         let stored = tokio::task::spawn_blocking(move || node.store_config(&config)).await;
-        stored.expect("storing does not panic").map(drop)
+        if stored.expect("storing does not panic")? { Ok(()) } else { Err(NodeError::Superseded) }
     }
 
     fn stored(&self, config: Config) {
@@ -241,8 +275,11 @@ impl Shared {
         self.config.send_replace(config);
     }
 
-    /// The standby has connected and is to be counted on for nothing yet.
-    pub(super) fn connected(&self) {
+    /// The standby has connected and is to be counted on for nothing yet. What it had before is ended.
+    pub(super) fn connected(&self, session: &Arc<CancellationToken>) {
+        if let Some(before) = lock(&self.session).replace(Arc::clone(session)) {
+            before.cancel();
+        }
         self.machine().connected();
         *lock(&self.standby) = StandbySeen { is_connected: true, ..StandbySeen::default() };
         self.wake.notify_one();
@@ -254,6 +291,19 @@ impl Shared {
 
     pub(super) fn copying(&self, copying: Option<(u32, u32)>) {
         lock(&self.standby).copying = copying;
+    }
+
+    /// The standby is to give up something of what it has: it leaves the set first, and that is stored when this returns.
+    pub(super) async fn leaves_first(&self) {
+        let mut config = self.config();
+        let Some(peer) = config.borrow().peer_of(self.reigning.me).map(|peer| peer.id) else { return };
+        if config.borrow().is_in_sync(peer) {
+            tracing::error!("the standby lacks what it had acknowledged");
+            self.machine().has_lost();
+            self.wake.notify_one();
+            // The sender lives in `self`.
+            let _ = config.wait_for(|config| !config.is_in_sync(peer)).await;
+        }
     }
 
     /// The standby's database is whole, and its journal is flushed up to `flushed`.
@@ -283,7 +333,9 @@ impl Shared {
             standby.flushed = flushed;
             standby.applied = applied;
         }
-        durable.flushed_there(flushed);
+        if self.counts() {
+            durable.flushed_there(flushed);
+        }
         let caught_up = flushed >= durable.get().max(*lock(&self.inherited));
         let mut machine = self.machine();
         if caught_up && machine.is_connected() && !machine.is_caught_up() {

@@ -62,11 +62,17 @@ impl Receiver {
         Ok(Self { records, room: Arc::new(Semaphore::new(WAITING_KIB)), flushed, error, pace, thread })
     }
 
-    /// Waits until everything that was taken is flushed, and nothing more can come.
-    pub(super) async fn end(self) {
-        let Self { records, thread, .. } = self;
+    /// Waits until everything that was taken is flushed, and nothing more can come. An error that the thread has met
+    /// meanwhile must not be missed: a flush that failed proves nothing when it is repeated.
+    pub(super) async fn end(self) -> Result<(), ReceiveError> {
+        let Self { records, thread, error, .. } = self;
         drop(records);
-        drop(tokio::task::spawn_blocking(move || drop(thread.join())).await);
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            return Err(ReceiveError::Died);
+        }
+        let failed = error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), Err)
     }
 
     /// Takes a record, once there is room.

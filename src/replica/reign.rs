@@ -6,7 +6,8 @@ use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
 use crate::base::Chain;
 use crate::clock;
-use crate::protocol::cluster::{Config, Member};
+use crate::node_state::NodeError;
+use crate::protocol::cluster::Member;
 use crate::store::Rested;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,9 @@ impl Pair {
             let error = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
                 Ok(theirs) => {
                     self.hear(&theirs).await?;
+                    if parts.accept_loss && config.is_in_sync(peer.id) {
+                        return Err(PairError::PeerHasAll);
+                    }
                     let is_mine = self.0.config.borrow().primary == parts.me;
                     return Ok(if is_mine { Next::lead(None) } else { Next::Follow(None) });
                 }
@@ -69,7 +73,7 @@ impl Pair {
             if config.primary != parts.me {
                 return Ok(Next::Follow(None));
             }
-            if config.isr == [parts.me] && parts.settings.start_alone {
+            if config.isr == [parts.me] && parts.settings.start_alone && !error.has_answered() {
                 tracing::warn!(error = %Chain(&error), "the standby does not answer; this node was alone before and goes on alone");
                 return Ok(Next::lead(None));
             }
@@ -86,7 +90,7 @@ impl Pair {
                 () = tokio::time::sleep(ASK_EVERY) => {}
                 Some(order) = orders.recv() => match order {
                     Order::ResumeAlone { told } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
-                    Order::Switchover { told } | Order::Force { told } => {
+                    Order::Switchover { told, .. } | Order::Force { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
                     }
                 },
@@ -102,7 +106,9 @@ impl Pair {
             let Parts { me, cluster, node, store, log, state_dir, settings, expect, accept_loss, .. } = &pair.0.parts;
             let epoch = node.mint_epoch(forced)?;
             let config = pair.0.config.borrow().reign(epoch, *me);
-            node.store_config(&config)?;
+            if !node.store_config(&config)? {
+                return Err(NodeError::Superseded.into());
+            }
             pair.0.config.send_replace(config.clone());
             let (me, cluster, node, timing) = (*me, *cluster, Arc::clone(node), settings.timing);
             let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
@@ -161,11 +167,17 @@ impl Pair {
                 _ = known.changed() => {
                     let later = known.borrow_and_update().clone();
                     if later.epoch > epoch || later.primary != self.me() {
+                        // At once: what is still under way must not be acknowledged by a reign that is over.
+                        self.store().give_up("another node is the primary of a later reign");
                         return Err(PairError::Demoted);
                     }
                 }
                 kept = &mut keeping => {
-                    kept.map_err(|_| PairError::Died)??;
+                    let kept = kept.map_err(|_| PairError::Died).and_then(|kept| Ok(kept?));
+                    if let Err(error) = kept {
+                        self.store().give_up("who has to have a commit cannot be recorded");
+                        return Err(error);
+                    }
                     break Next::End;
                 }
                 _ = look.tick() => {
@@ -174,21 +186,24 @@ impl Pair {
                     }
                 }
                 Some(order) = orders.recv() => match order {
-                    Order::Switchover { told } => match self.can_hand_over(&primary) {
+                    Order::Switchover { told, dry } => match self.can_hand_over(&primary).await {
                         Err(refusal) => drop(told.send(Err(refusal))),
+                        Ok(_) if dry => drop(told.send(Ok(primary.config().borrow().clone()))),
                         Ok((peer, peers)) => {
                             ending.cancel();
                             keeping.await.map_err(|_| PairError::Died)??;
-                            break self.hand_over(&primary, (peer, peers), held, told).await?;
+                            break self.hand_over(&primary, (peer, peers), (held, told), stop).await?;
                         }
                     },
-                    Order::ResumeAlone { told } | Order::Force { told } => {
+                    Order::ResumeAlone { told } | Order::Force { told, .. } => {
                         drop(told.send(refuse("this node is the primary already")));
                     }
                 },
             }
         };
         *lock(&self.0.primary) = None;
+        // A standby that still follows this reign has to look for the next.
+        primary.end();
         Ok(next)
     }
 
@@ -206,18 +221,24 @@ impl Pair {
     }
 
     /// Whether the standby could take over now.
-    fn can_hand_over(&self, primary: &Primary) -> Result<(Member, Peers), Refusal> {
+    async fn can_hand_over(&self, primary: &Primary) -> Result<(Member, Peers), Refusal> {
         let config = primary.config().borrow().clone();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             return refuse("there is no other node; let one join first");
         };
-        if !primary.is_in_sync() {
+        let seen = primary.standby();
+        if !primary.is_in_sync() || !seen.is_connected || !seen.is_ready {
             return refuse(format!(
                 "{} is not in sync: it may lack what was acknowledged; `llmchat status` shows how far it is",
                 peer.name
             ));
         }
-        Ok((peer, peers))
+        // It has to be reached for that at the address that it is known by, which records do not show.
+        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            Ok(theirs) if theirs.role == Role::Standby.as_str() => Ok((peer, peers)),
+            Ok(theirs) => refuse(format!("{} is {}, and no standby", peer.name, theirs.role)),
+            Err(error) => refuse(format!("{} does not answer at {}: {}", peer.name, peer.address, Chain(&error))),
+        }
     }
 
     /// Gives the reign away: nothing new begins, the last commit is on both disks, then the other one is named.
@@ -225,8 +246,8 @@ impl Pair {
         &self,
         primary: &Primary,
         (peer, peers): (Member, Peers),
-        held: &mut Held,
-        told: Told,
+        (held, told): (&mut Held, Told),
+        stop: &CancellationToken,
     ) -> Result<Next, PairError> {
         let began = clock::now();
         let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
@@ -237,14 +258,24 @@ impl Pair {
         *held = Some(role);
         let rested = self.rest().await?;
         let last = rested.tip().position.txid;
-        if tokio::time::timeout(DURABLE_WITHIN, self.store().durable().reached(last)).await.is_err() {
-            drop(told.send(refuse(format!("{} does not acknowledge the last commits; try again", peer.name))));
+        let reached = tokio::time::timeout(DURABLE_WITHIN, self.store().durable().reached(last)).await;
+        // Looked at now, when nobody can change it any more: a standby may have been given up a moment ago.
+        let seen = primary.standby();
+        let has_all = seen.is_connected && seen.is_ready && seen.flushed >= last;
+        if reached.is_err() || !primary.config().borrow().is_in_sync(peer.id) || !has_all {
+            drop(told.send(refuse(format!("{} has not acknowledged the last commits; try again", peer.name))));
             return Ok(Next::lead(Some(rested)));
         }
         let before = primary.config().borrow().clone();
-        let named = Config { version: before.version + 1, primary: peer.id, ..before.clone() };
-        // From here on this node leads no more, whatever happens: not after a restart either.
-        self.keep(named).await?;
+        // From here on this node leads no more, whatever happens: not after a restart either. The standby is told on the
+        // way of the records too.
+        let named = primary.change(|config| {
+            config.primary = peer.id;
+            Ok::<_, Refusal>(())
+        });
+        if let Ok(named) = named.await? {
+            self.0.config.send_replace(named);
+        }
         let mut said = clock::now();
         loop {
             match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
@@ -258,7 +289,17 @@ impl Pair {
                 }
                 Ok(_) | Err(_) => {}
             }
-            tokio::time::sleep(TAKEN_OVER_EVERY).await;
+            if clock::now().saturating_duration_since(began) > LOOK_EVERY {
+                let why = format!("{} has been named the primary and does not answer", peer.name);
+                self.0.seen.send_replace(Role::Starting(why));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TAKEN_OVER_EVERY) => {}
+                () = stop.cancelled() => {
+                    drop(told.send(refuse("the node is stopping; the other one takes over when it can")));
+                    return Ok(Next::End);
+                }
+            }
         }
         let took = clock::now().saturating_duration_since(began);
         tracing::info!(

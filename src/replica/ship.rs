@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A standby says something every quarter of a second.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -41,6 +42,7 @@ pub(super) async fn run<S: Stream>(
     shared: &Arc<Shared>,
     stream: S,
     is_member: impl Fn(MemberId) -> bool,
+    session: &Arc<CancellationToken>,
 ) -> Result<(), WireError> {
     let silence = shared.reigning.timing.sync_timeout;
     let (incoming, outgoing) = wire::split(stream, silence);
@@ -50,12 +52,15 @@ pub(super) async fn run<S: Stream>(
         tracing::warn!(member = hello.member, why, "a node was refused");
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
-    shared.connected();
+    shared.connected(session);
     let config = shared.config().borrow().clone();
     let durable = shared.reigning.store.durable().get().raw();
     line.outgoing.send(&FromPrimary::Welcome { config, durable }).await?;
     let next = match agree(&shared.reigning.log, &hello, &mut line).await? {
         Some(common) => {
+            if common < shared.reigning.store.durable().get() && hello.tip.is_none_or(|(tip, _)| tip > common.raw()) {
+                shared.leaves_first().await;
+            }
             line.outgoing.send(&FromPrimary::Follow { common: common.raw() }).await?;
             match line.incoming.message(LOOK_WITHIN).await? {
                 FromStandby::Ready { flushed } if flushed <= common.raw() => {
@@ -127,6 +132,7 @@ async fn chain_at(log: &LocalLog, txid: u64) -> Result<Option<ChainHash>, WireEr
 
 /// Sends the whole database, but what the standby has of it; the record that it goes on with.
 async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>) -> Result<Txid, WireError> {
+    shared.leaves_first().await;
     let log = &shared.reigning.log;
     let epoch = shared.config().borrow().epoch.raw();
     let last = log.last().ok_or(WireError::OutOfTurn)?.position.txid;
@@ -225,6 +231,7 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
     loop {
         next = send_records(log, next, line).await?;
         tokio::select! {
+            biased;
             frame = line.incoming.next(line.silence) => {
                 heard_at = clock::now();
                 hear(shared, &frame?)?;

@@ -1,7 +1,7 @@
 //! The standby's side of the conversation: agree where the histories part, give up what is not the primary's, or be
 //! copied; then journal, flush, acknowledge, apply.
 
-use super::apply::{Applying, FollowError, Pace};
+use super::apply::{Applying, Failed, FollowError, Pace};
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::HEARTBEAT;
@@ -126,11 +126,34 @@ impl Standby {
         self.applying().is_some()
     }
 
+    /// Brings what the database's own log has and the journal has not into the journal: this node may have been the
+    /// primary when it died. Before the first connection; nothing may be open. Blocks meanwhile.
+    pub(crate) fn prepare(&self) -> Result<(), StandbyError> {
+        let Following { node, store, log, .. } = &self.0.following;
+        if self.is_open() || node.copying()?.is_some() {
+            return Ok(());
+        }
+        match store.append_beyond(&mut log.clone()) {
+            Err(error) if error.is_misfit() => {
+                tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is copied anew");
+                Ok(node.note_copying(Some(Copying::ANEW))?)
+            }
+            appended => Ok(appended?),
+        }
+    }
+
     /// Follows the primary at the other end of `stream`, until it hangs up, or `stop`. One at a time.
     pub(crate) async fn follow(&self, stream: impl Stream, stop: CancellationToken) -> Result<(), StandbyError> {
         let (incoming, outgoing) = wire::split(stream, SILENCE_MAX);
         let mut line = Line { incoming, outgoing, stop };
-        let followed = self.converse(&mut line).await;
+        let mut followed = self.converse(&mut line).await;
+        if let Err(StandbyError::Journal(error)) = &followed
+            && error.is_misfit()
+        {
+            tracing::error!(error = %Chain(error), "the journal came to harm: this node is copied anew");
+            self.0.following.node.note_copying(Some(Copying::ANEW))?;
+            followed = Err(StandbyError::Restart);
+        }
         self.0.seen.send_modify(|seen| seen.is_connected = false);
         followed
     }
@@ -183,7 +206,11 @@ impl Standby {
                     line.outgoing.send(&FromStandby::CannotCut).await?;
                 }
                 FromPrimary::Copy { copying, wants_hashes } => {
-                    let copied = self.copy(copying, wants_hashes, line).await?;
+                    let stop = line.stop.clone();
+                    let copied = tokio::select! {
+                        copied = self.copy(copying, wants_hashes, line) => copied?,
+                        () = stop.cancelled() => return Ok(()),
+                    };
                     let before = Txid::from_raw(copying.start.saturating_sub(1));
                     return self.receive(before, Some(copied), line).await;
                 }
@@ -203,7 +230,8 @@ impl Standby {
             incarnation: *incarnation,
             tip,
             first: log.first().unwrap_or_default().raw(),
-            copying: copying.filter(|copying| copying.next_page > 1),
+            copying: copying
+                .filter(|copying| copying.next_page > 1 && self.0.following.store.has_replaced(copying.next_page)),
             page_bytes: u32::try_from(PAGE_BYTES).expect("4096"),
             schema: 0,
         })
@@ -238,7 +266,9 @@ impl Standby {
             tracing::warn!(commits = count, after = common.raw(), saved = %dir.display(), "commits that the primary does not have are given up");
         }
         match &*applying {
-            Some(open) if open.pace().has_failed() || open.pace().applied() > common => Err(StandbyError::Restart),
+            Some(open) if open.pace().failed().is_some() || open.pace().applied() > common => {
+                Err(StandbyError::Restart)
+            }
             Some(open) => {
                 log.cut(common)?;
                 open.pace().cut(common);
@@ -280,11 +310,11 @@ impl Standby {
         log.forget(state_dir)?;
         let mut replacement = store.replace(copying.next_page)?;
         if wants_hashes {
-            let (begun, hashes) = blocking(move || {
+            let reading = blocking(move || {
                 let hashes = replacement.start_from_old().map_err(StandbyError::Pages)?;
                 Ok((replacement, hashes))
-            })
-            .await?;
+            });
+            let (begun, hashes) = alive(reading, line).await?;
             replacement = begun;
             for hashes in hashes.chunks(HASHES_MAX) {
                 line.outgoing.send(&FromStandby::Has(hashes.to_vec())).await?;
@@ -336,7 +366,7 @@ impl Standby {
             () = stop.cancelled() => Ok(()),
         };
         // Whoever connects next must not find it at work.
-        receiver.end().await;
+        receiver.end().await?;
         ended
     }
 
@@ -373,10 +403,15 @@ impl Standby {
             }
             let flushed = *told.borrow_and_update();
             let applied = pace.as_ref().map_or(Txid::default(), Pace::applied);
-            if pace.as_ref().is_some_and(Pace::has_failed) {
-                // It cannot follow: the next start finds out why, or has it copied.
-                self.0.following.node.note_copying(Some(Copying { epoch: 0, start: 0, next_page: 0 }))?;
-                return Err(StandbyError::Restart);
+            match pace.as_ref().and_then(Pace::failed) {
+                None => {}
+                // The next start tries again; its journal has everything.
+                Some(Failed::Passing) => return Err(StandbyError::Restart),
+                // The database is not the primary's: it is copied anew.
+                Some(Failed::Misfit) => {
+                    self.0.following.node.note_copying(Some(Copying::ANEW))?;
+                    return Err(StandbyError::Restart);
+                }
             }
             self.note(flushed, applied);
             let (flushed, applied) = (flushed.raw(), applied.raw());
@@ -424,7 +459,11 @@ impl Standby {
         let (store, log, node, flushed) = (store.clone(), log.clone(), Arc::clone(node), *receiver.flushed.borrow());
         let Copied { replacement, start, end } = copied;
         let applying = blocking(move || {
-            replacement.finish(&log, start, end)?;
+            if let Err(error) = replacement.finish(&log, start, end) {
+                // The next one begins with the first page.
+                node.note_copying(Some(Copying::ANEW))?;
+                return Err(error.into());
+            }
             node.note_copying(None)?;
             let follower = store.follow(&log, end)?;
             Ok(Applying::start(follower, log, flushed).map_err(ReceiveError::Flush)?)
@@ -446,6 +485,21 @@ struct Copied {
     replacement: Replacement,
     start: Txid,
     end: Txid,
+}
+
+/// Waits for what takes long, and says meanwhile that this node lives.
+async fn alive<T, S: Stream>(
+    work: impl Future<Output = Result<T, StandbyError>>,
+    line: &mut Line<S>,
+) -> Result<T, StandbyError> {
+    tokio::pin!(work);
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beat.tick() => line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await?,
+        }
+    }
 }
 
 fn put(replacement: &mut Replacement, count: u32, body: &[u8]) -> Result<(), StandbyError> {

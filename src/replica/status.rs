@@ -64,7 +64,9 @@ impl Pair {
             nodes.push(other);
         }
         nodes.sort_by_key(|node| node.id);
-        let in_sync = config.isr.len() > 1;
+        // What a node has last heard is no news.
+        let is_known = role == Role::Primary || self.is_connected();
+        let in_sync = config.isr.len() > 1 && is_known;
         Status {
             cluster: config.name.clone(),
             node: name(&config, self.me()),
@@ -78,7 +80,11 @@ impl Pair {
             mode: config.mode.as_str().to_owned(),
             paused: config.paused,
             in_sync,
-            rpo: rpo(&config),
+            rpo: if is_known {
+                rpo(&config)
+            } else {
+                "unknown: the primary is not heard; it may have gone on alone".to_owned()
+            },
             failover: failover(&config),
             nodes,
         }

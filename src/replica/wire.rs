@@ -11,7 +11,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Frames that wait to be looked at; the sender waits meanwhile.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 16;
 /// A buffer that once held a large record is not kept.
 const KEEP_BYTES: usize = 1 << 20;
 

@@ -49,6 +49,12 @@ impl Store {
         self.read(Budget::Copy, query).await
     }
 
+    /// Whether every page before `next_page` was put already, by a process before this one.
+    pub(crate) fn has_replaced(&self, next_page: u32) -> bool {
+        let path = self.place.files.database.with_extension("db.new");
+        std::fs::metadata(path).is_ok_and(|found| found.len() >= offset(next_page))
+    }
+
     /// Begins to put a database together in place of this one, which stays until that is done.
     pub(crate) fn replace(&self, next_page: u32) -> Result<Replacement, OpenError> {
         Replacement::begin(&self.place.files, next_page)

@@ -15,6 +15,8 @@ struct Shared {
     moved: Condvar,
     /// For those who wait in a task.
     watched: watch::Sender<Txid>,
+    /// Flushed on this node.
+    here: watch::Sender<Txid>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,12 @@ struct Level {
 impl Durable {
     pub(super) fn new(txid: Txid) -> Self {
         let level = Mutex::new(Level { here: txid, peer: None, durable: txid });
-        Self(Arc::new(Shared { level, moved: Condvar::new(), watched: watch::Sender::new(txid) }))
+        Self(Arc::new(Shared {
+            level,
+            moved: Condvar::new(),
+            watched: watch::Sender::new(txid),
+            here: watch::Sender::new(txid),
+        }))
     }
 
     /// Everything up to `txid` is on this node's disk.
@@ -51,6 +58,7 @@ impl Durable {
     fn change(&self, change: impl FnOnce(&mut Level)) {
         let mut level = self.level();
         change(&mut level);
+        self.0.here.send_if_modified(|here| std::mem::replace(here, level.here) != level.here);
         let durable = level.peer.map_or(level.here, |peer| peer.min(level.here));
         if durable > level.durable {
             level.durable = durable;
@@ -84,6 +92,13 @@ impl Durable {
             // The sender lives in `self`.
             let _ = watched.wait_for(|durable| *durable >= txid).await;
         }
+    }
+
+    /// Waits until `txid` is flushed on this node: for ever, where that never comes.
+    pub(super) async fn reached_here(&self, txid: Txid) {
+        let mut watched = self.0.here.subscribe();
+        // The sender lives in `self`.
+        let _ = watched.wait_for(|here| *here >= txid).await;
     }
 
     /// Waits on a thread that may block; `false` when it took longer than `limit`.

@@ -152,7 +152,7 @@ impl OpenError {
     pub(crate) fn is_misfit(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::OtherHistory { .. } | Self::Ahead { .. } | Self::Apply { .. } => true,
-            Self::Log { source, .. } => !matches!(source, LogError::Full),
+            Self::Log { source, .. } => matches!(source, LogError::Misfit(_) | LogError::NotKept(_)),
             _ => false,
         }
     }

@@ -1,7 +1,7 @@
 use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
-use super::job::{self, Gate, Pending, Scope};
+use super::job::{self, Gate, Job, Pending, Scope};
 use super::open::Files;
 use super::readers::{Budget, Readers};
 use super::reign::Reign;
@@ -162,18 +162,22 @@ impl Store {
         T: Send + 'static,
         W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        let (job, pending) = job::job(weight, self.gate.clone(), work);
+        self.push(queued_max, haste, job).map(|()| pending)
+    }
+
+    fn push(&self, queued_max: usize, haste: Haste, job: Box<dyn Job>) -> Result<(), StoreError> {
         if self.is_fenced() {
             return Err(StoreError::Fenced);
         }
-        if weight > JOB_BYTES_MAX {
+        if job.weight() > JOB_BYTES_MAX {
             return Err(StoreError::TooLarge);
         }
         let reign = self.reign.read().unwrap_or_else(PoisonError::into_inner);
         let Some(Reign { orders, .. }) = &*reign else { return Err(StoreError::NotHere) };
         let before = self.counters.queued.fetch_add(1, Ordering::Relaxed);
         let queued = if usize::try_from(before).is_ok_and(|before| before < queued_max) {
-            let (job, pending) = job::job(weight, self.gate.clone(), work);
-            orders.try_send(Order::Run(job, haste)).map(|()| pending).map_err(|refused| match refused {
+            orders.try_send(Order::Run(job, haste)).map_err(|refused| match refused {
                 TrySendError::Full(_) => StoreError::Overloaded,
                 TrySendError::Disconnected(_) => StoreError::Fenced,
             })
@@ -212,21 +216,36 @@ impl Store {
         matches!(self.health().await, Ok(()) | Err(StoreError::NotHere)) && self.writer_answers().await
     }
 
+    /// The writer takes a job, and what it has committed by then comes to this node's disk. That it is on the other's is
+    /// not for this one to prove.
     async fn writer_answers(&self) -> bool {
-        let next = self.gate.durable.get().next();
-        // Rolled back with its own error, once everything before it is durable.
-        let asked = match self.write(0, |_| Err::<(), _>(StoreError::Conflict)) {
-            Ok(asked) => asked.await.map(drop),
-            // Where the queue is full, the next commit is the proof.
-            Err(StoreError::Overloaded) => {
-                return tokio::select! {
-                    () = self.gate.durable.reached(next) => true,
-                    () = self.fenced() => false,
-                };
+        let next = self.gate.durable.here().next();
+        // Rolled back with its own error: nothing is written for it.
+        let (job, heard) = job::bare(0, |_| Err::<(), _>(StoreError::Conflict));
+        let proved = async {
+            match self.push(self.place.settings.queue_jobs_max, Haste::Now, job) {
+                Ok(()) => match heard.await {
+                    Ok(Ok((_, seen))) => {
+                        self.gate.durable.reached_here(seen.txid).await;
+                        true
+                    }
+                    // Too many commits wait for the other node.
+                    Ok(Err(StoreError::Overloaded)) => true,
+                    Ok(Err(refused)) => !matches!(refused, StoreError::Fenced | StoreError::OutcomeUnknown),
+                    Err(_) => false,
+                },
+                // Where the queue is full, the next commit is the proof.
+                Err(StoreError::Overloaded) => {
+                    self.gate.durable.reached_here(next).await;
+                    true
+                }
+                Err(refused) => !matches!(refused, StoreError::Fenced | StoreError::OutcomeUnknown),
             }
-            Err(refused) => Err(refused),
         };
-        !matches!(asked, Err(StoreError::Fenced | StoreError::OutcomeUnknown))
+        tokio::select! {
+            proved = proved => proved,
+            () = self.fenced() => false,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -241,6 +260,11 @@ impl Store {
             queued: self.counters.queued.load(Ordering::Relaxed),
             durable_txid: self.gate.durable.get().raw(),
         }
+    }
+
+    /// Accepts nothing more from now on, and acknowledges nothing.
+    pub(crate) fn give_up(&self, why: &str) {
+        self.gate.fence.raise(why);
     }
 
     /// Nothing more is accepted, for ever.

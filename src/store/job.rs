@@ -48,7 +48,7 @@ struct Typed<T, W> {
 }
 
 /// The job's own result, and the last commit that it may have seen; or why there is neither.
-type Told<T> = Result<(Result<T, StoreError>, Position), StoreError>;
+pub(super) type Told<T> = Result<(Result<T, StoreError>, Position), StoreError>;
 
 /// What every reply passes: nobody is told of a commit before it is durable.
 #[derive(Clone)]
@@ -73,14 +73,24 @@ where
     T: Send + 'static,
     W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
 {
-    let (told, hear) = oneshot::channel::<Told<T>>();
+    let (job, hear) = bare(weight, work);
     let pending = async move {
         // A job is dropped without a word only when the store's threads have died.
         let (result, position) = hear.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
         gate.pass(position.txid).await?;
         Ok(Committed { value: result?, position })
     };
-    (Box::new(Typed { work: Some(work), done: None, weight, told }), Pending(Box::pin(pending)))
+    (job, Pending(Box::pin(pending)))
+}
+
+/// The same, heard before it passes the gate: once it is flushed on this node, or nothing of it had to be.
+pub(super) fn bare<T, W>(weight: usize, work: W) -> (Box<dyn Job>, oneshot::Receiver<Told<T>>)
+where
+    T: Send + 'static,
+    W: FnOnce(&Scope<'_>) -> Result<T, StoreError> + Send + 'static,
+{
+    let (told, hear) = oneshot::channel();
+    (Box::new(Typed { work: Some(work), done: None, weight, told }), hear)
 }
 
 impl<T, W> Job for Typed<T, W>

@@ -33,6 +33,9 @@ pub(crate) enum LogError {
     /// The records that were asked for are not kept any more.
     #[error("the journal does not reach back to txid {0}")]
     NotKept(Txid),
+    /// It is not what it was.
+    #[error("the journal came to harm")]
+    Misfit(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("use the journal")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

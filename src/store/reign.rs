@@ -82,6 +82,8 @@ impl Store {
 
     /// Goes on from where this node's writer has left the database.
     pub(crate) fn follow_on(&self, rested: Rested) -> Result<Follower, OpenError> {
+        // What is applied is durable: nobody else is asked.
+        self.gate.durable.need_peer(None);
         let follower = Follower::new(&self.place, &self.gate, &self.readers, rested)?;
         self.admit_readers()?;
         Ok(follower)

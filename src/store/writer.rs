@@ -41,8 +41,8 @@ pub(super) enum End {
 
 /// Commits that may wait for the disks, this one's and the other node's: more would only make the wait longer.
 const WINDOW_COMMITS: u64 = 64;
-/// What is longer is no delay any more but an outage.
-const WINDOW_WAIT_MAX: Duration = Duration::from_secs(5);
+/// What is longer is no delay any more but an outage: a standby is given up sooner.
+const WINDOW_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Whether somebody waits for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,6 +108,7 @@ fn a_node_starts_says_what_it_logs_and_dies_as_told() {
     assert_eq!(node.browser().get("/health/live").json(), json!({ "status": "alive" }));
     assert!(home.files().iter().any(|(path, _)| path.ends_with("llmchat.db")));
     assert!(node.log().contains(&node.address().to_string()));
+    assert!(!node.has_ended());
     node.signal(Signal::INT);
     assert_eq!(node.ended().code(), Some(0));
     let killed: Node = Home::started(home.command(&["serve"]));

@@ -7,6 +7,7 @@ use crate::protocol::record::ClusterId;
 use crate::register::Timing;
 use crate::replica::primary::{Primary, Reigning};
 use crate::replica::standby::{Following, Standby, StandbyError};
+use crate::replica::wire::Stream;
 use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, TurnState};
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use tokio_util::task::TaskTracker;
 const JOURNAL: JournalSettings =
     JournalSettings { segment_bytes: 1 << 16, keep: Duration::from_hours(1), bytes_max: 1 << 24 };
 const SETTINGS: Settings = Settings {
-    queue_jobs_max: 64,
+    queue_jobs_max: 1024,
     queue_ends_max: 4,
     group_jobs_max: 256,
-    group_wait: Duration::ZERO,
+    group_wait: Duration::from_millis(1),
     question_wait: Duration::ZERO,
     readers_min: 1,
     readers_max: 2,
@@ -36,10 +37,10 @@ const SETTINGS: Settings = Settings {
     checkpoint_restart_bytes: 1 << 20,
 };
 /// Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node's disk, which outlives what runs on it.
-struct Home {
+pub(super) struct Home {
     me: MemberId,
     dir: TempDir,
     cluster: ClusterId,
@@ -61,7 +62,7 @@ fn config(mode: Mode) -> Config {
 }
 
 /// Two nodes of a new cluster.
-fn homes(mode: Mode) -> (Home, Home) {
+pub(super) fn homes(mode: Mode) -> (Home, Home) {
     let home = |me: MemberId| {
         let dir = tempfile::tempdir().unwrap();
         let cluster = ClusterId([3; 16]);
@@ -84,12 +85,12 @@ impl Home {
         let node = Arc::new(NodeState::open(self.dir.path()).unwrap());
         let base = Base { cluster: self.cluster, data_key: [9; 32], settings: SETTINGS };
         let store = Store::new(self.dir.path(), base);
-        let mut log = LocalLog::open(self.dir.path(), self.cluster, Kept::Maybe, JOURNAL).unwrap();
+        let mut log = LocalLog::open(self.dir.path(), (self.cluster, self.me), Kept::Maybe, JOURNAL).unwrap();
         store.append_beyond(&mut log).unwrap();
         Opened { me: self.me, cluster: self.cluster, node, store, log }
     }
 
-    fn lead(&self, timing: Timing) -> Lead {
+    pub(super) fn lead(&self, timing: Timing) -> Lead {
         let Opened { me, cluster, node, store, log } = self.open();
         let epoch = node.mint_epoch(false).unwrap();
         let config = node.config().unwrap().unwrap().reign(epoch, me);
@@ -106,7 +107,7 @@ impl Home {
         Lead { store, log, primary, stop, keeping }
     }
 
-    fn follow(&self) -> Follow {
+    pub(super) fn follow(&self) -> Follow {
         let Opened { me, cluster, node, store, log } = self.open();
         let (standby, state_dir) = (store.clone(), self.dir.path().to_owned());
         let following = Following {
@@ -123,16 +124,16 @@ impl Home {
     }
 }
 
-struct Lead {
-    store: Store,
+pub(super) struct Lead {
+    pub(super) store: Store,
     log: LocalLog,
-    primary: Primary,
+    pub(super) primary: Primary,
     stop: CancellationToken,
     keeping: JoinHandle<()>,
 }
 
 impl Lead {
-    async fn close(self) {
+    pub(super) async fn close(self) {
         self.stop.cancel();
         self.keeping.await.unwrap();
         drop(self.primary);
@@ -140,7 +141,7 @@ impl Lead {
     }
 }
 
-struct Follow {
+pub(super) struct Follow {
     me: MemberId,
     store: Store,
     log: LocalLog,
@@ -151,12 +152,17 @@ struct Follow {
 impl Follow {
     fn connect(&mut self, lead: &Lead) {
         let (near, far) = tokio::io::duplex(1 << 20);
+        self.connect_by(near);
         let (primary, peer) = (lead.primary.clone(), self.me);
         TaskTracker::new()
             .spawn(async move { primary.serve(far, move |member| member == peer, CancellationToken::new()).await });
+    }
+
+    /// Follows the primary at the other end of `stream`.
+    pub(super) fn connect_by(&mut self, stream: impl Stream) {
         let (standby, stop) = (self.standby.clone(), CancellationToken::new());
         let stopped = stop.clone();
-        let followed = TaskTracker::new().spawn(async move { standby.follow(near, stopped).await });
+        let followed = TaskTracker::new().spawn(async move { standby.follow(stream, stopped).await });
         self.session = Some((stop, followed));
     }
 
@@ -175,7 +181,7 @@ impl Follow {
         assert_eq!(self.log.last(), Some(last));
     }
 
-    async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         if self.session.is_some() {
             self.hang_up().await;
         }
@@ -184,7 +190,7 @@ impl Follow {
     }
 }
 
-async fn in_sync(lead: &Lead) {
+pub(super) async fn in_sync(lead: &Lead) {
     let mut config = lead.primary.config();
     let added = config.wait_for(|config| config.isr.len() == 2);
     tokio::time::timeout(PATIENCE, added).await.expect("it is added").unwrap();
@@ -347,7 +353,7 @@ async fn what_an_old_primary_has_alone_is_given_up_and_kept_aside() {
     let kept: Vec<_> = std::fs::read_dir(two.dir.path().join("diverged")).unwrap().collect();
     assert_eq!(kept.len(), 1);
     let kept = kept[0].as_ref().unwrap().path();
-    let saved = crate::journal::Journal::open(&kept, two.cluster, Txid::default(), JOURNAL).unwrap().unwrap();
+    let saved = crate::journal::Journal::open(&kept, (two.cluster, 1), Txid::default(), JOURNAL).unwrap().unwrap();
     assert_eq!((saved.first(), saved.tip().position.txid), (common.next(), tip));
     follow.close().await;
     lead.close().await;

@@ -140,7 +140,7 @@ fn note_flushed(dir: &Path, disk: &Disk) {
 
 fn open(dir: &Path, counter: u64, disk: &Arc<Disk>, settings: Settings) -> Result<Store, String> {
     let kept = if counter == 1 { Kept::Maybe } else { Kept::Until(Txid::default()) };
-    let log = LocalLog::open(dir, CLUSTER, kept, JOURNAL).map_err(|error| error.to_string())?;
+    let log = LocalLog::open(dir, (CLUSTER, 1), kept, JOURNAL).map_err(|error| error.to_string())?;
     let log = OnDisk { log, dir: dir.join("journal"), disk: Arc::clone(disk) };
     let expect = if counter == 1 { Expect::Nothing } else { Expect::Log };
     let epoch = Epoch::mint(counter, 1, false).unwrap();
