@@ -62,6 +62,17 @@ impl Cluster {
         self.nodes[node] = Some(Node::spawn(command));
     }
 
+    /// Another machine in the place of one that is lost.
+    pub(crate) fn anew(&mut self, node: usize) {
+        self.kill(node);
+        std::fs::remove_dir_all(self.homes[node].state()).expect("the state is ours");
+        self.start(node);
+    }
+
+    pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {
+        self.peers[node]
+    }
+
     pub(crate) fn kill(&mut self, node: usize) {
         if let Some(node) = self.nodes[node].take() {
             node.kill();

@@ -3,7 +3,9 @@
 use crate::cluster::{Cluster, nodes};
 use crate::load::{Client, Heard, read, speaking, while_talking};
 use crate::question;
-use crate::support::{Gate, Upstream, frame};
+use crate::support::{Gate, Upstream, frame, timed};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -65,11 +67,20 @@ fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     assert!(used.code == Some(1) && used.stderr.contains("one of a pair already"), "{}", used.stderr);
     let status = cluster.does(0, &["status"]);
     assert!(status.contains("NODE") && status.contains(address), "{status}");
+    // A standby that is lost, or has a wrong address, is replaced by the next that joins.
+    let token = cluster.does(0, &["invite"]);
+    assert!(cluster.homes[0].run(&["switchover"]).code == Some(1), "it does not answer where it said that it would");
+    let token = token.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
+    cluster.kill(1);
+    cluster.wait("alone", |cluster| cluster.status(0).is_some_and(|status| status["inSync"] == false));
+    cluster.anew(1);
+    let joined = cluster.join(&token);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
     // What was there before is there, on both.
     let mut browser = browser.moved(cluster.address(1));
     assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
     assert_eq!(upstream.count(), 2);
-    cluster.kill(1);
 }
 
 #[test]
@@ -89,12 +100,102 @@ fn a_switchover_fails_no_request_and_cuts_no_stream() {
     });
     let faults: Vec<_> = clients.iter().flat_map(|client| client.faults.clone()).collect();
     assert!(faults.is_empty(), "{} switchovers:\n{}{}", hands, faults.join("\n"), cluster.logs());
+    let asked: usize = clients.iter().map(|client| client.promises.len()).sum();
+    assert_eq!(upstream.count(), asked, "each question was asked once");
     cluster.in_sync();
     cluster.alike();
     for client in &mut clients {
         let faults = client.faults_in_replay(0, &upstream);
         assert!(faults.is_empty(), "client {}: {}", client.name, faults.join("\n"));
     }
+}
+
+/// What anybody can send to a node may not harm what it does for others.
+#[test]
+fn strangers_at_either_port_disturb_nobody() {
+    let upstream = Upstream::saying("an answer");
+    let cluster = Cluster::new(&upstream, "max-protection");
+    // A body where none belongs, and marks that only nodes may set.
+    for _ in 0..20 {
+        let odd = cluster.browser(1).with("x-llmchat-hop", "1").request("GET", "/api/agents", Some(b"x"));
+        assert_eq!(odd.status, 200, "{}", odd.text());
+        assert_eq!(odd.json()["data"][0]["id"], "a");
+    }
+    assert_eq!(cluster.browser(0).request("POST", "/peer/standing", Some(b"{}")).status, 404, "not on this port");
+    // The peers' port talks to nobody without a certificate; the pair stays as it is.
+    for _ in 0..20 {
+        let mut stranger = TcpStream::connect(cluster.peer_address(0)).expect("the port is open");
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is read");
+        let mut said = Vec::new();
+        let _ = stranger.read_to_end(&mut said);
+        assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    }
+    let mut browser = cluster.browser(1);
+    assert_eq!(browser.chat(&question("hi", "c", "t", true)).answer(), "an answer");
+    cluster.in_sync();
+}
+
+/// A client that leaves is a client that leaves, whichever node it had asked.
+#[test]
+fn who_leaves_a_stream_of_the_standbys_is_seen_to_leave_by_the_upstream() {
+    let (left, began) = (Gate::default(), Gate::default());
+    let (leaves, begins) = (left.clone(), began.clone());
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.chunk(frame("half "));
+        begins.open();
+        wire.hung_up().expect("it is hung up on");
+        leaves.open();
+    });
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut browser = cluster.browser(1);
+    let mut stream = browser.open(&question("hi", "c", "t", true)).expect("the head comes");
+    stream.up_to("chunk");
+    began.pass();
+    let ((), took) = timed(|| {
+        stream.hang_up();
+        left.pass();
+    });
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// An upgrade under load: what streams when a node is told to stop is kept, on both disks.
+#[test]
+fn a_primary_that_stops_lets_its_streams_end_with_its_standby() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.chunk(frame("half "));
+        held.pass();
+        wire.chunk(frame("whole"));
+        wire.end();
+    });
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut browsers = [cluster.browser(0), cluster.browser(1)];
+    let streams: Vec<_> = browsers
+        .iter_mut()
+        .map(|browser| {
+            let mut stream = browser.open(&question("hi", "c", "t", true)).expect("the head comes");
+            stream.up_to("chunk");
+            stream
+        })
+        .collect();
+    cluster.node(0).terminate();
+    cluster.wait("draining", |cluster| cluster.browser(0).get("/health/ready").status == 503);
+    gate.open();
+    for stream in streams {
+        assert_eq!(read(stream).expect("it ends"), Heard::Kept("whole".to_owned()), "{}", cluster.logs());
+    }
+    let node = cluster.nodes[0].as_mut().expect("it runs");
+    assert!(node.ended().success(), "{}", node.log());
+    cluster.nodes[0] = None;
+    cluster.start(0);
+    cluster.in_sync();
+    for browser in &mut browsers {
+        assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "half whole");
+    }
+    assert_eq!(upstream.count(), 2, "both were repeats");
 }
 
 #[test]
