@@ -40,6 +40,7 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
         () = stop.cancelled() => return Ok(()),
     };
     tracing::info!("peers reach this node on {}", listener.local_addr().context("read the peers' address")?);
+    pair.note_reached();
     let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let mut tls = Certified::new(&peers, pair.me())?;
     loop {

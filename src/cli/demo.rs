@@ -1,17 +1,20 @@
-//! `llmchat demo`: everything on loopback, nothing to set up, nothing left behind.
+//! `llmchat demo`: a pair on loopback, nothing to set up, nothing left behind.
 
+use super::control_client::{self, Reached};
 use super::say;
-use crate::app::{self, Listeners};
+use crate::clock;
 use crate::config::Config;
 use crate::disk;
 use crate::fastgpt_sim::{Script, Sim};
 use crate::net;
+use crate::protocol::cluster::Mode;
 use crate::supervisor::StopSignals;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
 
 /// The port that `serve` has, so that bookmarks work; any free one where it is taken.
 const PORT: u16 = 3001;
@@ -21,8 +24,10 @@ const PACE: Duration = Duration::from_millis(40);
 const API_KEY: &str = "fastgpt-demo";
 const APP_ID: &str = "6700aa00bb11cc22dd33ee10";
 
-/// Runs until Ctrl-C. The state lives in a directory of its own and goes with the process.
-pub(super) async fn run(mut config: Config) -> Result<()> {
+/// Runs until Ctrl-C. The state lives in a directory of its own and goes with the processes: two nodes, each a process of
+/// its own as on two servers, and the simulator in this one.
+pub(super) async fn run(config: &Config) -> Result<()> {
+    let mut stop = StopSignals::new().context("listen for signals")?;
     let state = Temporary::make()?;
     let sim = net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let script = Script {
@@ -33,31 +38,176 @@ pub(super) async fn run(mut config: Config) -> Result<()> {
         ..Script::default()
     };
     let sim = Sim::start(sim, script).context("start the simulator")?;
-
-    config.agents_file = Some(state.agents_file(&sim.url())?);
-    config.state_dir = state.dir.join("state");
-    config.runtime_dir = state.dir.join("state");
-    let edge = listen()?;
-    announce(edge.local_addr().context("read the listening address")?)?;
-    let mut stop = StopSignals::new().context("listen for signals")?;
-    app::run(config, Listeners { edge, tls: None }, false, &mut stop).await.map(drop)
+    let agents = state.agents_file(&sim.url())?;
+    let listen = [address(PORT)?, address(PORT + 1)?];
+    let peers = [address(0)?, address(0)?];
+    let mut nodes = Vec::new();
+    for (name, (listen, peer)) in ["a", "b"].into_iter().zip(listen.into_iter().zip(peers)) {
+        nodes.push(Node::start(&state.dir, name, (listen, peer), &agents, &config.log_level)?);
+    }
+    let begun = async {
+        for node in &mut nodes {
+            node.listens().await?;
+        }
+        make_pair(&nodes).await?;
+        announce(&nodes)
+    };
+    tokio::select! {
+        begun = begun => begun?,
+        _ = stop.next() => return end(nodes).await,
+    }
+    // A node that is killed is started again, as systemd would.
+    loop {
+        let [a, b] = nodes.as_mut_slice() else { unreachable!("there are two") };
+        let died = tokio::select! {
+            _ = stop.next() => break,
+            _ = a.process.wait() => a,
+            _ = b.process.wait() => b,
+        };
+        say(&format!("node {} has ended and is started again\n", died.name))?;
+        tokio::time::sleep(RESTART_AFTER).await;
+        died.start_again()?;
+    }
+    end(nodes).await
 }
 
-fn listen() -> Result<TcpListener> {
-    match net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))) {
-        Ok(listener) => Ok(listener),
-        Err(_) => Ok(net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?),
+/// A second after its end, as the package's unit does.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// From its start to the line that says where a node listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+/// After SIGTERM; then they are killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The address of `port` on loopback, or of any free port where it is taken.
+fn address(port: u16) -> Result<SocketAddr> {
+    let taken = net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let listener = match taken {
+        Ok(listener) => listener,
+        Err(_) => net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
+    };
+    listener.local_addr().context("read a free address")
+}
+
+/// One node of the pair, in a process of its own.
+struct Node {
+    name: &'static str,
+    dir: PathBuf,
+    listen: SocketAddr,
+    peer: SocketAddr,
+    settings: Vec<(&'static str, String)>,
+    process: Child,
+}
+
+impl Node {
+    fn start(
+        dir: &Path,
+        name: &'static str,
+        (listen, peer): (SocketAddr, SocketAddr),
+        agents: &Path,
+        log_level: &str,
+    ) -> Result<Self> {
+        let dir = dir.join(name);
+        let settings = vec![
+            ("LLMCHAT__SERVER__LISTEN", listen.to_string()),
+            ("LLMCHAT__CLUSTER__LISTEN", peer.to_string()),
+            ("LLMCHAT__NODE__STATE_DIR", dir.display().to_string()),
+            ("LLMCHAT__AGENTS__FILE", agents.display().to_string()),
+            ("LLMCHAT__LOG__LEVEL", log_level.to_owned()),
+            // A demo is quick at the end.
+            ("LLMCHAT__SERVER__SHUTDOWN_GRACE_MS", "1000".to_owned()),
+        ];
+        let process = spawn(&settings)?;
+        Ok(Self { name, dir, listen, peer, settings, process })
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.settings)?;
+        Ok(())
+    }
+
+    /// Waits until the node is a primary, each for itself as yet. It ends where somebody else has taken its port in the
+    /// meantime, and gets another one.
+    async fn listens(&mut self) -> Result<()> {
+        let by = clock::now() + LISTENS_WITHIN;
+        while !self.is_primary().await {
+            if let Some(ended) = self.process.try_wait().context("look at a node")? {
+                tracing::warn!("node {} has ended ({ended}) and gets another port", self.name);
+                self.listen = address(0)?;
+                self.settings[0].1 = self.listen.to_string();
+                self.start_again()?;
+            }
+            if clock::now() >= by {
+                bail!("node {} does not listen on {}", self.name, self.listen);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    async fn is_primary(&self) -> bool {
+        let Ok(Reached::Running(client)) = control_client::reach(&self.dir.join("control.sock")).await else {
+            return false;
+        };
+        let status = client.call("GET", "/cluster", String::new()).await;
+        status.is_ok_and(|status| status["role"] == "primary")
+    }
+
+    async fn ask(&self, path: &str, body: serde_json::Value) -> Result<serde_json::Value> {
+        match control_client::reach(&self.dir.join("control.sock")).await? {
+            Reached::Running(client) => client.call("POST", path, body.to_string()).await,
+            Reached::Nobody => bail!("node {} does not answer", self.name),
+        }
     }
 }
 
-fn announce(address: SocketAddr) -> Result<()> {
+fn spawn(settings: &[(&'static str, String)]) -> Result<Child> {
+    let binary = std::env::current_exe().context("find this binary")?;
+    let mut command = Command::new(binary);
+    // Ctrl-C is for this process, which ends the nodes.
+    command.args(["serve", "--with-parent"]).envs(settings.iter().cloned()).kill_on_drop(true).process_group(0);
+    command.spawn().context("start a node")
+}
+
+/// What an operator does on two servers: `init` on one, `join` on the other.
+async fn make_pair(nodes: &[Node]) -> Result<()> {
+    let [a, b] = nodes else { unreachable!("there are two") };
+    let founding = serde_json::json!({ "name": "demo", "node": a.name, "address": a.peer, "mode": Mode::default() });
+    let founded = a.ask("/cluster/init", founding).await?;
+    let joining = serde_json::json!({ "token": founded["token"], "name": b.name, "address": b.peer, "discard": false });
+    b.ask("/cluster/join", joining).await.map(drop)
+}
+
+/// Ends both as systemd would.
+async fn end(mut nodes: Vec<Node>) -> Result<()> {
+    for node in &nodes {
+        if let Some(pid) = node.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM); // It may have ended by itself.
+        }
+    }
+    for node in &mut nodes {
+        drop(tokio::time::timeout(ENDS_WITHIN, node.process.wait()).await);
+    }
+    Ok(())
+}
+
+fn announce(nodes: &[Node]) -> Result<()> {
+    let [a, b] = nodes else { unreachable!("there are two") };
     let body = r#"{"agentId":"demo","stream":true,"detail":true,"messages":[{"role":"user","content":"hello"}]}"#;
+    let pid = a.process.id().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    let state = a.dir.display();
     say(&format!(
-        "Chat at  http://{address}
-or with  curl -N http://{address}/api/chat/completions -H 'content-type: application/json' -d '{body}'
+        "Chat at  http://{}
+or with  curl -N http://{}/api/chat/completions -H 'content-type: application/json' -d '{body}'
+It is a pair: http://{} is its standby, and answers the same
+Look     LLMCHAT__NODE__STATE_DIR={state} {} status --watch
+Swap     the same with `switchover`; or kill -9 {pid}, and see what happens: no promised answer is lost
 Ask      sim:error=quota or sim:truncate, and see what a failing FastGPT looks like (llmchat fastgpt-sim --help)
 Ctrl-C ends the demo and removes what it stored.
-"
+",
+        a.listen,
+        a.listen,
+        b.listen,
+        std::env::args().next().unwrap_or_else(|| "llmchat".to_owned()),
     ))
 }
 

@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Run the service until SIGTERM or Ctrl-C
     Serve(serve::Args),
-    /// Start a simulated FastGPT and the service on loopback, and chat at once
+    /// Start a simulated FastGPT and a pair of nodes on loopback, and chat at once
     Demo,
     #[command(flatten)]
     Cluster(cluster::Command),
@@ -68,7 +68,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => wait(serve::run(configured(sources)?, args)),
-        Command::Demo => wait(demo::run(configured(sources)?)),
+        Command::Demo => {
+            let config = configured(sources)?;
+            wait(async move { demo::run(&config).await })
+        }
         Command::Cluster(command) => block_on(cluster::run(configured(sources)?, command)),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::net::{self, ServerTls};
 use crate::supervisor::StopSignals;
 use anyhow::{Context, Result};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -12,10 +13,16 @@ pub(super) struct Args {
     /// it are given up. Only after looking for a copy of it
     #[arg(long)]
     accept_loss: bool,
+    /// Die with the process that started this one, however that dies
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config, args: Args) -> Result<()> {
+    if args.with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("die with the parent")?;
+    }
     let mut accept_loss = args.accept_loss;
     let mut stop = StopSignals::new().context("listen for signals")?;
     loop {

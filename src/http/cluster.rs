@@ -12,8 +12,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// To listen on a port that is free takes no time.
+const REACHED_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 struct Parts {
@@ -66,6 +70,10 @@ async fn init(State(parts): State<Parts>, Json(founding): Json<Founding>) -> Res
     });
     stored.await.map_err(refused)?;
     pair.set_peers(Peers::new(pair.me(), authority, Resolver::new(crate::clock::now)), secrets.text().to_owned());
+    if tokio::time::timeout(REACHED_WITHIN, pair.is_reached()).await.is_err() {
+        let why = "the cluster is made, and no other node can reach this one yet: the log says why. Is cluster.listen the right address, and free? `llmchat invite` prints a token then";
+        return Err(refused(Refusal(why.to_owned())));
+    }
     Ok(Json(json!({ "token": token.to_text() })))
 }
 

@@ -128,6 +128,8 @@ pub(super) struct Shared {
     pub(super) peers: Mutex<Option<Peers>>,
     pub(super) secrets: Mutex<String>,
     pub(super) clustered: Notify,
+    /// Other nodes can connect.
+    pub(super) reached: watch::Sender<bool>,
     /// The newest that this node has stored.
     pub(super) config: watch::Sender<Config>,
     /// Whoever holds it for reading has begun under that role; whoever changes it waits for them.
@@ -198,6 +200,7 @@ impl Pair {
             peers: Mutex::new(peers),
             secrets: Mutex::new(secrets),
             clustered: Notify::new(),
+            reached: watch::Sender::new(false),
             config: watch::Sender::new(config),
             role: Arc::new(RwLock::new(role.clone())),
             seen: watch::Sender::new(role),
@@ -275,6 +278,18 @@ impl Pair {
         let mut seen = self.role();
         // The sender lives in `self`.
         let _ = seen.wait_for(|role| *role != Role::Starting(BEGINNING.to_owned())).await;
+    }
+
+    /// Other nodes can connect from now on.
+    pub(crate) fn note_reached(&self) {
+        self.0.reached.send_replace(true);
+    }
+
+    /// Waits until other nodes can connect.
+    pub(crate) async fn is_reached(&self) {
+        let mut reached = self.0.reached.subscribe();
+        // The sender lives in `self`.
+        let _ = reached.wait_for(|reached| *reached).await;
     }
 
     /// Waits until this node is part of a cluster.

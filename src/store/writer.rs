@@ -153,11 +153,10 @@ impl Writer {
                     return ends;
                 }
             }
-            let until = if patient { waited } else { gathered };
-            if group.jobs.len() >= self.settings.group_jobs_max || clock::now() >= until {
+            if group.jobs.len() >= self.settings.group_jobs_max || clock::now() >= gathered.max(waited) {
                 break;
             }
-            match self.next_order(patient, until) {
+            match self.next_order(patient, waited) {
                 Some(Order::Run(job, haste))
                     if bytes.saturating_add(job.weight() + JOB_PAGES_BYTES) > GROUP_BYTES_MAX =>
                 {
