@@ -106,33 +106,10 @@ pub(crate) async fn run(
     }
     let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     let begun_anew = again.clone();
-    tasks.spawn("manager", async move |stop: CancellationToken| {
-        tokio::select! {
-            () = pair.decided() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        tokio::select! {
-            followed = Manager::of_this_process().follow(stop.clone(), closing_max, || store.answers()) => followed,
-            // The process goes on: to systemd it does not stop.
-            () = begun_anew.asked() => Ok(stop.cancelled().await),
-        }
-    });
+    tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
 
-    let (mut is_told, mut is_over) = (false, false);
-    let ended = async || {
-        tokio::select! {
-            signal = stop.next() => {
-                // The first of them, while the node is about to begin again, only says that it shall not.
-                let is_first = is_told && !std::mem::replace(&mut is_over, true);
-                if is_first { stop.next().await } else { signal }
-            }
-            () = again.asked(), if !is_told => {
-                is_told = true;
-                "a new beginning"
-            }
-        }
-    };
-    let ran = tasks.run(ended, config.shutdown_grace + CLOSE_MAX).await;
+    let mut ending = Ending { stop, again: again.clone(), is_told: false, is_over: false };
+    let ran = tasks.run(async || ending.next().await, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;
         drop(gateway);
@@ -143,7 +120,53 @@ pub(crate) async fn run(
     if let Some(pushing) = pushing {
         pushing.finish().await;
     }
-    ran.and(closed).map(|()| if again.is_asked() && !is_over { Ended::Again } else { Ended::Stopped })
+    ran.and(closed).map(|()| if again.is_asked() && !ending.is_over { Ended::Again } else { Ended::Stopped })
+}
+
+/// Tells systemd how the node is.
+async fn manage(
+    (pair, store): (Pair, Store),
+    again: Again,
+    closing_max: Duration,
+    stop: CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        () = pair.decided() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    tokio::select! {
+        followed = Manager::of_this_process().follow(stop.clone(), closing_max, || store.answers()) => followed,
+        // The process goes on: to systemd it does not stop.
+        () = again.asked() => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+/// What ends a node: a signal, or that it has to begin again.
+struct Ending<'a> {
+    stop: &'a mut StopSignals,
+    again: Again,
+    is_told: bool,
+    /// A signal came too: it is not to begin again.
+    is_over: bool,
+}
+
+impl Ending<'_> {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            signal = self.stop.next() => {
+                // The first of them, while the node is about to begin again, only says that it shall not.
+                let is_first = self.is_told && !std::mem::replace(&mut self.is_over, true);
+                if is_first { self.stop.next().await } else { signal }
+            }
+            () = self.again.asked(), if !self.is_told => {
+                self.is_told = true;
+                "a new beginning"
+            }
+        }
+    }
 }
 
 /// Keeps the node what it is in its cluster, until `stop`.

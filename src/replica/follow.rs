@@ -1,7 +1,7 @@
 //! A node that follows: connection after connection, until it is named the primary, or forced to be.
 
 use super::apply::FollowError;
-use super::pair::{Crown, Next, Order, Pair, PairError, Refusal, Role, lock, refuse};
+use super::pair::{Crown, Next, Order, Pair, PairError, Refusal, Role, Told, lock, refuse};
 use super::peers::AskError;
 use super::receive::ReceiveError;
 use super::reign::{ASK_WITHIN, Held};
@@ -57,14 +57,8 @@ impl Pair {
                             break (None, None);
                         }
                     }
-                    Some(order) = orders.recv() => match order {
-                        Order::Force { told, dry } => match self.can_force().await {
-                            Ok(()) if dry => drop(told.send(Ok(known.borrow().clone()))),
-                            Ok(()) => break (Some(told), None),
-                            Err(refusal) => drop(told.send(Err(refusal))),
-                        },
-                        Order::Switchover { told, .. } => drop(told.send(refuse("this node is the standby; the primary hands over"))),
-                        Order::ResumeAlone { told } => drop(told.send(refuse("this node is the standby and was not the primary before"))),
+                    Some(order) = orders.recv() => if let Some(told) = self.obey(order).await {
+                        break (Some(told), None);
                     },
                     () = stop.cancelled() => {
                         ending.cancel();
@@ -99,6 +93,24 @@ impl Pair {
                 self.look_at_peer();
             }
         }
+    }
+
+    /// Answers an order; who waits for one to take over by force, where that is to be done.
+    async fn obey(&self, order: Order) -> Option<Told> {
+        match order {
+            Order::Force { told, dry } => match self.can_force().await {
+                Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                Ok(()) => return Some(told),
+                Err(refusal) => drop(told.send(Err(refusal))),
+            },
+            Order::Switchover { told, .. } => {
+                drop(told.send(refuse("this node is the standby; the primary hands over")));
+            }
+            Order::ResumeAlone { told } => {
+                drop(told.send(refuse("this node is the standby and was not the primary before")));
+            }
+        }
+        None
     }
 
     /// One connection to the primary, and how long it held.
@@ -179,9 +191,10 @@ async fn close(standby: &Standby) -> Next {
 /// After this the process has to start anew.
 fn is_fatal(error: &StandbyError) -> bool {
     match error {
-        StandbyError::Restart | StandbyError::Follow(FollowError::Died) => true,
         // What a flush that failed was for is on no disk for certain, and must not be acknowledged after another one.
-        StandbyError::Receive(ReceiveError::Flush(_) | ReceiveError::Died) => true,
+        StandbyError::Receive(ReceiveError::Flush(_) | ReceiveError::Died)
+        | StandbyError::Restart
+        | StandbyError::Follow(FollowError::Died) => true,
         _ => false,
     }
 }

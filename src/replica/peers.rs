@@ -94,8 +94,11 @@ struct Inner {
     me: MemberId,
     resolver: Resolver,
     authority: Authority,
-    open: Mutex<HashMap<(MemberId, String, Lane), (Http, UnixMillis)>>,
+    open: Mutex<HashMap<Way, (Http, UnixMillis)>>,
 }
+
+/// Whom a connection leads to, where, and for what.
+type Way = (MemberId, String, Lane);
 
 /// What nodes ask each other must not wait behind what their clients ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -123,13 +123,13 @@ impl Client {
                     self.promises.push(promise);
                     done.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(Heard::Not(why)) => return self.tear(promise, why),
-                Err(error) => return self.tear(promise, error.to_string()),
+                Ok(Heard::Not(why)) => return self.tear(promise, &why),
+                Err(error) => return self.tear(promise, &error.to_string()),
             }
         }
     }
 
-    fn tear(&mut self, promise: Promise, why: String) {
+    fn tear(&mut self, promise: Promise, why: &str) {
         self.faults.push(format!("client {}, {}/{}: {why}", self.name, promise.chat, promise.turn));
         self.torn = Some(promise);
     }
@@ -152,10 +152,10 @@ impl Client {
             let again = question(text, chat, turn, index % 2 == 0);
             match self.browser().open(&again).and_then(read) {
                 Ok(Heard::Kept(said)) if upstream.count() != before => {
-                    faults.push(format!("{chat}/{turn} was asked again: {said}"))
+                    faults.push(format!("{chat}/{turn} was asked again: {said}"));
                 }
                 Ok(Heard::Kept(said)) if said != *answer => {
-                    faults.push(format!("{chat}/{turn} has another answer: {said}"))
+                    faults.push(format!("{chat}/{turn} has another answer: {said}"));
                 }
                 Ok(Heard::Kept(_)) => {}
                 other => faults.push(format!("{chat}/{turn} is not answered: {other:?}")),
@@ -166,6 +166,15 @@ impl Client {
     }
 }
 
+/// Also when a test panics: the clients would never end.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Lets the clients talk until `work`, which is told how many turns are done, has come to its end.
 pub(crate) fn while_talking<T>(clients: &mut [Client], work: impl FnOnce(&AtomicU64) -> T) -> T {
     let (over, done) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -173,13 +182,6 @@ pub(crate) fn while_talking<T>(clients: &mut [Client], work: impl FnOnce(&Atomic
         for client in clients {
             let (over, done) = (&over, &done);
             scope.spawn(move || client.talk(over, done));
-        }
-        /// Also when `work` panics: the clients would never end.
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
         }
         let _over = Over(&over);
         work(&done)

@@ -43,6 +43,18 @@ fn either_address_works_and_both_know_the_same_chats() {
 }
 
 #[test]
+fn what_goes_wrong_has_the_same_words_at_either_address() {
+    let upstream = Upstream::start(|_, wire| wire.whole(503, "text/plain", "down"));
+    let cluster = Cluster::new(&upstream, "max-availability");
+    for node in 0..2 {
+        let failed = cluster.browser(node).chat(&question("hi", "c", "t", true));
+        assert_eq!(failed.code(502), "UPSTREAM_FAILED");
+        let unknown = cluster.browser(node).get("/api/nothing");
+        assert_eq!(unknown.code(404), "NOT_FOUND");
+    }
+}
+
+#[test]
 fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     let upstream = Upstream::saying("an answer");
     let mut cluster = Cluster::apart(&upstream);

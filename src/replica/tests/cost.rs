@@ -1,6 +1,6 @@
 //! What the second disk costs, at the store's door: prints, and is run by hand.
 
-use super::pair::{Follow, Home, Lead, PATIENCE, homes, in_sync};
+use super::pair::{Follow, Lead, PATIENCE, homes, in_sync};
 use crate::base::{AgentId, Label, Owner, UnixMillis};
 use crate::clock;
 use crate::net::{Authority, PeerConnector, PeerProtocol, Resolver, belongs};
@@ -97,9 +97,9 @@ fn raw(file: &File, at: u64) -> Duration {
 
 fn say(what: &str, mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
-    let at = |share: f64| took[((took.len() as f64 * share) as usize).min(took.len() - 1)];
-    println!("{what:<28} p50 {:>9.3?}  p99 {:>9.3?}  of {}", at(0.5), at(0.99), took.len());
-    at(0.5)
+    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+    eprintln!("{what:<28} p50 {:>9.3?}  p99 {:>9.3?}  of {}", at(50), at(99), took.len());
+    at(50)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +107,6 @@ fn say(what: &str, mut took: Vec<Duration>) -> Duration {
 async fn cost_of_the_second_disk() {
     let timing = Timing::default();
     let (single, _) = homes(Mode::MaxPerformance);
-    let single: Home = single;
     let alone = single.lead(timing);
     let (one, two) = homes(Mode::MaxAvailability);
     let lead = one.lead(timing);
@@ -120,21 +119,21 @@ async fn cost_of_the_second_disk() {
     let (mut local_all, mut sync_all) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         for at in 0..ONE_BY_ONE {
-            disk.push(raw(&scratch, (round * ONE_BY_ONE + at) as u64));
+            disk.push(raw(&scratch, u64::try_from(round * ONE_BY_ONE + at).unwrap()));
             local.push(write(&alone.store, &number).await);
             sync.push(write(&lead.store, &number).await);
         }
         local_all.extend(together(&alone.store, &number).await);
         sync_all.extend(together(&lead.store, &number).await);
     }
-    let seconds = TOGETHER.as_secs_f64() * ROUNDS as f64;
+    let seconds = usize::try_from(TOGETHER.as_secs()).unwrap() * ROUNDS;
     say("append 4 KiB and fdatasync", disk);
     let local = say("one by one, one disk", local);
     let sync = say("one by one, two disks", sync);
-    println!("the second disk adds {:.3?}", sync.saturating_sub(local));
-    println!("{WRITERS} writers, one disk: {:.0} jobs/s", local_all.len() as f64 / seconds);
+    eprintln!("the second disk adds {:.3?}", sync.saturating_sub(local));
+    eprintln!("{WRITERS} writers, one disk: {} jobs/s", local_all.len() / seconds);
     say("", local_all);
-    println!("{WRITERS} writers, two disks: {:.0} jobs/s", sync_all.len() as f64 / seconds);
+    eprintln!("{WRITERS} writers, two disks: {} jobs/s", sync_all.len() / seconds);
     say("", sync_all);
     follow.close().await;
     lead.close().await;
