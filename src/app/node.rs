@@ -37,6 +37,8 @@ fn raise_open_files() {
     }
 }
 
+/// After the streams' own grace, for their last commits to be on both disks.
+const LAST_TURNS_MAX: Duration = Duration::from_secs(5);
 /// After the streams' own grace: the last commits, and the connections' last bytes.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
@@ -90,11 +92,15 @@ pub(crate) async fn run(
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
-    let (drains, ending) = (gateway.clone(), drained.drop_guard());
+    let (drains, ending, store) = (gateway.clone(), drained.drop_guard(), core.store.clone());
     tasks.spawn("http", async move |stop| {
         let _ending = ending;
         let served = serve((seeded, import), (listen, edge), &address, stop).await;
-        drains.close().await;
+        if tokio::time::timeout(LAST_TURNS_MAX, drains.close()).await.is_err() {
+            // They wait for a standby that is not there, and would wait for ever: nobody was promised anything.
+            store.give_up("the node stops, and the last turns are on this node alone");
+            drains.close().await;
+        }
         served
     });
     let pushing = exporter.map(Exporter::start).transpose()?;
@@ -116,6 +122,8 @@ pub(crate) async fn run(
         core.close().await
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
+    // A store that was given up on the way out is closed as it should be.
+    let closed = if core.store.is_fenced() && ran.is_ok() { Ok(()) } else { closed };
     // Last of all, so that it says all that was counted.
     if let Some(pushing) = pushing {
         pushing.finish().await;
@@ -265,17 +273,7 @@ const ELSEWHERE_WITHIN: Duration = Duration::from_secs(30);
 impl Elsewhere for AtThePrimary {
     fn finish(&self, end: Arc<TurnEnd>) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
         let pair = self.0.clone();
-        Box::pin(async move {
-            // This node itself may be it again by now.
-            match pair.store().turn_finish(Arc::clone(&end)) {
-                Err(StoreError::NotHere) => {}
-                finished => return finished?.await.map(drop),
-            }
-            pair.finish_elsewhere(&end, ELSEWHERE_WITHIN).await.map_err(|error| {
-                tracing::error!(error = %Chain(&error), "the end of a turn is not kept by the primary");
-                StoreError::OutcomeUnknown
-            })
-        })
+        Box::pin(async move { pair.finish_turn(end, ELSEWHERE_WITHIN).await })
     }
 }
 

@@ -183,13 +183,14 @@ impl Journal {
 impl Cluster {
     /// Where peers are listened for, and how the pair behaves.
     pub(super) fn check(self, rules: &mut Rules) -> (SocketAddr, replica::PairSettings) {
-        let Self { listen, sync_timeout_ms, reconnect_ms, start_alone } = self;
+        let Self { listen, sync_timeout_ms, reconnect_ms, stable_ms, start_alone } = self;
         let address = listen.parse::<SocketAddr>();
         let rule = "must be an address and a port such as 0.0.0.0:7443 or [::]:7443";
         rules.need_text(address.is_ok(), "cluster.listen", rule, &listen);
         let timing = replica::Timing {
             sync_timeout: rules.ms("cluster.sync_timeout_ms", sync_timeout_ms, 500..=60_000),
             reconnect: rules.ms("cluster.reconnect_ms", reconnect_ms, 0..=60_000),
+            flap_stable: rules.ms("cluster.stable_ms", stable_ms, 0..=600_000),
             ..replica::Timing::default()
         };
         let listen = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));

@@ -128,6 +128,7 @@ pub(super) struct Cluster {
     pub(super) listen: String,
     pub(super) sync_timeout_ms: u64,
     pub(super) reconnect_ms: u64,
+    pub(super) stable_ms: u64,
     pub(super) start_alone: bool,
 }
 

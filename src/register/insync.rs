@@ -56,6 +56,8 @@ pub struct InSync {
     waiting_since: Option<Instant>,
     /// The standby has come back without something that it had acknowledged.
     has_lost: bool,
+    /// It is not tried again to add the standby before this.
+    not_before: Option<Instant>,
     /// When the standby was dropped lately.
     drops: Vec<Instant>,
 }
@@ -72,6 +74,7 @@ impl InSync {
             peer,
             waiting_since: None,
             has_lost: false,
+            not_before: None,
             drops: Vec::new(),
         }
     }
@@ -118,9 +121,7 @@ impl InSync {
     /// The standby could not be added after all: it lacks what was acknowledged meanwhile.
     pub fn abandoned(&mut self, now: Instant) {
         self.pending = None;
-        if self.is_caught_up() {
-            self.peer = Peer::CaughtUp { since: now };
-        }
+        self.not_before = Some(now + self.timing.sync_timeout);
     }
 
     /// The standby has a whole database, and has flushed everything that is acknowledged and all that this reign began
@@ -200,7 +201,8 @@ impl InSync {
             return false;
         }
         let Peer::CaughtUp { since } = self.peer else { return false };
-        now.saturating_duration_since(since) >= self.stable(now)
+        let is_tried = self.not_before.is_none_or(|before| now >= before);
+        is_tried && now.saturating_duration_since(since) >= self.stable(now)
     }
 
     /// How long a standby has to have caught up before it counts: the first two times not at all.

@@ -248,7 +248,10 @@ async fn ask(token: &Token, name: &str, address: &str) -> Result<Invited, AskErr
 pub(crate) fn become_member(node: &NodeState, state_dir: &Path, invited: &Invited) -> Result<(), JoinError> {
     // First, so that a death in between leaves a node without a database that it could not read.
     node.note_copying(Some(Copying::ANEW))?;
-    Secrets::replace(state_dir, &invited.secrets)?;
+    if let Err(error) = Secrets::replace(state_dir, &invited.secrets) {
+        node.note_copying(None)?;
+        return Err(error.into());
+    }
     node.join(invited.cluster, invited.member, &invited.config)?;
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! What makes commits durable: the journal of this node.
 
 mod apply;
+mod bootstrap;
 mod feed;
 mod follow;
 mod local;
 mod membership;
+mod orders;
 mod pair;
 mod peers;
 mod primary;

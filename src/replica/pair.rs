@@ -7,18 +7,16 @@
 //! before the database is opened.
 
 use super::local::LocalLog;
-use super::peers::{AskError, Peers, Standing};
+use super::peers::{Peers, Standing};
 use super::primary::{Primary, StandbySeen};
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::wire::Stream;
-use crate::base::Chain;
-use crate::clock;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
-use crate::store::{Expect, OpenError, Rested, Store, StoreError, TurnEnd};
+use crate::store::{Expect, OpenError, Rested, Store, StoreError};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +27,6 @@ use tokio_util::task::TaskTracker;
 
 /// A request waits so long while the primary changes, and is then refused.
 const ENTER_WITHIN: Duration = Duration::from_secs(5);
-/// The end of a turn is said again after so long, where it was not heard.
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
 const ORDERS_MAX: usize = 16;
 const BEGINNING: &str = "it has just begun";
 
@@ -375,28 +371,20 @@ impl Pair {
         let (node, newer) = (Arc::clone(&self.0.parts.node), config.clone());
         let stored = tokio::task::spawn_blocking(move || node.store_config(&newer)).await;
         if stored.expect("storing does not panic")? {
-            self.0.config.send_if_modified(|known| {
-                let is_newer = config.at() > known.at();
-                if is_newer {
-                    *known = config;
-                }
-                is_newer
-            });
+            self.know(config);
         }
         Ok(())
     }
 
-    /// Changes the configuration, on the primary, to what `change` makes of it.
-    pub(crate) async fn change(
-        &self,
-        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
-    ) -> Result<Config, Refusal> {
-        let primary = lock(&self.0.primary).clone();
-        let Some(primary) = primary else { return refuse("this node is not the primary; ask the one that is") };
-        primary.change(change).await.unwrap_or_else(|error| {
-            tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
-            refuse("it could not be stored; see the log")
-        })
+    /// `config` is stored, and in force where it is the newest.
+    pub(super) fn know(&self, config: Config) {
+        self.0.config.send_if_modified(|known| {
+            let is_newer = config.at() > known.at();
+            if is_newer {
+                *known = config;
+            }
+            is_newer
+        });
     }
 
     /// Whether a node may join now.
@@ -418,49 +406,6 @@ impl Pair {
     pub(crate) fn is_connected(&self) -> bool {
         self.standby_seen().is_some_and(|seen| seen.is_connected)
             || self.primary_seen().is_some_and(|seen| seen.is_connected)
-    }
-
-    /// Hands the reign over to the standby; `dry`, only says whether that could be done.
-    pub(crate) async fn switch_over(&self, dry: bool) -> Result<Config, Refusal> {
-        self.order(|told| Order::Switchover { told, dry }).await
-    }
-
-    /// Starts alone, although the peer does not answer.
-    pub(crate) async fn resume_alone(&self) -> Result<Config, Refusal> {
-        self.order(|told| Order::ResumeAlone { told }).await
-    }
-
-    /// Takes over from a primary that is gone.
-    pub(crate) async fn force(&self, dry: bool) -> Result<Config, Refusal> {
-        self.order(|told| Order::Force { told, dry }).await
-    }
-
-    async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
-        let (told, hear) = oneshot::channel();
-        if self.0.orders.send(order(told)).await.is_err() {
-            return refuse("the node is stopping");
-        }
-        hear.await.unwrap_or_else(|_| refuse("the node is stopping"))
-    }
-
-    /// Stores the end of a turn with the primary, where that is another node.
-    pub(crate) async fn finish_elsewhere(&self, end: &TurnEnd, within: Duration) -> Result<(), AskError> {
-        let by = clock::now() + within;
-        loop {
-            let left = by.saturating_duration_since(clock::now());
-            let asked = match self.primary() {
-                Some((peers, primary)) => peers.finish_turn(&primary, end, left.min(Duration::from_secs(2))).await,
-                None => Err(AskError::Silent(within)),
-            };
-            match asked {
-                // It is said twice where the first answer was lost; the same end twice is stored once.
-                Err(error) if !error.is_final() && clock::now() + AGAIN_AFTER < by => {
-                    tracing::debug!(error = %Chain(&error), "the end of a turn is said again");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
-                asked => return asked,
-            }
-        }
     }
 
     pub(super) fn set_role(&self, role: Role, held: Option<OwnedRwLockWriteGuard<Role>>) {

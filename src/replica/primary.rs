@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// A standby that lacks no more than this is as good as there.
+const NEARLY_COMMITS: u64 = 64;
 /// Between two looks at what is due. The shortest time that matters is the 300 ms of a reconnect.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// A standby that is about to be added has so long for what was acknowledged meanwhile: replies wait for it.
@@ -48,7 +50,15 @@ pub(super) struct Shared {
     /// Held from the moment that a change is decided until it is stored.
     changing: tokio::sync::Mutex<()>,
     /// The one connection that ships; a newer one ends it.
-    session: Mutex<Option<Arc<CancellationToken>>>,
+    session: Mutex<Sessions>,
+}
+
+/// The connections that ship, one at a time.
+#[derive(Default)]
+struct Sessions {
+    now: Option<Arc<CancellationToken>>,
+    /// No more of them.
+    is_over: bool,
 }
 
 /// What is known of the standby.
@@ -139,7 +149,7 @@ impl Primary {
             };
             match act {
                 Some(Act::Store(config)) if config.isr.len() > 1 => {
-                    is_waiting_at_first &= !shared.add(config).await?;
+                    is_waiting_at_first &= !shared.add(config, is_waiting_at_first).await?;
                 }
                 Some(Act::Store(config)) => {
                     shared.persist(&config).await?;
@@ -169,8 +179,10 @@ impl Primary {
 
     /// Lets go of the standby: this reign is over.
     pub(crate) fn end(&self) {
-        if let Some(session) = &*lock(&self.0.session) {
-            session.cancel();
+        let mut session = lock(&self.0.session);
+        session.is_over = true;
+        if let Some(now) = &session.now {
+            now.cancel();
         }
     }
 
@@ -187,7 +199,7 @@ impl Primary {
             () = mine.cancelled() => Err(WireError::HungUp),
         };
         let session = lock(&self.0.session);
-        if !session.as_ref().is_some_and(|session| Arc::ptr_eq(session, &mine)) {
+        if session.is_over || !session.now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &mine)) {
             return; // It was refused, or another connection has taken its place.
         }
         self.0.reigning.log.pin(None);
@@ -240,7 +252,7 @@ impl Shared {
     }
 
     /// Adds the standby to the set; whether it could be.
-    async fn add(&self, config: Config) -> Result<bool, NodeError> {
+    async fn add(&self, config: Config, is_waiting_at_first: bool) -> Result<bool, NodeError> {
         let durable = self.reigning.store.durable();
         // From here on nothing is acknowledged that it lacks. What was before it may lack for a moment more.
         durable.need_peer(self.needed_peer());
@@ -254,7 +266,8 @@ impl Shared {
         }
         if lock(&self.standby).flushed < acknowledged || !self.machine().is_caught_up() {
             self.machine().abandoned(clock::now());
-            durable.need_peer(self.needed_peer());
+            durable.need_peer(self.needed_peer().or(is_waiting_at_first.then(Txid::default)));
+            tracing::warn!("the standby does not catch up quickly enough to be added; it is tried again");
             return Ok(false);
         }
         self.persist(&config).await?;
@@ -276,13 +289,20 @@ impl Shared {
     }
 
     /// The standby has connected and is to be counted on for nothing yet. What it had before is ended.
-    pub(super) fn connected(&self, session: &Arc<CancellationToken>) {
-        if let Some(before) = lock(&self.session).replace(Arc::clone(session)) {
+    /// `false` where this reign is over.
+    pub(super) fn connected(&self, mine: &Arc<CancellationToken>) -> bool {
+        let mut session = lock(&self.session);
+        if session.is_over {
+            return false;
+        }
+        if let Some(before) = session.now.replace(Arc::clone(mine)) {
             before.cancel();
         }
+        drop(session);
         self.machine().connected();
         *lock(&self.standby) = StandbySeen { is_connected: true, ..StandbySeen::default() };
         self.wake.notify_one();
+        true
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -336,7 +356,9 @@ impl Shared {
         if self.counts() {
             durable.flushed_there(flushed);
         }
-        let caught_up = flushed >= durable.get().max(*lock(&self.inherited));
+        // Nearly, where this node acknowledges alone meanwhile: [`Shared::add`] waits for the rest.
+        let nearly = flushed.raw().saturating_add(NEARLY_COMMITS) >= durable.get().raw();
+        let caught_up = nearly && flushed >= *lock(&self.inherited);
         let mut machine = self.machine();
         if caught_up && machine.is_connected() && !machine.is_caught_up() {
             machine.caught_up(clock::now());

@@ -7,7 +7,7 @@ use super::standby::{Following, Standby};
 use crate::base::Chain;
 use crate::clock;
 use crate::node_state::NodeError;
-use crate::protocol::cluster::Member;
+use crate::protocol::cluster::{Member, Mode};
 use crate::store::Rested;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,8 @@ impl Pair {
             let error = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
                 Ok(theirs) => {
                     self.hear(&theirs).await?;
-                    if parts.accept_loss && config.is_in_sync(peer.id) {
+                    let ours = parts.log.last().map_or(0, |tip| tip.position.txid.raw());
+                    if parts.accept_loss && (config.is_in_sync(peer.id) || theirs.txid > ours) {
                         return Err(PairError::PeerHasAll);
                     }
                     let is_mine = self.0.config.borrow().primary == parts.me;
@@ -106,10 +107,6 @@ impl Pair {
             let Parts { me, cluster, node, store, log, state_dir, settings, expect, accept_loss, .. } = &pair.0.parts;
             let epoch = node.mint_epoch(forced)?;
             let config = pair.0.config.borrow().reign(epoch, *me);
-            if !node.store_config(&config)? {
-                return Err(NodeError::Superseded.into());
-            }
-            pair.0.config.send_replace(config.clone());
             let (me, cluster, node, timing) = (*me, *cluster, Arc::clone(node), settings.timing);
             let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
             let primary = Primary::new(reigning);
@@ -124,6 +121,13 @@ impl Pair {
                     led => led?,
                 },
             }
+            // Not before the database is open: that this node is alone must not be recorded by one that could not begin.
+            let reign = primary.config().borrow().clone();
+            if !pair.0.parts.node.store_config(&reign)? {
+                store.give_up("another node is the primary of a later reign");
+                return Err(NodeError::Superseded.into());
+            }
+            pair.0.config.send_replace(reign);
             primary.begins_at(store.durable().here());
             Ok(primary)
         });
@@ -157,12 +161,14 @@ impl Pair {
             async move { primary.keep(ending).await }
         }));
         let mut known = self.config();
+        // What was heard while the store was opened counts too.
+        known.mark_changed();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let next = loop {
             tokio::select! {
                 _ = config.changed() => {
                     let newest = config.borrow_and_update().clone();
-                    self.0.config.send_replace(newest);
+                    self.know(newest);
                 }
                 _ = known.changed() => {
                     let later = known.borrow_and_update().clone();
@@ -227,7 +233,8 @@ impl Pair {
             return refuse("there is no other node; let one join first");
         };
         let seen = primary.standby();
-        if !primary.is_in_sync() || !seen.is_connected || !seen.is_ready {
+        let counts = primary.is_in_sync() || config.mode == Mode::MaxPerformance;
+        if !counts || !seen.is_connected || !seen.is_ready {
             return refuse(format!(
                 "{} is not in sync: it may lack what was acknowledged; `llmchat status` shows how far it is",
                 peer.name
@@ -260,13 +267,20 @@ impl Pair {
         let last = rested.tip().position.txid;
         let reached = tokio::time::timeout(DURABLE_WITHIN, self.store().durable().reached(last)).await;
         // Looked at now, when nobody can change it any more: a standby may have been given up a moment ago.
-        let seen = primary.standby();
-        let has_all = seen.is_connected && seen.is_ready && seen.flushed >= last;
-        if reached.is_err() || !primary.config().borrow().is_in_sync(peer.id) || !has_all {
+        let has_all = || {
+            let seen = primary.standby();
+            seen.is_connected && seen.is_ready && seen.flushed >= last
+        };
+        let by = began + BEGUN_WITHIN + DURABLE_WITHIN;
+        while !has_all() && clock::now() < by {
+            tokio::time::sleep(TAKEN_OVER_EVERY).await;
+        }
+        let before = primary.config().borrow().clone();
+        let counts = before.is_in_sync(peer.id) || before.mode == Mode::MaxPerformance;
+        if reached.is_err() || !counts || !has_all() {
             drop(told.send(refuse(format!("{} has not acknowledged the last commits; try again", peer.name))));
             return Ok(Next::lead(Some(rested)));
         }
-        let before = primary.config().borrow().clone();
         // From here on this node leads no more, whatever happens: not after a restart either. The standby is told on the
         // way of the records too.
         let named = primary.change(|config| {
@@ -290,8 +304,10 @@ impl Pair {
                 Ok(_) | Err(_) => {}
             }
             if clock::now().saturating_duration_since(began) > LOOK_EVERY {
-                let why = format!("{} has been named the primary and does not answer", peer.name);
-                self.0.seen.send_replace(Role::Starting(why));
+                // It takes over as soon as it hears of it; meanwhile this node is what it will be.
+                let why = "has been named the primary and does not answer; it takes over as soon as it does";
+                drop(told.send(refuse(format!("{} {why}", peer.name))));
+                return Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)));
             }
             tokio::select! {
                 () = tokio::time::sleep(TAKEN_OVER_EVERY) => {}

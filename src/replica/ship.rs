@@ -52,7 +52,9 @@ pub(super) async fn run<S: Stream>(
         tracing::warn!(member = hello.member, why, "a node was refused");
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
-    shared.connected(session);
+    if !shared.connected(session) {
+        return Err(WireError::HungUp);
+    }
     let config = shared.config().borrow().clone();
     let durable = shared.reigning.store.durable().get().raw();
     line.outgoing.send(&FromPrimary::Welcome { config, durable }).await?;

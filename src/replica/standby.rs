@@ -2,6 +2,7 @@
 //! copied; then journal, flush, acknowledge, apply.
 
 use super::apply::{Applying, Failed, FollowError, Pace};
+use super::bootstrap::Copied;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::HEARTBEAT;
@@ -12,9 +13,9 @@ use crate::disk::DiskError;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId};
-use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, HASHES_MAX, Hello, PROTOCOL, SAMPLES_MAX};
+use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, PROTOCOL, SAMPLES_MAX};
 use crate::protocol::record::{self, ClusterId, Sealed};
-use crate::store::{OpenError, PAGE_BYTES, Replacement, Rested, Store};
+use crate::store::{OpenError, PAGE_BYTES, Rested, Store};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Before that it may have to look for something.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
-/// Pages that are put before the progress of a copy is noted.
-const NOTE_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a conversation with the primary ended.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +71,12 @@ pub(crate) struct Following {
 
 /// A node that follows the primary; one connection after the other. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Standby(Arc<Shared>);
+pub(crate) struct Standby(pub(super) Arc<Shared>);
 
-struct Shared {
-    following: Following,
+pub(super) struct Shared {
+    pub(super) following: Following,
     applying: Mutex<Option<Applying>>,
-    seen: watch::Sender<PrimarySeen>,
+    pub(super) seen: watch::Sender<PrimarySeen>,
 }
 
 /// What is known of the primary.
@@ -96,9 +95,9 @@ pub(crate) struct PrimarySeen {
     pub(crate) copying: Option<u32>,
 }
 
-struct Line<S> {
-    incoming: Incoming<FromPrimary>,
-    outgoing: Outgoing<S>,
+pub(super) struct Line<S> {
+    pub(super) incoming: Incoming<FromPrimary>,
+    pub(super) outgoing: Outgoing<S>,
     stop: CancellationToken,
 }
 
@@ -138,7 +137,12 @@ impl Standby {
                 tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is copied anew");
                 Ok(node.note_copying(Some(Copying::ANEW))?)
             }
-            appended => Ok(appended?),
+            appended => {
+                appended?;
+                // It is about to be said that it is on this disk.
+                log.flusher().map_or(Ok(()), |flusher| flusher.flush()).map_err(ReceiveError::Flush)?;
+                Ok(())
+            }
         }
     }
 
@@ -175,7 +179,7 @@ impl Standby {
         }
     }
 
-    fn applying(&self) -> MutexGuard<'_, Option<Applying>> {
+    pub(super) fn applying(&self) -> MutexGuard<'_, Option<Applying>> {
         self.0.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -283,7 +287,7 @@ impl Standby {
                 }
                 log.cut(common)?;
                 let follower = match store.follow(log, common.min(durable)) {
-                    Err(error) if error.is_misfit() => {
+                    Err(error) if error.is_misfit() || error.is_damage() => {
                         tracing::warn!(error = %Chain(&error), "the database does not fit the primary's history");
                         return Ok(false);
                     }
@@ -293,61 +297,6 @@ impl Standby {
                 Ok(true)
             }
         }
-    }
-
-    /// Takes the primary's pages; what is left to do once the records behind them are here.
-    async fn copy<S: Stream>(
-        &self,
-        copying: Copying,
-        wants_hashes: bool,
-        line: &mut Line<S>,
-    ) -> Result<Copied, StandbyError> {
-        let Following { node, store, log, state_dir, .. } = &self.0.following;
-        node.note_copying(Some(copying))?;
-        if self.is_open() {
-            return Err(StandbyError::Restart);
-        }
-        log.forget(state_dir)?;
-        let mut replacement = store.replace(copying.next_page)?;
-        if wants_hashes {
-            let reading = blocking(move || {
-                let hashes = replacement.start_from_old().map_err(StandbyError::Pages)?;
-                Ok((replacement, hashes))
-            });
-            let (begun, hashes) = alive(reading, line).await?;
-            replacement = begun;
-            for hashes in hashes.chunks(HASHES_MAX) {
-                line.outgoing.send(&FromStandby::Has(hashes.to_vec())).await?;
-            }
-        }
-        line.outgoing.send(&FromStandby::Has(Vec::new())).await?;
-        let mut noted_at = clock::now();
-        let end = loop {
-            match line.incoming.message(LOOK_WITHIN).await? {
-                FromPrimary::Pages { count, next_page, body } => {
-                    let now = clock::now();
-                    let is_due = now.saturating_duration_since(noted_at) >= NOTE_EVERY;
-                    let node = Arc::clone(node);
-                    replacement = blocking(move || {
-                        put(&mut replacement, count, &body)?;
-                        if is_due {
-                            replacement.flush().map_err(StandbyError::Pages)?;
-                            node.note_copying(Some(Copying { next_page, ..copying }))?;
-                        }
-                        Ok(replacement)
-                    })
-                    .await?;
-                    if is_due {
-                        noted_at = now;
-                        line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await?;
-                    }
-                    self.0.seen.send_modify(|seen| seen.copying = Some(next_page));
-                }
-                FromPrimary::Copied { end } => break Txid::from_raw(end),
-                _ => return Err(WireError::OutOfTurn.into()),
-            }
-        };
-        Ok(Copied { replacement, start: Txid::from_raw(copying.start), end })
     }
 
     /// Journals, acknowledges and applies what comes, from behind `flushed` on.
@@ -452,75 +401,9 @@ impl Standby {
         }
         Ok(())
     }
-
-    /// Every record that the copy needs is here: puts the database in its place, and follows.
-    async fn complete(&self, copied: Copied, receiver: &Receiver) -> Result<Pace, StandbyError> {
-        let Following { store, log, node, .. } = &self.0.following;
-        let (store, log, node, flushed) = (store.clone(), log.clone(), Arc::clone(node), *receiver.flushed.borrow());
-        let Copied { replacement, start, end } = copied;
-        let applying = blocking(move || {
-            if let Err(error) = replacement.finish(&log, start, end) {
-                // The next one begins with the first page.
-                node.note_copying(Some(Copying::ANEW))?;
-                return Err(error.into());
-            }
-            node.note_copying(None)?;
-            let follower = store.follow(&log, end)?;
-            Ok(Applying::start(follower, log, flushed).map_err(ReceiveError::Flush)?)
-        });
-        let applying = applying.await?;
-        let pace = applying.pace();
-        receiver.pass_on(pace.clone());
-        // It may have come between the two.
-        pace.flushed(*receiver.flushed.borrow());
-        *self.applying() = Some(applying);
-        self.0.seen.send_modify(|seen| seen.copying = None);
-        tracing::info!(txid = end.raw(), "the database is a whole copy of the primary's");
-        Ok(pace)
-    }
 }
 
-/// A database that lacks what was written while it was copied.
-struct Copied {
-    replacement: Replacement,
-    start: Txid,
-    end: Txid,
-}
-
-/// Waits for what takes long, and says meanwhile that this node lives.
-async fn alive<T, S: Stream>(
-    work: impl Future<Output = Result<T, StandbyError>>,
-    line: &mut Line<S>,
-) -> Result<T, StandbyError> {
-    tokio::pin!(work);
-    let mut beat = tokio::time::interval(HEARTBEAT);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            _ = beat.tick() => line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await?,
-        }
-    }
-}
-
-fn put(replacement: &mut Replacement, count: u32, body: &[u8]) -> Result<(), StandbyError> {
-    let nonsense = || StandbyError::Wire(WireError::OutOfTurn);
-    let count = usize::try_from(count).ok().filter(|count| *count <= 1024).ok_or_else(nonsense)?;
-    let body = zstd::bulk::decompress(body, count * (PAGE_BYTES + 4)).map_err(|_| nonsense())?;
-    if body.len() != count * (PAGE_BYTES + 4) {
-        return Err(nonsense());
-    }
-    let (numbers, pages) = body.split_at(count * 4);
-    for (number, page) in numbers.as_chunks::<4>().0.iter().zip(pages.chunks_exact(PAGE_BYTES)) {
-        let number = u32::from_le_bytes(*number);
-        if number == 0 {
-            return Err(nonsense());
-        }
-        replacement.put(number, page).map_err(StandbyError::Pages)?;
-    }
-    Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StandbyError> + Send + 'static,
 ) -> Result<T, StandbyError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -148,10 +148,16 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
+    /// The database is no whole one of ours, whatever its journal says.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::NoPosition { .. } | Self::Foreign { .. })
+    }
+
     /// Database and journal do not belong together, or the database is lost.
     pub(crate) fn is_misfit(&self) -> bool {
         match self {
-            Self::Lost { .. } | Self::OtherHistory { .. } | Self::Ahead { .. } | Self::Apply { .. } => true,
+            Self::Lost { .. } | Self::OtherHistory { .. } | Self::Ahead { .. } => true,
+            Self::Apply { source, .. } => !matches!(source, super::apply::ApplyError::Sql(_)),
             Self::Log { source, .. } => matches!(source, LogError::Misfit(_) | LogError::NotKept(_)),
             _ => false,
         }

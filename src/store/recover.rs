@@ -184,7 +184,10 @@ fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Tx
         bytes += record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX);
         waiting.push(record);
         if waiting.len() >= REPLAY_RECORDS_MAX || bytes >= REPLAY_BYTES_MAX {
-            applier.apply(&waiting).map_err(LogError::failed)?;
+            applier.apply(&waiting).map_err(|error| match error {
+                ApplyError::Sql(_) => LogError::failed(error),
+                error => LogError::Misfit(Box::new(error)),
+            })?;
             count += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
             (bytes, waiting) = (0, Vec::new());
         }

@@ -23,7 +23,8 @@ impl Cluster {
         let (listen, peers) = ([free(), free()], [free(), free()]);
         let home = |peer: SocketAddr| {
             let home = Home::new(&[Agent::of("a", upstream)]);
-            home.configure(&format!("cluster.listen = \"{peer}\"\n"));
+            // A test has a standby come and go more often than any life does.
+            home.configure(&format!("cluster.listen = \"{peer}\"\ncluster.stable_ms = 50\n"));
             home
         };
         let mut cluster = Self { homes: peers.map(home), nodes: [None, None], listen, peers };

@@ -1,0 +1,81 @@
+//! What operators want of a pair, and the ends of turns whose reign is over.
+
+use super::pair::{Order, Pair, Refusal, Told, lock, refuse};
+use super::peers::AskError;
+use crate::base::Chain;
+use crate::clock;
+use crate::protocol::cluster::Config;
+use crate::store::{StoreError, TurnEnd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// One try to store the end of a turn with another node.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
+/// The end of a turn is said again after so long, where it was not heard.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+impl Pair {
+    /// Changes the configuration, on the primary, to what `change` makes of it.
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+    ) -> Result<Config, Refusal> {
+        let primary = lock(&self.0.primary).clone();
+        let Some(primary) = primary else { return refuse("this node is not the primary; ask the one that is") };
+        primary.change(change).await.unwrap_or_else(|error| {
+            tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
+            refuse("it could not be stored; see the log")
+        })
+    }
+
+    /// Hands the reign over to the standby; `dry`, only says whether that could be done.
+    pub(crate) async fn switch_over(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::Switchover { told, dry }).await
+    }
+
+    /// Starts alone, although the peer does not answer.
+    pub(crate) async fn resume_alone(&self) -> Result<Config, Refusal> {
+        self.order(|told| Order::ResumeAlone { told }).await
+    }
+
+    /// Takes over from a primary that is gone.
+    pub(crate) async fn force(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::Force { told, dry }).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
+        let (told, hear) = oneshot::channel();
+        if self.0.orders.send(order(told)).await.is_err() {
+            return refuse("the node is stopping");
+        }
+        hear.await.unwrap_or_else(|_| refuse("the node is stopping"))
+    }
+
+    /// Stores the end of a turn with whoever is the primary by then, this node perhaps; tried again for `within`.
+    pub(crate) async fn finish_turn(&self, end: Arc<TurnEnd>, within: Duration) -> Result<(), StoreError> {
+        let by = clock::now() + within;
+        loop {
+            match self.store().turn_finish(Arc::clone(&end)) {
+                Err(StoreError::NotHere) => {}
+                finished => return finished?.await.map(drop),
+            }
+            let asked = match self.primary() {
+                Some((peers, primary)) => peers.finish_turn(&primary, &end, FINISH_WITHIN).await,
+                None => Err(AskError::Silent(Duration::ZERO)),
+            };
+            match asked {
+                Ok(()) => return Ok(()),
+                // It is said again where the answer was lost; the same end twice is stored once.
+                Err(error) if !error.is_final() && clock::now() + AGAIN_AFTER < by => {
+                    tracing::debug!(error = %Chain(&error), "the end of a turn is said again");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "the end of a turn is not kept by the primary");
+                    return Err(StoreError::OutcomeUnknown);
+                }
+            }
+        }
+    }
+}
