@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -93,11 +94,15 @@ pub(crate) async fn run(
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
     let (drains, ending, store) = (gateway.clone(), drained.drop_guard(), core.store.clone());
+    let is_given_up = Arc::new(AtomicBool::new(false));
+    let gives_up = Arc::clone(&is_given_up);
     tasks.spawn("http", async move |stop| {
         let _ending = ending;
         let served = serve((seeded, import), (listen, edge), &address, stop).await;
         if tokio::time::timeout(LAST_TURNS_MAX, drains.close()).await.is_err() {
             // They wait for a standby that is not there, and would wait for ever: nobody was promised anything.
+            // One that has failed by itself is a fault, as ever.
+            gives_up.store(!store.is_fenced(), Ordering::Relaxed);
             store.give_up("the node stops, and the last turns are on this node alone");
             drains.close().await;
         }
@@ -123,7 +128,7 @@ pub(crate) async fn run(
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
     // A store that was given up on the way out is closed as it should be.
-    let closed = if core.store.is_fenced() && ran.is_ok() { Ok(()) } else { closed };
+    let closed = if is_given_up.load(Ordering::Relaxed) { Ok(()) } else { closed };
     // Last of all, so that it says all that was counted.
     if let Some(pushing) = pushing {
         pushing.finish().await;
