@@ -34,7 +34,6 @@ pub struct Hello {
     /// A copy that was begun and not finished.
     pub copying: Option<Copying>,
     pub page_bytes: u32,
-    pub schema: u32,
 }
 
 /// How far a copy has come.
@@ -113,8 +112,6 @@ pub enum FromPrimary {
     /// Everything up to here is durable. Said at least every quarter of a second.
     Durable {
         txid: u64,
-        /// The primary's clock, milliseconds since 1970.
-        at: i64,
     },
     Config(Config),
 }

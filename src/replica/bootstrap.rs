@@ -3,7 +3,7 @@
 
 use super::apply::{Applying, Pace};
 use super::receive::{ReceiveError, Receiver};
-use super::ship::HEARTBEAT;
+use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::standby::{Following, Line, Standby, StandbyError, blocking};
 use super::wire::{Stream, WireError};
 use crate::base::Txid;
@@ -13,8 +13,6 @@ use crate::store::{PAGE_BYTES, Replacement};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The primary may have to look for something.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// Pages that are put before the progress of a copy is noted.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
 

@@ -33,7 +33,7 @@ pub(crate) struct Reigning {
     pub(crate) node: Arc<NodeState>,
     pub(crate) store: Store,
     pub(crate) log: LocalLog,
-    /// Stored already; the set is this node alone.
+    /// The set is this node alone. Stored once the store is open, and before anybody is served.
     pub(crate) config: Config,
     pub(crate) timing: Timing,
 }

@@ -100,7 +100,7 @@ impl Pair {
         }
     }
 
-    /// Begins a reign: a new epoch, stored, then the store.
+    /// Begins a reign: a new epoch, the store, and then what is recorded of it.
     async fn crown(&self, rested: Option<Rested>, forced: bool) -> Result<Primary, PairError> {
         let pair = self.clone();
         let crowned = tokio::task::spawn_blocking(move || {

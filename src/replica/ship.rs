@@ -22,11 +22,9 @@ use tokio_util::sync::CancellationToken;
 /// A standby says something every quarter of a second.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
 /// For an answer that takes a look at the journal, or at every page.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// Pages that are read at once: a reader in the way of nobody.
 const CHUNK_PAGES: u32 = 256;
-/// A flush takes a few milliseconds.
-const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Records that are read from the journal at once.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -187,9 +185,7 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     }
     // What the pages hold must be on this node's disk for good. That nobody needs to have been told of it: where nothing
     // is acknowledged without a standby, the first one could not be copied otherwise.
-    while shared.reigning.store.durable().here() < end {
-        tokio::time::sleep(FLUSH_LOOK_EVERY).await;
-    }
+    shared.reigning.store.durable().reached_here(end).await;
     line.outgoing.send(&FromPrimary::Copied { end: end.raw() }).await?;
     Ok(start)
 }
@@ -257,7 +253,7 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
 
 fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line: &mut Line<S>) {
     let txid = durable.borrow_and_update().raw();
-    line.outgoing.push(&FromPrimary::Durable { txid, at: clock::unix_millis().0 });
+    line.outgoing.push(&FromPrimary::Durable { txid });
 }
 
 fn hear(shared: &Shared, frame: &Frame<FromStandby>) -> Result<(), WireError> {

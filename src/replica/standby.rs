@@ -5,7 +5,7 @@ use super::apply::{Applying, Failed, FollowError, Pace};
 use super::bootstrap::Copied;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
-use super::ship::HEARTBEAT;
+use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::{Chain, Txid};
 use crate::clock;
@@ -25,8 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 /// A primary says something every quarter of a second, once records flow.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// Before that it may have to look for something.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a conversation with the primary ended.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +235,6 @@ impl Standby {
             copying: copying
                 .filter(|copying| copying.next_page > 1 && self.0.following.store.has_replaced(copying.next_page)),
             page_bytes: u32::try_from(PAGE_BYTES).expect("4096"),
-            schema: 0,
         })
     }
 
@@ -390,7 +387,7 @@ impl Standby {
                 let record = Sealed { position: head.position, chain: head.chain, bytes };
                 receiver.take(head.before, record).await?;
             }
-            Frame::Message(FromPrimary::Durable { txid, .. }) => {
+            Frame::Message(FromPrimary::Durable { txid }) => {
                 self.0.seen.send_modify(|seen| {
                     seen.durable = Txid::from_raw(txid);
                     seen.heard_at = Some(clock::now());

@@ -1,5 +1,6 @@
 //! Takes commits back that another history does not have: while nothing of the database is open.
 
+use super::copy::PAGE_BYTES;
 use super::error::OpenError;
 use super::handle::Store;
 use super::log::Log;
@@ -9,15 +10,10 @@ use super::tail::{Tail, Take};
 use crate::base::Txid;
 use crate::disk;
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
-use crate::protocol::wal::Frame;
+use crate::protocol::wal::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-
-const PAGE_BYTES: usize = 4096;
-/// Of the log's header, and of a frame with its page.
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_BYTES: u64 = 24 + 4096;
 
 /// Finds where the database's own log passes a commit.
 struct Passes {
@@ -64,7 +60,8 @@ impl Store {
         let mut passes = Passes { to, stamp: None, frames: 0, kept: 0, beyond: false };
         Tail::new(&files.wal).walk(&mut passes).map_err(failed)?;
         if passes.beyond {
-            let end = WAL_HEADER_BYTES + passes.kept * FRAME_BYTES;
+            let bytes = |bytes: usize| u64::try_from(bytes).expect("a page and its head");
+            let end = bytes(HEADER_BYTES) + passes.kept * bytes(FRAME_HEADER_BYTES + PAGE_BYTES);
             let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
             wal.set_len(end).and_then(|()| wal.sync_all()).map_err(failed)?;
         }

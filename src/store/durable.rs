@@ -95,7 +95,7 @@ impl Durable {
     }
 
     /// Waits until `txid` is flushed on this node: for ever, where that never comes.
-    pub(super) async fn reached_here(&self, txid: Txid) {
+    pub(crate) async fn reached_here(&self, txid: Txid) {
         let mut watched = self.0.here.subscribe();
         // The sender lives in `self`.
         let _ = watched.wait_for(|here| *here >= txid).await;
