@@ -5,6 +5,7 @@ use crate::load::{Client, speaking, while_talking};
 use crate::support::now;
 use rustix::process::Signal;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const CYCLES: u64 = 6;
@@ -27,6 +28,16 @@ impl Random {
 
     fn node(&mut self) -> usize {
         usize::try_from(self.below(2)).expect("0 or 1")
+    }
+}
+
+/// How long a blow takes: a part of the blow, and no wait for anything. The load goes on meanwhile, on both cores.
+fn lasts(length: Duration) {
+    let until = now() + length;
+    while let left = until.saturating_duration_since(now())
+        && !left.is_zero()
+    {
+        thread::park_timeout(left);
     }
 }
 
@@ -60,10 +71,7 @@ impl Blow {
             }
             Self::Freeze(node) => {
                 cluster.node(node).signal(Signal::STOP);
-                let until = now() + Duration::from_millis(random.below(3_000));
-                while now() < until {
-                    std::thread::yield_now();
-                }
+                lasts(Duration::from_millis(random.below(3_000)));
                 cluster.node(node).signal(Signal::CONT);
             }
             Self::Switch => drop(cluster.homes[cluster.primary()].run(&["switchover"])),
@@ -75,10 +83,7 @@ impl Blow {
                     .stderr(std::process::Stdio::null())
                     .spawn()
                     .expect("the binary starts");
-                let until = now() + Duration::from_millis(random.below(60));
-                while now() < until {
-                    std::thread::yield_now();
-                }
+                lasts(Duration::from_millis(random.below(60)));
                 cluster.kill(node);
                 // It may have to wait for a node that is dead.
                 let _ = switching.kill();

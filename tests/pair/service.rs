@@ -9,6 +9,20 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// An upstream that says half, waits for the gate, and says the rest.
+fn halting() -> (Upstream, Gate) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_, wire| {
+        wire.stream();
+        wire.chunk(frame("half "));
+        held.pass();
+        wire.chunk(frame("whole"));
+        wire.end();
+    });
+    (upstream, gate)
+}
+
 #[test]
 fn either_address_works_and_both_know_the_same_chats() {
     let upstream = Upstream::saying("an answer");
@@ -174,15 +188,7 @@ fn who_leaves_a_stream_of_the_standbys_is_seen_to_leave_by_the_upstream() {
 /// An upgrade under load: what streams when a node is told to stop is kept, on both disks.
 #[test]
 fn a_primary_that_stops_lets_its_streams_end_with_its_standby() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let upstream = Upstream::start(move |_, wire| {
-        wire.stream();
-        wire.chunk(frame("half "));
-        held.pass();
-        wire.chunk(frame("whole"));
-        wire.end();
-    });
+    let (upstream, gate) = halting();
     let mut cluster = Cluster::new(&upstream, "max-availability");
     let mut browsers = [cluster.browser(0), cluster.browser(1)];
     let streams: Vec<_> = browsers
@@ -212,15 +218,7 @@ fn a_primary_that_stops_lets_its_streams_end_with_its_standby() {
 
 #[test]
 fn a_stream_that_began_under_one_primary_is_kept_by_the_next() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let upstream = Upstream::start(move |_, wire| {
-        wire.stream();
-        wire.chunk(frame("half "));
-        held.pass();
-        wire.chunk(frame("whole"));
-        wire.end();
-    });
+    let (upstream, gate) = halting();
     let cluster = Cluster::new(&upstream, "max-availability");
     let mut browsers = [cluster.browser(0), cluster.browser(1)];
     let streams: Vec<_> = browsers
