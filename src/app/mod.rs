@@ -1,7 +1,9 @@
 //! Puts the rooms together and takes them apart again, each in one readable order.
 
 mod core;
+mod hook;
 mod node;
+mod observe;
 mod peers;
 
 pub(crate) use core::{BadAgentsFile, Core};

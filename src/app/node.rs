@@ -1,5 +1,5 @@
 use super::core::{Core, read_agents};
-use super::peers;
+use super::{hook, observe, peers};
 use crate::agents::Import;
 use crate::base::Chain;
 use crate::config::Config;
@@ -71,7 +71,7 @@ pub(crate) async fn run(
     let breakers = Breakers::new(config.breaker);
     let gateway = gateway(&config, &core, &telemetry, &breakers);
     let edge = edge(&config, &core, &telemetry, (&gateway, &breakers));
-    observe(&telemetry, &core, (&gateway, breakers));
+    observe::all(&telemetry, &core, (&gateway, breakers));
     let control = control_socket(&config)?;
 
     let mut tasks = Supervisor::new();
@@ -90,6 +90,7 @@ pub(crate) async fn run(
     let (listening, reached) = (pair.clone(), edge.clone());
     let later = drained.clone();
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
+    beside(&mut tasks, &config, &pair);
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -134,6 +135,19 @@ pub(crate) async fn run(
         pushing.finish().await;
     }
     ran.and(closed).map(|()| if again.is_asked() && !ending.is_over { Ended::Again } else { Ended::Stopped })
+}
+
+/// What nobody waits for.
+fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair) {
+    if let Some(command) = config.role_hook.clone() {
+        let hooked = pair.clone();
+        tasks.spawn("hook", async move |stop| hook::follow(command, hooked, stop).await);
+    }
+    let scrubs = pair.clone();
+    tasks.spawn("scrub", async move |stop| {
+        scrubs.scrub(stop).await;
+        Ok(())
+    });
 }
 
 /// Tells systemd how the node is.
@@ -321,69 +335,6 @@ fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Break
         telemetry: telemetry.clone(),
         settings: config.chat,
     })
-}
-
-/// What the other rooms count, under the names of the operators' runbook.
-fn observe(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gateway, Breakers)) {
-    let store = core.store.clone();
-    telemetry.observe("db_pool_total", "Readers of the store.", move || count(store.stats().readers_total));
-    let store = core.store.clone();
-    telemetry.observe("db_pool_idle", "Readers that wait for a query.", move || count(store.stats().readers_idle));
-    let store = core.store.clone();
-    telemetry
-        .observe("db_pool_waiting", "Queries that wait for a reader.", move || count(store.stats().readers_waiting));
-    let hits = Arc::clone(&core.caches.counters);
-    telemetry.observe("cache_hit_rate", "Hits per lookup since the start, 0 to 1.", move || {
-        let (hits, misses) = hits();
-        count(hits) / count((hits + misses).max(1))
-    });
-    let store = core.store.clone();
-    telemetry.observe_total("db_queries_total", "Reads of the store.", move || store.stats().queries);
-    let store = core.store.clone();
-    telemetry.observe_total("llmchat_store_commits_total", "Transactions of the store.", move || store.stats().commits);
-    let store = core.store.clone();
-    telemetry.observe_total("llmchat_store_jobs_total", "Writes in those transactions.", move || store.stats().jobs);
-    let store = core.store.clone();
-    telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
-    observe_pair(telemetry, &core.pair);
-    telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
-    let gateway = gateway.clone();
-    telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
-}
-
-/// How the pair stands, as this node sees it.
-fn observe_pair(telemetry: &Telemetry, pair: &Pair) {
-    let is = |yes: bool| if yes { 1.0 } else { 0.0 };
-    let role = pair.role();
-    telemetry.observe("llmchat_is_primary", "1 on the primary, 0 on any other node.", move || {
-        is(*role.borrow() == Role::Primary)
-    });
-    let synced = pair.clone();
-    let config = pair.config();
-    telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
-        is(config.borrow().isr.len() > 1 && synced.is_connected())
-    });
-    let seen = pair.clone();
-    telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {
-        is(seen.standby_seen().is_some_and(|standby| standby.is_connected))
-    });
-    let behind = pair.clone();
-    telemetry.observe(
-        "llmchat_standby_lag_commits",
-        "Commits that the standby's disk lacks, or its database on a standby.",
-        move || count(behind.lag()),
-    );
-    let stale = pair.clone();
-    telemetry.observe(
-        "llmchat_standby_lag_seconds",
-        "On the standby: since its database was as the primary's.",
-        move || stale.primary_seen().and_then(|seen| seen.staleness()).map_or(0.0, |age| age.as_secs_f64()),
-    );
-}
-
-/// Counts stay far below 2^53, where a float still tells neighbours apart.
-fn count(value: impl TryInto<u32>) -> f64 {
-    value.try_into().map_or(f64::from(u32::MAX), f64::from)
 }
 
 /// On SIGHUP reads the certificate again; without TLS there is nothing to read, and no reason to die of it.

@@ -32,6 +32,11 @@ impl Epoch {
         u8::try_from(self.0 >> 1 & 0x7f).expect("seven bits")
     }
 
+    /// An operator has taken the reign from a primary that did not answer.
+    pub fn is_forced(self) -> bool {
+        self.0 & 1 == 1
+    }
+
     /// How many reigns there were up to this one.
     pub fn counter(self) -> u64 {
         self.0 >> 8

@@ -2,6 +2,7 @@
 
 use super::control_client::{self, Client, Reached};
 use super::say;
+use crate::base::UnixMillis;
 use crate::config::Config;
 use crate::protocol::cluster::Mode;
 use crate::replica::{NodeStatus, Status};
@@ -150,14 +151,14 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     }
 }
 
-async fn connect(config: &Config) -> Result<Client> {
+pub(super) async fn connect(config: &Config) -> Result<Client> {
     match control_client::reach(&config.control_socket()).await? {
         Reached::Running(client) => Ok(client),
         Reached::Nobody => bail!("no node runs here: start it first (systemctl start llmchat, or llmchat serve)"),
     }
 }
 
-async fn ask(config: &Config, path: &str, body: &Value) -> Result<Value> {
+pub(super) async fn ask(config: &Config, path: &str, body: &Value) -> Result<Value> {
     connect(config).await?.call("POST", path, body.to_string()).await
 }
 
@@ -175,7 +176,7 @@ fn check_address(address: &str) -> Result<()> {
     }
 }
 
-fn invited(answer: &Value) -> Result<ExitCode> {
+pub(super) fn invited(answer: &Value) -> Result<ExitCode> {
     let token = answer["token"].as_str().unwrap_or_default();
     say(&format!(
         "On the other server, within reach of this one, and within the token's one use:\n\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can join.\n"
@@ -204,8 +205,8 @@ fn table(status: &Status) -> String {
     }
     let _ = writeln!(
         text,
-        "{:<12} {:<22} {:<9} {:<20} {:>12} {:>12} {:>8}",
-        "NODE", "ADDRESS", "ROLE", "STATE", "TXID", "APPLIED", "LAG"
+        "{:<12} {:<22} {:<9} {:<20} {:>12} {:>12} {:>8} {:>17}",
+        "NODE", "ADDRESS", "ROLE", "STATE", "TXID", "APPLIED", "LAG", "SCRUBBED"
     );
     for node in &status.nodes {
         let NodeStatus { name, address, role, txid, applied, lag, .. } = node;
@@ -215,10 +216,28 @@ fn table(status: &Status) -> String {
             Some(percent) => format!("{} {} {percent} %", node.state, bar(percent)),
             None => node.state.clone(),
         };
+        let scrubbed = scrubbed(node);
         let (txid, applied, lag) = (number(txid), number(applied), number(lag));
-        let _ = writeln!(text, "{name:<12} {address:<22} {role:<9} {state:<20} {txid:>12} {applied:>12} {lag:>8}");
+        let _ = writeln!(
+            text,
+            "{name:<12} {address:<22} {role:<9} {state:<20} {txid:>12} {applied:>12} {lag:>8} {scrubbed:>17}"
+        );
     }
     text
+}
+
+/// When the pages on its disk were checked; or how many of them are not what was written.
+fn scrubbed(node: &NodeStatus) -> String {
+    match (node.damaged_pages, node.scrubbed_at) {
+        (Some(damaged @ 1..), _) => format!("{damaged} DAMAGED"),
+        (_, Some(at)) => time(at, "%m-%d %H:%M UTC"),
+        (_, None) => "-".to_owned(),
+    }
+}
+
+pub(super) fn time(UnixMillis(millis): UnixMillis, format: &str) -> String {
+    let at = jiff::Timestamp::from_millisecond(millis);
+    at.map_or_else(|_| millis.to_string(), |at| at.strftime(format).to_string())
 }
 
 fn bar(percent: u32) -> String {

@@ -46,7 +46,18 @@ pub(super) struct Client {
 
 impl Client {
     /// The answer's JSON, or its error's sentence as an error.
-    pub(super) async fn call(mut self, method: &str, path: &str, body: String) -> Result<Value> {
+    pub(super) async fn call(self, method: &str, path: &str, body: String) -> Result<Value> {
+        self.call_within(CALL_MAX, method, path, body).await
+    }
+
+    /// As [`Client::call`], for what takes longer.
+    pub(super) async fn call_within(
+        mut self,
+        within: Duration,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> Result<Value> {
         let request = hyper::Request::builder()
             .method(method)
             .uri(path)
@@ -54,7 +65,7 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::from(body))
             .context("write the request")?;
-        let answered = tokio::time::timeout(CALL_MAX, async {
+        let answered = tokio::time::timeout(within, async {
             let response = self.sender.send_request(request).await.context("ask the running node")?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;

@@ -8,6 +8,7 @@ mod demo;
 mod fastgpt_sim;
 mod print_config;
 mod serve;
+mod upkeep;
 
 use crate::app::BadAgentsFile;
 use crate::config::{self, Config, Problems, Sources};
@@ -36,6 +37,8 @@ enum Command {
     Demo,
     #[command(flatten)]
     Cluster(cluster::Command),
+    #[command(flatten)]
+    Upkeep(upkeep::Command),
     /// Look after the agents, of the running service or of the state directory
     #[command(subcommand)]
     Agents(agents::Command),
@@ -73,6 +76,7 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
             wait(async move { demo::run(&config).await })
         }
         Command::Cluster(command) => block_on(cluster::run(configured(sources)?, command)),
+        Command::Upkeep(command) => block_on(upkeep::run(configured(sources)?, command)),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;

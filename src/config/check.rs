@@ -181,9 +181,9 @@ impl Journal {
 }
 
 impl Cluster {
-    /// Where peers are listened for, and how the pair behaves.
-    pub(super) fn check(self, rules: &mut Rules) -> (SocketAddr, replica::PairSettings) {
-        let Self { listen, sync_timeout_ms, reconnect_ms, stable_ms, start_alone } = self;
+    /// Where peers are listened for, how the pair behaves, and what is run when its roles change.
+    pub(super) fn check(self, rules: &mut Rules) -> (SocketAddr, replica::PairSettings, Option<PathBuf>) {
+        let Self { listen, sync_timeout_ms, reconnect_ms, stable_ms, start_alone, role_hook } = self;
         let address = listen.parse::<SocketAddr>();
         let rule = "must be an address and a port such as 0.0.0.0:7443 or [::]:7443";
         rules.need_text(address.is_ok(), "cluster.listen", rule, &listen);
@@ -194,7 +194,10 @@ impl Cluster {
             ..replica::Timing::default()
         };
         let listen = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        (listen, replica::PairSettings { timing, start_alone })
+        let rule = "must be an absolute path, or empty";
+        let hook = (!role_hook.is_empty()).then(|| PathBuf::from(&role_hook));
+        rules.need_text(hook.as_ref().is_none_or(|hook| hook.is_absolute()), "cluster.role_hook", rule, &role_hook);
+        (listen, replica::PairSettings { timing, start_alone }, hook)
     }
 }
 

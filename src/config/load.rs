@@ -52,6 +52,8 @@ pub(crate) struct Config {
     /// Where other nodes of the cluster reach this one.
     pub(crate) peer_listen: SocketAddr,
     pub(crate) pair: replica::PairSettings,
+    /// Run when the node's role changes.
+    pub(crate) role_hook: Option<PathBuf>,
     pub(crate) cache: cache::Settings,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
@@ -178,7 +180,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
     let (keeps_chats, chat) = chat.check(http.client_stall, rules);
-    let (peer_listen, pair) = cluster.check(rules);
+    let (peer_listen, pair, role_hook) = cluster.check(rules);
     Config {
         server,
         state_dir,
@@ -193,6 +195,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         journal: journal.check(rules),
         peer_listen,
         pair,
+        role_hook,
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,

@@ -130,6 +130,7 @@ pub(super) struct Cluster {
     pub(super) reconnect_ms: u64,
     pub(super) stable_ms: u64,
     pub(super) start_alone: bool,
+    pub(super) role_hook: String,
 }
 
 #[derive(Deserialize)]

@@ -20,9 +20,10 @@ use tokio_util::task::TaskTracker;
 const REACHED_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
-struct Parts {
-    control: Control,
-    again: CancellationToken,
+pub(super) struct Parts {
+    pub(super) control: Control,
+    /// Cancelled when the node has to begin anew.
+    pub(super) again: CancellationToken,
 }
 
 pub(super) fn routes(control: Control, again: CancellationToken) -> Router {
@@ -36,15 +37,16 @@ pub(super) fn routes(control: Control, again: CancellationToken) -> Router {
         .route("/cluster/resume-alone", post(resume_alone))
         .route("/cluster/pause", post(async |parts: State<Parts>| pause(parts, true).await))
         .route("/cluster/resume", post(async |parts: State<Parts>| pause(parts, false).await))
+        .merge(super::upkeep::routes())
         .with_state(Parts { control, again })
 }
 
-fn refused(refusal: Refusal) -> ApiError {
+pub(super) fn refused(refusal: Refusal) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "REFUSED", refusal.0)
 }
 
 /// The whole chain is for the operator who asked, on a socket that is theirs alone.
-fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
+pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "REFUSED", Chain(error).to_string())
 }
 

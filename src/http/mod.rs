@@ -17,6 +17,7 @@ mod peer;
 mod router;
 mod serve;
 mod settings;
+mod upkeep;
 
 pub(crate) use control::{Control, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};

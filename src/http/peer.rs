@@ -6,15 +6,15 @@ use super::error::{self, ApiError};
 use super::extract::Peer;
 use super::forward::Forwarded;
 use super::router;
-use crate::base::Chain;
+use crate::base::{Chain, Txid};
 use crate::protocol::cluster::MemberId;
 use crate::replica::{CLIENT, HOP, Invited, Joining, Refusal, Standing};
 use crate::store::{StoreError, TurnEnd};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -76,6 +76,8 @@ fn routes(edge: &Edge) -> Router {
     let peers = Router::new()
         .route("/peer/standing", post(standing))
         .route("/peer/turns", post(turns).layer(DefaultBodyLimit::max(TURN_BYTES_MAX)))
+        .route("/peer/pages/{number}", get(page))
+        .route("/peer/chain/{txid}", get(chain))
         .route("/peer/join", post(join))
         .layer(middleware::map_response(render))
         .with_state(edge.clone());
@@ -102,6 +104,23 @@ async fn render(response: Response) -> Response {
 async fn standing(State(edge): State<Edge>, Json(theirs): Json<Standing>) -> Result<Json<Standing>, ApiError> {
     edge.pair.hear(&theirs).await.map(Json).map_err(|error| {
         tracing::error!(error = %Chain(&error), "what the other node says cannot be stored");
+        error::internal()
+    })
+}
+
+/// A page of this node's database, for one that came to harm.
+async fn page(State(edge): State<Edge>, Path(number): Path<u32>) -> Result<Vec<u8>, ApiError> {
+    let page = edge.store.page(number).await.map_err(|error| {
+        tracing::warn!(error = %Chain(&error), "a page that the other node asked for is not read");
+        error::no_primary("it cannot be read now")
+    })?;
+    page.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such page"))
+}
+
+/// What the history of this node is, up to a commit.
+async fn chain(State(edge): State<Edge>, Path(txid): Path<u64>) -> Result<Json<Option<String>>, ApiError> {
+    edge.pair.chain_at(Txid::from_raw(txid)).await.map(Json).map_err(|error| {
+        tracing::error!(error = %Chain(&error), "the journal is not read");
         error::internal()
     })
 }

@@ -1,11 +1,13 @@
 //! What this node is and has promised. Never replicated, never rewound: a node's database may be
 //! replaced by its peer at any time, what the node promised may not.
 
+mod history;
 mod promises;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use history::Event;
 pub(crate) use promises::{LastSeen, NodeState};
 pub(crate) use secrets::Secrets;
 

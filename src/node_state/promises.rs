@@ -1,5 +1,7 @@
 use super::NodeError;
+use super::history::{self, Event};
 use crate::base::{Epoch, random_id};
+use crate::clock;
 use crate::disk;
 use crate::protocol::cluster::{Config, MemberId};
 use crate::protocol::peer::Copying;
@@ -135,7 +137,7 @@ impl NodeState {
         let beside = path.with_extension("redb.new");
         disk::remove_if_present(&beside)?;
         let new = IdentityV1 { node_id: random_id(), member_id: MEMBER, epoch_counter: 0, store: LastSeen::Never };
-        Self::open_file(beside.clone())?.write(&new.into())?;
+        Self::open_file(beside.clone())?.write(&new.into(), None)?;
         Ok(disk::publish(&beside, path)?)
     }
 
@@ -265,8 +267,11 @@ impl NodeState {
     fn change<T>(&self, change: impl FnOnce(&mut Identity) -> Result<T, NodeError>) -> Result<T, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut identity = self.read()?;
+        let before = identity.config.clone();
         let changed = change(&mut identity)?;
-        self.write(&identity)?;
+        let config = identity.config.clone().filter(|config| before.as_ref() != Some(config));
+        let event = config.map(|config| Event { at: clock::unix_millis(), config });
+        self.write(&identity, event.as_ref())?;
         Ok(changed)
     }
 
@@ -289,25 +294,36 @@ impl NodeState {
         .ok_or_else(format)
     }
 
-    fn write(&self, identity: &Identity) -> Result<(), NodeError> {
+    /// Every configuration that was stored here, as far as they are kept, oldest first.
+    pub(crate) fn history(&self) -> Result<Vec<Event>, NodeError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        history::list(database).map_err(|error| open(&self.path, error))
+    }
+
+    fn write(&self, identity: &Identity, event: Option<&Event>) -> Result<(), NodeError> {
         let mut value = vec![VERSION];
         let body = bincode::serde::encode_to_vec(identity, bincode::config::standard());
         value.extend(body.expect("numbers and text always encode"));
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
-        put(database, &value).map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
+        put(database, &value, event)
+            .map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
     }
 }
 
-fn put(database: &Database, value: &[u8]) -> Result<(), redb::Error> {
+fn put(database: &Database, value: &[u8], event: Option<&Event>) -> Result<(), redb::Error> {
     let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate)?;
     writing.open_table(TABLE)?.insert(IDENTITY, value)?;
+    if let Some(event) = event {
+        history::add(&writing, event)?;
+    }
     writing.commit()?;
     Ok(())
 }
 
-fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+pub(super) fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
     let config = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
     let (value, used) = bincode::serde::decode_from_slice(body, config).ok()?;
     (used == body.len()).then_some(value)

@@ -9,6 +9,7 @@ use crate::store::{ApplyError, Follower, Log, Rested};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use tokio::sync::oneshot;
 
 /// Records of one transaction.
 const RECORDS_MAX: usize = 64;
@@ -50,8 +51,8 @@ pub(super) enum Failed {
     Misfit,
 }
 
-/// How far the database may go.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far the database may go, and what else is to be done to it.
+#[derive(Debug, Default)]
 struct Bounds {
     /// Durable, as the primary says.
     durable: Txid,
@@ -60,6 +61,24 @@ struct Bounds {
     applied: Txid,
     is_ending: bool,
     failed: Option<Failed>,
+    mends: Vec<Mend>,
+    /// The thread has ended.
+    is_over: bool,
+}
+
+/// A page that came to harm, as it has to be.
+#[derive(Debug)]
+struct Mend {
+    number: u32,
+    page: Vec<u8>,
+    told: oneshot::Sender<bool>,
+}
+
+/// What the thread does next.
+enum Due {
+    /// Everything up to here is to be applied.
+    Records(Txid),
+    Mend(Mend),
 }
 
 struct Shared {
@@ -101,6 +120,10 @@ impl Applying {
                 let failed = error.kind();
                 pace.change(|bounds| bounds.failed = Some(failed));
             }
+            pace.change(|bounds| {
+                bounds.is_over = true;
+                bounds.mends.clear();
+            });
             ended
         };
         let thread = thread::Builder::new().name("replica-apply".to_owned()).spawn(run)?;
@@ -144,6 +167,17 @@ impl Pace {
         self.0.feed.push(txid, record);
     }
 
+    /// Has `page` written over one that came to harm; whether it was the right one. `None` where nobody writes any more.
+    pub(super) async fn mend(&self, number: u32, page: Vec<u8>) -> Option<bool> {
+        let (told, hear) = oneshot::channel();
+        self.change(|bounds| {
+            if !bounds.is_over {
+                bounds.mends.push(Mend { number, page, told });
+            }
+        });
+        hear.await.ok()
+    }
+
     pub(super) fn applied(&self) -> Txid {
         self.bounds().applied
     }
@@ -161,18 +195,29 @@ impl Pace {
         self.0.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to apply from `next` on: up to where; `None` at the end.
-    fn wait(&self, next: Txid) -> Option<Txid> {
+    /// Waits until there is something to apply from `next` on, or to mend; `None` at the end.
+    fn wait(&self, next: Txid) -> Option<Due> {
         let upto = |bounds: &Bounds| bounds.durable.min(bounds.flushed);
-        let waits = |bounds: &mut Bounds| upto(bounds) < next && !bounds.is_ending;
-        let bounds = self.0.moved.wait_while(self.bounds(), waits).unwrap_or_else(PoisonError::into_inner);
-        (upto(&bounds) >= next).then(|| upto(&bounds))
+        let waits = |bounds: &mut Bounds| upto(bounds) < next && !bounds.is_ending && bounds.mends.is_empty();
+        let mut bounds = self.0.moved.wait_while(self.bounds(), waits).unwrap_or_else(PoisonError::into_inner);
+        if let Some(mend) = bounds.mends.pop() {
+            return Some(Due::Mend(mend));
+        }
+        (upto(&bounds) >= next).then(|| Due::Records(upto(&bounds)))
     }
 }
 
 fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, FollowError> {
     let mut log_for_rest = log.clone();
-    while let Some(upto) = pace.wait(follower.last().next()) {
+    while let Some(due) = pace.wait(follower.last().next()) {
+        let upto = match due {
+            Due::Records(upto) => upto,
+            Due::Mend(Mend { number, page, told }) => {
+                let is_mended = follower.mend(number, &page)?;
+                let _ = told.send(is_mended); // Whoever asked may have left.
+                continue;
+            }
+        };
         let next = follower.last().next();
         let records = match pace.0.feed.take(next, upto) {
             Taken::Records(records) => {

@@ -129,6 +129,10 @@ fn check(name: &str, address: &str) -> Result<(), Refusal> {
     if !is_name {
         return Err(Refusal("a node's name is 1 to 64 letters, digits, `-`, `_` or `.`".to_owned()));
     }
+    check_address(address)
+}
+
+pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
     let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
     if address.len() > ADDRESS_BYTES_MAX || port != Some(true) {
         return Err(Refusal("an address is a host and a port, such as 10.0.0.11:7443".to_owned()));

@@ -4,6 +4,7 @@ mod apply;
 mod bootstrap;
 mod feed;
 mod follow;
+mod history;
 mod local;
 mod membership;
 mod orders;
@@ -12,17 +13,21 @@ mod peers;
 mod primary;
 mod receive;
 mod reign;
+mod scrub;
 mod ship;
 mod standby;
 mod status;
+mod upkeep;
 mod wire;
 
 pub(crate) use crate::journal::Settings;
 pub(crate) use crate::register::Timing;
+pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{Founding, Invited, JoinError, Joining, Token, ask_to_join, become_member, found, invite};
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
+pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use status::{NodeStatus, Status};
 
 #[cfg(test)]

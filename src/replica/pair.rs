@@ -9,6 +9,7 @@
 use super::local::LocalLog;
 use super::peers::{Peers, Standing};
 use super::primary::{Primary, StandbySeen};
+use super::scrub::Scrubbed;
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::wire::Stream;
 use crate::journal::JournalError;
@@ -138,6 +139,7 @@ pub(super) struct Shared {
     held: Mutex<Option<OwnedRwLockWriteGuard<Role>>>,
     /// Held while a node is let in.
     pub(super) joining: tokio::sync::Mutex<()>,
+    pub(super) scrubbed: Mutex<Scrubbed>,
     /// What is asked beside everything else.
     pub(super) tasks: TaskTracker,
 }
@@ -206,6 +208,7 @@ impl Pair {
             taken: Mutex::new(Some(taken)),
             held: Mutex::new(None),
             joining: tokio::sync::Mutex::default(),
+            scrubbed: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -343,6 +346,7 @@ impl Pair {
         let parts = &self.0.parts;
         let applied = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.applied);
         let tip = parts.log.last().unwrap_or_default();
+        let scrubbed = self.scrubbed();
         Standing {
             config: self.0.config.borrow().clone(),
             role: self.0.seen.borrow().as_str().to_owned(),
@@ -351,6 +355,8 @@ impl Pair {
             applied: applied.raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             secrets: fingerprint(&lock(&self.0.secrets)),
+            scrubbed_at: scrubbed.at,
+            damaged_pages: scrubbed.open.len(),
         }
     }
 
@@ -428,7 +434,8 @@ fn fingerprint(secrets: &str) -> String {
 }
 
 /// As much of a hash as a person compares.
-fn short(hash: &[u8; 32]) -> String {
+/// For people: nobody will meet two that are alike.
+pub(super) fn short(hash: &[u8; 32]) -> String {
     let first = hash.first_chunk().expect("32 bytes");
     format!("{:016x}", u64::from_be_bytes(*first))
 }

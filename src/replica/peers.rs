@@ -1,6 +1,6 @@
 //! How this node asks others of its cluster: HTTP/2 in mutual TLS, one connection to each, opened when it is needed.
 
-use crate::base::UnixMillis;
+use crate::base::{Txid, UnixMillis};
 use crate::clock;
 use crate::net::{Authority, ClusterTlsError, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::http::request::Builder;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -84,6 +85,12 @@ pub(crate) struct Standing {
     pub(crate) version: String,
     /// Of the secrets that nodes share.
     pub(crate) secrets: String,
+    /// When every page of its database had been checked last; not before this start.
+    #[serde(default)]
+    pub(crate) scrubbed_at: Option<UnixMillis>,
+    /// Pages of it that came to harm and could not be mended.
+    #[serde(default)]
+    pub(crate) damaged_pages: usize,
 }
 
 /// The way to the other nodes. Cheap to clone.
@@ -142,6 +149,18 @@ impl Peers {
         self.post::<serde_json::Value>(to, "/peer/turns", end, within).await.map(drop)
     }
 
+    /// A page of its database, as a commit of its left it.
+    pub(crate) async fn page(&self, to: &Member, number: u32, within: Duration) -> Result<Vec<u8>, AskError> {
+        Ok(self.ask(to, Request::get(uri(&format!("/peer/pages/{number}"))?), Bytes::new(), within).await?.to_vec())
+    }
+
+    /// The chain hash of a commit, as its journal has it; `None` where that does not.
+    pub(crate) async fn chain(&self, to: &Member, txid: Txid, within: Duration) -> Result<Option<String>, AskError> {
+        let request = Request::get(uri(&format!("/peer/chain/{}", txid.raw()))?);
+        let answer = self.ask(to, request, Bytes::new(), within).await?;
+        serde_json::from_slice(&answer).map_err(AskError::Nonsense)
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         to: &Member,
@@ -150,8 +169,13 @@ impl Peers {
         within: Duration,
     ) -> Result<T, AskError> {
         let body = serde_json::to_vec(body).map_err(AskError::Nonsense)?;
-        let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
-        let request = Request::post(uri(path)?).header("content-type", "application/json").body(body);
+        let request = Request::post(uri(path)?).header("content-type", "application/json");
+        let answer = self.ask(to, request, body.into(), within).await?;
+        serde_json::from_slice(&answer).map_err(AskError::Nonsense)
+    }
+
+    async fn ask(&self, to: &Member, request: Builder, body: Bytes, within: Duration) -> Result<Bytes, AskError> {
+        let request = request.body(Full::from(body).map_err(|never| match never {}).boxed_unsync());
         let client = self.client(to, Lane::Own)?;
         let asked = async {
             let response = client.request(request.map_err(AskError::http)?).await.map_err(AskError::http)?;
@@ -161,7 +185,7 @@ impl Peers {
         };
         let (status, body) = tokio::time::timeout(within, asked).await.map_err(|_| AskError::Silent(within))??;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(AskError::Nonsense);
+            return Ok(body);
         }
         let said = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         Err(AskError::Refused { status, said: said["message"].as_str().unwrap_or("no").to_owned() })

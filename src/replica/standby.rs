@@ -168,6 +168,13 @@ impl Standby {
         Ok(applying.end()?)
     }
 
+    /// Has `page` written over one of the database that came to harm; whether it was the right one. `None` where no
+    /// database is open.
+    pub(crate) async fn mend(&self, number: u32, page: Vec<u8>) -> Option<bool> {
+        let open = self.applying().as_ref().map(Applying::pace)?;
+        open.mend(number, page).await
+    }
+
     /// Closes the database, once everything that is durable is applied. No connection may be open. Blocks meanwhile.
     pub(crate) fn close(&self) {
         if let Some(applying) = self.applying().take()

@@ -3,6 +3,7 @@
 use super::pair::{Pair, Role};
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
+use crate::base::UnixMillis;
 use crate::clock;
 use crate::protocol::cluster::Config;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,10 @@ pub(crate) struct NodeStatus {
     /// While it is copied, 0 to 100.
     pub(crate) copied_percent: Option<u32>,
     pub(crate) version: Option<String>,
+    /// When every page of its database had been checked last; not before it started.
+    pub(crate) scrubbed_at: Option<UnixMillis>,
+    /// Pages of it that came to harm and could not be mended.
+    pub(crate) damaged_pages: Option<usize>,
 }
 
 impl Pair {
@@ -111,6 +116,8 @@ impl Pair {
             lag,
             copied_percent: None,
             version: Some(ours.version),
+            scrubbed_at: ours.scrubbed_at,
+            damaged_pages: Some(ours.damaged_pages),
         }
     }
 
@@ -149,6 +156,8 @@ impl Pair {
                 .and_then(|seen| seen.copying)
                 .map(|(done, of)| u32::try_from(u64::from(done) * 100 / u64::from(of.max(1))).unwrap_or(100)),
             version,
+            scrubbed_at: answered.as_ref().and_then(|theirs| theirs.scrubbed_at),
+            damaged_pages: answered.as_ref().map(|theirs| theirs.damaged_pages),
         })
     }
 }

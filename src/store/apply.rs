@@ -1,5 +1,8 @@
+use super::sums::Sums;
+use super::verify;
 use crate::protocol::pages::{self, Pages, Sum};
 use crate::protocol::record::Record;
+use crate::protocol::stamp::STAMP_PAGE;
 use rusqlite::types::Null;
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
@@ -23,23 +26,23 @@ pub(crate) enum ApplyError {
 /// written below them.
 pub(super) struct Applier {
     connection: Connection,
-    sum: Sum,
+    sums: Sums,
     db_pages: u32,
 }
 
 impl Applier {
-    /// `sum` is that of the database as it is.
-    pub(super) fn new(connection: Connection, sum: Sum) -> rusqlite::Result<Self> {
+    /// `sums` are those of the database as it is.
+    pub(super) fn new(connection: Connection, sums: Sums) -> rusqlite::Result<Self> {
         let db_pages = page_count(&connection)?;
-        Ok(Self { connection, sum, db_pages })
+        Ok(Self { connection, sums, db_pages })
     }
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    pub(super) fn sum(&self) -> &Sum {
-        &self.sum
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// Moves the log home, as far as readers let it.
@@ -48,20 +51,20 @@ impl Applier {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
-    pub(super) fn into_sum(self) -> Sum {
-        self.sum
+    pub(super) fn into_sums(self) -> Sums {
+        self.sums
     }
 
     /// Applies `records`, which follow each other and what was applied before, as one transaction.
     pub(super) fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
         let Some((first, last)) = records.first().zip(records.last()) else { return Ok(()) };
-        if first.sum_before != self.sum.get() {
+        if first.sum_before != self.sums.get().get() {
             return Err(ApplyError::Before { txid: first.position.txid.raw() });
         }
         let txid = last.position.txid.raw();
         let pages = merge(records, last.db_pages);
         // Before anything is written: a page that came to harm, or a history that is not ours, changes nothing.
-        if self.sum.after(&pages, last.db_pages) != last.sum_after {
+        if self.sums.get().after(&pages, last.db_pages) != last.sum_after {
             return Err(ApplyError::After { txid });
         }
         if has_hole(&pages, self.db_pages, last.db_pages) {
@@ -73,9 +76,27 @@ impl Applier {
                 drop(self.connection.execute_batch("ROLLBACK"));
             }
         })?;
-        self.sum.apply(&pages, last.db_pages);
+        self.sums.get().apply(&pages, last.db_pages);
         self.db_pages = last.db_pages;
         Ok(())
+    }
+
+    /// Writes `page` over one that came to harm; `false` where it is not what the page has to be.
+    pub(super) fn mend(&self, number: u32, page: &[u8]) -> rusqlite::Result<bool> {
+        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        let is_right = at.is_some_and(|at| self.sums.get().hashes().get(at) == Some(&pages::hash(number, page)));
+        if is_right {
+            // Every transaction of the log says where the database stands: so does this one, of no commit.
+            let sql = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
+            let transaction = self.connection.unchecked_transaction()?;
+            if number != STAMP_PAGE {
+                let stamp: Vec<u8> = transaction.query_row(sql, [STAMP_PAGE], |row| row.get(0))?;
+                verify::put(&transaction, STAMP_PAGE, &stamp)?;
+            }
+            verify::put(&transaction, number, page)?;
+            transaction.commit()?;
+        }
+        Ok(is_right)
     }
 
     fn write(&self, pages: &Pages, db_pages: u32) -> rusqlite::Result<()> {

@@ -2,10 +2,10 @@ use super::checkpoint::Home;
 use super::log::{Flush, Log, LogError};
 use super::open;
 use super::saved::Saved;
+use super::sums::Sums;
 use super::tail::Tail;
 use crate::base::{Epoch, Position, Txid};
 use crate::clock;
-use crate::protocol::pages::Sum;
 use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use rusqlite::Connection;
@@ -18,7 +18,7 @@ const RESERVE_BYTES: u64 = 68 << 20;
 pub(super) struct Committer {
     pub(super) connection: Connection,
     tail: Tail,
-    sum: Sum,
+    sums: Sums,
     tip: Tip,
     cluster: ClusterId,
     epoch: Epoch,
@@ -29,7 +29,7 @@ pub(super) struct Committer {
 
 /// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
 pub(crate) struct Rested {
-    pub(super) sum: Sum,
+    pub(super) sums: Sums,
     pub(super) tip: Tip,
     pub(super) saved: Saved,
 }
@@ -59,23 +59,27 @@ pub(crate) enum NotCommitted {
 }
 
 impl Committer {
-    /// `sum` is that of the database, which stands at `tip`, the last record of `log`.
+    /// `sums` are those of the database, which stands at `tip`, the last record of `log`.
     pub(super) fn new(
         (connection, tail): (Connection, Tail),
-        (sum, tip): (Sum, Tip),
+        (sums, tip): (Sums, Tip),
         (cluster, epoch): (ClusterId, Epoch),
         (log, saved): (Box<dyn Log>, Saved),
     ) -> Self {
-        Self { connection, tail, sum, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
+        Self { connection, tail, sums, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
     }
 
     /// What another one goes on from.
     pub(super) fn into_rest(self) -> Rested {
-        Rested { sum: self.sum, tip: self.tip, saved: self.saved }
+        Rested { sums: self.sums, tip: self.tip, saved: self.saved }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// What flushes the commits.
@@ -97,7 +101,7 @@ impl Committer {
     pub(super) fn came_home(&mut self, home: Home) {
         self.let_go(home);
         if home != Home::NotDue {
-            self.saved.when_due(self.tip, &self.sum);
+            self.saved.when_due(self.tip, &self.sums.get());
         }
     }
 
@@ -105,7 +109,7 @@ impl Committer {
     pub(super) fn closes(&mut self, home: Home) {
         self.let_go(home);
         if home != Home::NotDue {
-            self.saved.at_close(self.tip, &self.sum);
+            self.saved.at_close(self.tip, &self.sums.get());
         }
     }
 
@@ -130,8 +134,12 @@ impl Committer {
         if stamped.and_then(|(_, page)| Stamp::in_page(page)) != Some(stamp) {
             return Err(NotCommitted::NoStamp);
         }
-        let sum_before = self.sum.get();
-        self.sum.apply(&commit.pages, commit.db_pages);
+        let (sum_before, sum_after) = {
+            let mut sum = self.sums.get();
+            let before = sum.get();
+            sum.apply(&commit.pages, commit.db_pages);
+            (before, sum.get())
+        };
         let record = Record {
             kind: Kind::Commit,
             cluster: self.cluster,
@@ -140,7 +148,7 @@ impl Committer {
             at: stamp.at,
             db_pages: commit.db_pages,
             sum_before,
-            sum_after: self.sum.get(),
+            sum_after,
             synced: durable,
             pages: commit.pages,
         };

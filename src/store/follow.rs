@@ -7,6 +7,7 @@ use super::job::Gate;
 use super::open;
 use super::readers::Readers;
 use super::saved::Saved;
+use super::sums::Sums;
 use crate::base::Txid;
 use crate::protocol::record::{Record, Tip};
 
@@ -22,12 +23,12 @@ pub(crate) struct Follower {
 impl Follower {
     pub(super) fn new(place: &Place, gate: &Gate, readers: &Readers, rested: Rested) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Open { path: place.files.database.clone(), source };
-        let Rested { sum, tip, saved } = rested;
+        let Rested { sums, tip, saved } = rested;
         let mut connection = open::existing(&place.files, None)?;
         open::settle(&connection).map_err(failed)?;
         let limits = (place.settings.checkpoint_bytes, place.settings.checkpoint_restart_bytes);
         let checkpoint = Checkpoint::new(&mut connection, gate.clone(), readers.clone(), limits).map_err(failed)?;
-        let applier = Applier::new(connection, sum).map_err(failed)?;
+        let applier = Applier::new(connection, sums).map_err(failed)?;
         gate.durable.flushed_here(tip.position.txid);
         Ok(Self { applier, tip, saved, checkpoint, gate: gate.clone() })
     }
@@ -51,13 +52,23 @@ impl Follower {
         self.gate.durable.flushed_here(self.last());
         let home = self.checkpoint.when_due(self.applier.connection(), self.last());
         if home != Home::NotDue {
-            self.saved.when_due(self.tip, self.applier.sum());
+            self.saved.when_due(self.tip, &self.applier.sums().get());
         }
         Ok((home == Home::All).then_some(self.last()))
     }
 
+    pub(super) fn sums(&self) -> &Sums {
+        self.applier.sums()
+    }
+
+    /// Writes `page` over one that came to harm; `false` where it is not what the page has to be. The database stays where
+    /// it stands.
+    pub(crate) fn mend(&mut self, number: u32, page: &[u8]) -> Result<bool, ApplyError> {
+        Ok(self.applier.mend(number, page)?)
+    }
+
     /// Ends; what the next one to write needs to know.
     pub(crate) fn into_rest(self) -> Rested {
-        Rested { sum: self.applier.into_sum(), tip: self.tip, saved: self.saved }
+        Rested { sums: self.applier.into_sums(), tip: self.tip, saved: self.saved }
     }
 }

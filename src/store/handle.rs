@@ -7,6 +7,7 @@ use super::readers::{Budget, Readers};
 use super::reign::Reign;
 use super::seal::Sealer;
 use super::settings::Settings;
+use super::sums::Sums;
 use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order};
 use crate::base::{Epoch, Txid};
 use crate::protocol::record::ClusterId;
@@ -26,6 +27,8 @@ pub(crate) struct Store {
     pub(super) counters: Arc<Counters>,
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
+    /// Of the database as it is used now.
+    pub(super) sums: Arc<RwLock<Sums>>,
     pub(super) place: Arc<Place>,
     probing: Arc<Mutex<Option<Probing>>>,
 }
@@ -85,6 +88,7 @@ impl Store {
             gate,
             counters: Arc::new(Counters::default()),
             reign: Arc::new(RwLock::new(None)),
+            sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
             probing: Arc::new(Mutex::new(None)),
         }

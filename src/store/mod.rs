@@ -33,11 +33,13 @@ mod revive;
 mod saved;
 mod seal;
 mod settings;
+mod sums;
 mod sync;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod verify;
 mod writer;
 
 pub(crate) use apply::ApplyError;
@@ -55,3 +57,4 @@ pub(crate) use open::Expect;
 pub(crate) use readers::Budget;
 pub(crate) use settings::Settings;
 pub(crate) use turns::{NewTurn, Past, Session, StoredEvent, Turn, TurnEnd, TurnState};
+pub(crate) use verify::Checked;

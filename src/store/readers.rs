@@ -170,6 +170,28 @@ impl Readers {
         }
     }
 
+    /// Runs `query` on a connection of its own, which remembers nothing of the files. It sees what may not be durable yet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn read_afresh<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.0.is_open.load(Ordering::Acquire) {
+            return Err(StoreError::NotHere);
+        }
+        let slot = self.slot(clock::now() + self.0.settings.acquire_timeout).await?;
+        let files = self.0.files.clone();
+        let ran = tokio::task::spawn_blocking(move || {
+            let read = open::reader(&files).and_then(|connection| query(&connection));
+            drop(slot);
+            read.map_err(StoreError::sql("read afresh"))
+        });
+        ran.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
     async fn slot(&self, by: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
         let slots = Arc::clone(&self.0.slots);
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {

@@ -6,10 +6,11 @@ use super::open::{self, Expect, Files};
 use super::revive;
 use super::saved::Saved;
 use super::settings::Settings;
+use super::sums::Sums;
 use super::tail::Tail;
 use crate::base::{Epoch, Position, Txid};
 use crate::clock;
-use crate::protocol::pages::{Pages, Sum};
+use crate::protocol::pages::Pages;
 use crate::protocol::record::{ChainHash, ClusterId, Encoder, Kind, Record, Tip};
 use crate::protocol::stamp::Stamp;
 use rusqlite::Connection;
@@ -39,8 +40,8 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
     let failed = |source| OpenError::Open { path: files.database.clone(), source };
     if log.tip().is_none() {
         let connection = open::writer(files, start.epoch, start.expect)?;
-        let (sum, tip) = begin(&connection, start, &mut *log).map_err(|error| error.at(files))?;
-        return ready(files, connection, (sum, tip), start, log);
+        let (sums, tip) = begin(&connection, start, &mut *log).map_err(|error| error.at(files))?;
+        return ready(files, connection, (sums, tip), start, log);
     }
     if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
@@ -56,7 +57,7 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
     if stands_at < tip.position.txid {
         cut_torn(files)?;
     }
-    let (sum, _) = replay(connection, &*log, &saved, None).map_err(|error| error.at(files))?;
+    let (sums, _) = replay(connection, &*log, &saved, None).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
     let connection = open::existing(files, Some(start.epoch))?;
     // By number: a journal that began with a database of before it has another epoch for the same commit.
@@ -64,20 +65,20 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     open::settle(&connection).map_err(failed)?;
-    let mut committer = ready(files, connection, (sum, tip), start, log)?;
+    let mut committer = ready(files, connection, (sums, tip), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;
     Ok(committer)
 }
 
 /// The same for a database that was in use until now, by a writer or by the records of another node's.
 pub(super) fn go_on(files: &Files, start: &Start, rested: Rested, log: Box<dyn Log>) -> Result<Committer, OpenError> {
-    let Rested { sum, tip, .. } = rested;
+    let Rested { sums, tip, .. } = rested;
     if log.tip() != Some(tip) {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     let connection = open::existing(files, Some(start.epoch))?;
     open::settle(&connection).map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
-    let mut committer = ready(files, connection, (sum, tip), start, log)?;
+    let mut committer = ready(files, connection, (sums, tip), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;
     Ok(committer)
 }
@@ -98,14 +99,14 @@ pub(super) fn rested(
     let saved = Saved::new(&files.sums, cluster, settings.scan_pages_max);
     cut_torn(files)?;
     let connection = open::existing(files, None)?;
-    let (sum, tip) = replay(connection, log, &saved, Some(until)).map_err(|error| error.at(files))?;
-    Ok(Rested { sum, tip, saved })
+    let (sums, tip) = replay(connection, log, &saved, Some(until)).map_err(|error| error.at(files))?;
+    Ok(Rested { sums, tip, saved })
 }
 
 fn ready(
     files: &Files,
     connection: Connection,
-    at: (Sum, Tip),
+    at: (Sums, Tip),
     start: &Start,
     log: Box<dyn Log>,
 ) -> Result<Committer, OpenError> {
@@ -117,7 +118,7 @@ fn ready(
 }
 
 /// Begins a journal with the database as it is.
-fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sum, Tip), Failed> {
+fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sums, Tip), Failed> {
     // What the journal does not hold must be in the database's own file, on disk.
     open::bring_home(connection)?;
     let sum = apply::sum_of(connection)?;
@@ -140,7 +141,7 @@ fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(S
     let sealed = Encoder::new().seal(&baseline).map_err(LogError::failed)?;
     log.begin(&sealed)?;
     tracing::info!(txid = txid.raw(), pages = db_pages, "the journal begins");
-    Ok((sum, Tip { position, chain: sealed.chain }))
+    Ok((Sums::new(sum), Tip { position, chain: sealed.chain }))
 }
 
 /// Cuts off what follows the last whole transaction of the database's own log: what is replayed takes its place, byte by
@@ -155,11 +156,11 @@ fn cut_torn(files: &Files) -> Result<(), OpenError> {
 }
 
 /// Applies what the journal holds beyond the database, up to `until` where that is given; where that leaves it.
-fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Txid>) -> Result<(Sum, Tip), Failed> {
+fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Txid>) -> Result<(Sums, Tip), Failed> {
     let stamp = open::stamp(&connection)?;
     let known = saved.load(apply::page_count(&connection)?, stamp.position.txid, log);
     let sum = known.map_or_else(|| apply::sum_of(&connection), Ok)?;
-    let mut applier = Applier::new(connection, sum.clone())?;
+    let mut applier = Applier::new(connection, Sums::new(sum.clone()))?;
     let (mut waiting, mut bytes, mut count) = (Vec::new(), 0, 0_u64);
     let mut tip = None;
     let mut wrong = None;
@@ -207,7 +208,7 @@ fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Tx
     if count > 0 {
         tracing::info!(commits = count, after = stamp.position.txid.raw(), "commits were taken from the journal");
     }
-    Ok((applier.into_sum(), tip))
+    Ok((applier.into_sums(), tip))
 }
 
 /// Why database and journal do not come together.

@@ -8,6 +8,7 @@ use super::handle::{OnPanic, Store, spawn};
 use super::log::Log;
 use super::open::Expect;
 use super::recover::{self, Start};
+use super::sums::Sums;
 use super::sync::{FLUSHES_MAX, Syncer};
 use super::writer::{End, Order, Writer};
 use crate::base::{Epoch, Txid};
@@ -46,6 +47,7 @@ impl Store {
         flush.flush().map_err(|source| OpenError::Flush { path: files.database.clone(), source })?;
         let (durable, fence) = (self.gate.durable.clone(), self.gate.fence.clone());
         durable.flushed_here(committer.last());
+        self.watch(committer.sums());
         let failed = |source| OpenError::Open { path: files.database.clone(), source };
         let limits = (settings.checkpoint_bytes, settings.checkpoint_restart_bytes);
         let connection = &mut committer.connection;
@@ -85,8 +87,14 @@ impl Store {
         // What is applied is durable: nobody else is asked.
         self.gate.durable.need_peer(None);
         let follower = Follower::new(&self.place, &self.gate, &self.readers, rested)?;
+        self.watch(follower.sums());
         self.admit_readers()?;
         Ok(follower)
+    }
+
+    /// What is checked from now on is checked against these.
+    fn watch(&self, sums: &Sums) {
+        *self.sums.write().unwrap_or_else(PoisonError::into_inner) = sums.clone();
     }
 
     /// Takes no more work, finishes what was queued and flushes it on this node: what its next writer needs to know.

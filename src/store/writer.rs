@@ -23,6 +23,9 @@ const JOB_PAGES_BYTES: usize = 32 << 10;
 /// For the same reason. An answer with its events takes half of it; such a job is a group alone.
 pub(super) const JOB_BYTES_MAX: usize = 48 << 20;
 
+/// Of a job that shares its transaction with no other.
+pub(super) const ALONE: usize = GROUP_BYTES_MAX;
+
 /// What the queue carries.
 pub(super) enum Order {
     Run(Box<dyn Job>, Haste),

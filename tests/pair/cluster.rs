@@ -17,14 +17,23 @@ fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free")
 }
 
+/// A test has a standby come and go more often than any life does.
+fn listens(peer: SocketAddr) -> String {
+    format!("cluster.listen = \"{peer}\"\ncluster.stable_ms = 50\n")
+}
+
 impl Cluster {
     /// Two nodes of their own, not yet a pair.
     pub(crate) fn apart(upstream: &Upstream) -> Self {
+        Self::apart_with(upstream, |_| String::new())
+    }
+
+    /// The same with more in their configuration.
+    pub(crate) fn apart_with(upstream: &Upstream, more: impl Fn(&Home) -> String) -> Self {
         let (listen, peers) = ([free(), free()], [free(), free()]);
         let home = |peer: SocketAddr| {
             let home = Home::new(&[Agent::of("a", upstream)]);
-            // A test has a standby come and go more often than any life does.
-            home.configure(&format!("cluster.listen = \"{peer}\"\ncluster.stable_ms = 50\n"));
+            home.configure(&format!("{}{}", listens(peer), more(&home)));
             home
         };
         let mut cluster = Self { homes: peers.map(home), nodes: [None, None], listen, peers };
@@ -35,7 +44,12 @@ impl Cluster {
 
     /// A pair in sync; node 0 is its primary.
     pub(crate) fn new(upstream: &Upstream, mode: &str) -> Self {
-        let cluster = Self::apart(upstream);
+        Self::with(upstream, mode, "")
+    }
+
+    /// The same with more in their configuration.
+    pub(crate) fn with(upstream: &Upstream, mode: &str, settings: &str) -> Self {
+        let cluster = Self::apart_with(upstream, |_| settings.to_owned());
         let token = cluster.init(mode);
         let joined = cluster.join(&token);
         assert_eq!(joined.code, Some(0), "{}", joined.stderr);
@@ -68,6 +82,20 @@ impl Cluster {
         self.kill(node);
         std::fs::remove_dir_all(self.homes[node].state()).expect("the state is ours");
         self.start(node);
+    }
+
+    /// Gives a node that does not run another address among its peers.
+    pub(crate) fn listen_elsewhere(&mut self, node: usize) -> SocketAddr {
+        self.peers[node] = free();
+        self.homes[node].configure(&listens(self.peers[node]));
+        self.peers[node]
+    }
+
+    /// What `history` says has become of the cluster, line by line.
+    pub(crate) fn history(&self, node: usize) -> Vec<String> {
+        let changes: Value = serde_json::from_str(&self.does(node, &["history", "--json"])).expect("JSON");
+        let all = changes.as_array().expect("a list").iter();
+        all.map(|change| change["what"].as_str().expect("words").to_owned()).collect()
     }
 
     pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {

@@ -8,6 +8,7 @@ mod crash;
 mod load;
 mod loss;
 mod service;
+mod upkeep;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,7 @@
 //! Pages of one database written into another, under its readers.
 
 use super::super::apply::{Applier, ApplyError, page_count, sum_of};
+use super::super::sums::Sums;
 use super::super::tail::Tail;
 use super::*;
 use crate::base::Position;
@@ -166,7 +167,7 @@ fn copy_of(source: &Source, dir: &Path) -> Applier {
     let connection = connect(&dir.join("copy.db"));
     let sum = sum_of(&connection).unwrap();
     assert_eq!(sum, source.sum);
-    Applier::new(connection, sum).unwrap()
+    Applier::new(connection, Sums::new(sum)).unwrap()
 }
 
 /// Reads whole transactions of the copy until told to stop; how many, and how many were refused.
@@ -215,7 +216,7 @@ fn random_transactions_are_applied_whole_under_readers() {
             waiting.push(source.record());
             if random.below(3) == 0 || txid == count {
                 applier.apply(&waiting).unwrap_or_else(|error| panic!("seed {seed}, txid {txid}: {error}"));
-                assert_eq!(applier.sum().get(), source.sum.get());
+                assert_eq!(applier.sums().get().get(), source.sum.get());
                 waiting.clear();
             }
             if random.below(30) == 0 {
@@ -249,7 +250,7 @@ fn a_record_that_does_not_fit_changes_nothing() {
         source.record()
     };
     let (first, second) = (next(), next());
-    let before = applier.sum().clone();
+    let before = applier.sums().get().clone();
     assert!(matches!(applier.apply(std::slice::from_ref(&second)), Err(ApplyError::Before { txid: 2 })));
     let wrong = Record { sum_after: first.sum_after ^ 1, ..first.clone() };
     assert!(matches!(applier.apply(&[wrong]), Err(ApplyError::After { txid: 1 })));
@@ -257,7 +258,7 @@ fn a_record_that_does_not_fit_changes_nothing() {
     let grown = Record { db_pages: first.db_pages + 1, ..first.clone() };
     let refused = applier.apply(&[grown]);
     assert!(matches!(refused, Err(ApplyError::Hole { .. } | ApplyError::After { .. })), "{refused:?}");
-    assert_eq!(*applier.sum(), before);
+    assert_eq!(*applier.sums().get(), before);
     applier.apply(&[first, second]).unwrap();
     let fresh = Connection::open(dir.path().join("copy.db")).unwrap();
     assert_eq!(sum_of(&fresh).unwrap(), source.sum);

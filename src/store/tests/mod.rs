@@ -5,6 +5,7 @@ mod logs;
 mod reads;
 mod recover;
 mod refused;
+mod verify;
 
 use super::handle::Store;
 use super::*;

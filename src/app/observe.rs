@@ -1,0 +1,90 @@
+//! What is counted in other rooms, shown as metrics.
+
+use super::core::Core;
+use crate::gateway::{Breakers, Gateway};
+use crate::replica::{Pair, Role};
+use crate::telemetry::Telemetry;
+use std::sync::Arc;
+
+/// What the other rooms count, under the names of the operators' runbook.
+pub(super) fn all(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gateway, Breakers)) {
+    let store = core.store.clone();
+    telemetry.observe("db_pool_total", "Readers of the store.", move || count(store.stats().readers_total));
+    let store = core.store.clone();
+    telemetry.observe("db_pool_idle", "Readers that wait for a query.", move || count(store.stats().readers_idle));
+    let store = core.store.clone();
+    telemetry
+        .observe("db_pool_waiting", "Queries that wait for a reader.", move || count(store.stats().readers_waiting));
+    let hits = Arc::clone(&core.caches.counters);
+    telemetry.observe("cache_hit_rate", "Hits per lookup since the start, 0 to 1.", move || {
+        let (hits, misses) = hits();
+        count(hits) / count((hits + misses).max(1))
+    });
+    let store = core.store.clone();
+    telemetry.observe_total("db_queries_total", "Reads of the store.", move || store.stats().queries);
+    let store = core.store.clone();
+    telemetry.observe_total("llmchat_store_commits_total", "Transactions of the store.", move || store.stats().commits);
+    let store = core.store.clone();
+    telemetry.observe_total("llmchat_store_jobs_total", "Writes in those transactions.", move || store.stats().jobs);
+    let store = core.store.clone();
+    telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
+    of_pair(telemetry, &core.pair);
+    of_scrub(telemetry, &core.pair);
+    telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
+    let gateway = gateway.clone();
+    telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
+}
+
+/// How the pair stands, as this node sees it.
+fn of_pair(telemetry: &Telemetry, pair: &Pair) {
+    let is = |yes: bool| if yes { 1.0 } else { 0.0 };
+    let role = pair.role();
+    telemetry.observe("llmchat_is_primary", "1 on the primary, 0 on any other node.", move || {
+        is(*role.borrow() == Role::Primary)
+    });
+    let synced = pair.clone();
+    let config = pair.config();
+    telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
+        is(config.borrow().isr.len() > 1 && synced.is_connected())
+    });
+    let seen = pair.clone();
+    telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {
+        is(seen.standby_seen().is_some_and(|standby| standby.is_connected))
+    });
+    let behind = pair.clone();
+    telemetry.observe(
+        "llmchat_standby_lag_commits",
+        "Commits that the standby's disk lacks, or its database on a standby.",
+        move || count(behind.lag()),
+    );
+    let stale = pair.clone();
+    telemetry.observe(
+        "llmchat_standby_lag_seconds",
+        "On the standby: since its database was as the primary's.",
+        move || stale.primary_seen().and_then(|seen| seen.staleness()).map_or(0.0, |age| age.as_secs_f64()),
+    );
+}
+
+/// What was looked at on the disk, and found.
+fn of_scrub(telemetry: &Telemetry, pair: &Pair) {
+    let scrub = pair.clone();
+    telemetry.observe_total("llmchat_scrub_pages_total", "Pages of the database that were checked.", move || {
+        scrub.scrubbed().pages
+    });
+    let scrub = pair.clone();
+    telemetry.observe_total("llmchat_scrub_damaged_total", "Pages that came to harm on the disk.", move || {
+        scrub.scrubbed().damaged
+    });
+    let scrub = pair.clone();
+    telemetry.observe_total("llmchat_scrub_mended_total", "Pages mended with the other node's.", move || {
+        scrub.scrubbed().mended
+    });
+    let scrub = pair.clone();
+    telemetry
+        .observe("llmchat_scrub_damaged", "Pages that are damaged now.", move || count(scrub.scrubbed().open.len()));
+}
+
+/// Counts stay far below 2^53, where a float still tells neighbours apart.
+fn count(value: impl TryInto<u32>) -> f64 {
+    value.try_into().map_or(f64::from(u32::MAX), f64::from)
+}

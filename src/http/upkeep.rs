@@ -1,0 +1,73 @@
+//! What operators ask of a running node about its disks, its history and its members, on the control socket.
+
+use super::cluster::{Parts, failed, refused};
+use super::error::ApiError;
+use crate::replica::{Change, Verified, VerifyError};
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+pub(super) fn routes() -> Router<Parts> {
+    Router::new()
+        .route("/cluster/verify", post(verify))
+        .route("/cluster/history", get(history))
+        .route("/cluster/reinit", post(reinit))
+        .route("/cluster/members/move", post(move_member))
+        .route("/cluster/members/replace", post(replace_member))
+}
+
+/// Whether every page of the database is to be looked at too.
+#[derive(Deserialize)]
+struct Verify {
+    deep: bool,
+}
+
+async fn verify(State(parts): State<Parts>, Json(verify): Json<Verify>) -> Result<Json<Verified>, ApiError> {
+    let pair = parts.control.pair().clone();
+    // On a task of its own: a page is mended to its end, also where the operator has lost patience.
+    let verified = TaskTracker::new().spawn(async move { pair.verify(verify.deep).await }).await;
+    verified.unwrap_or(Err(VerifyError::Died)).map(Json).map_err(|error| failed(&error))
+}
+
+async fn history(State(parts): State<Parts>) -> Result<Json<Vec<Change>>, ApiError> {
+    parts.control.pair().history().await.map(Json).map_err(|error| failed(&error))
+}
+
+#[derive(Deserialize)]
+struct Reinit {
+    dry: bool,
+}
+
+async fn reinit(State(parts): State<Parts>, Json(how): Json<Reinit>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().reinit(how.dry).await.map_err(refused)?;
+    if !how.dry {
+        parts.again.cancel();
+    }
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize)]
+struct Move {
+    name: String,
+    address: String,
+    dry: bool,
+}
+
+async fn move_member(State(parts): State<Parts>, Json(to): Json<Move>) -> Result<Json<Value>, ApiError> {
+    let moved = parts.control.pair().move_member(&to.name, &to.address, to.dry).await;
+    moved.map(|_| Json(json!({}))).map_err(refused)
+}
+
+#[derive(Deserialize)]
+struct Replace {
+    name: String,
+    dry: bool,
+}
+
+async fn replace_member(State(parts): State<Parts>, Json(which): Json<Replace>) -> Result<Json<Value>, ApiError> {
+    let token = parts.control.pair().replace_member(&which.name, which.dry).map_err(refused)?;
+    Ok(Json(json!({ "token": token.map(|token| token.to_text()) })))
+}

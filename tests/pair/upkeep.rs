@@ -1,0 +1,181 @@
+//! Disks that rot, nodes that move, and what an operator does about it.
+
+use crate::cluster::Cluster;
+use crate::question;
+use crate::support::{Upstream, frame};
+use serde_json::Value;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+const PAGE_BYTES: u64 = 4096;
+
+/// Has a conversation that fills some hundred pages; most of them are at home in the database's file by then.
+fn talk(cluster: &Cluster) {
+    let mut browser = cluster.browser(1);
+    for turn in 0..40 {
+        let turn = format!("t{turn}");
+        assert_eq!(browser.chat(&question("hi", "c", &turn, true)).status, 200, "{}", cluster.logs());
+    }
+    cluster.alike();
+}
+
+fn wordy() -> Upstream {
+    Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk(frame(&"many words ".repeat(1500)));
+        wire.end();
+    })
+}
+
+/// Flips a bit of a page as it lies on a node's disk.
+fn rot(cluster: &Cluster, node: usize, page: u64) {
+    let path = cluster.homes[node].state().join("llmchat.db");
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("the database is there");
+    let (at, mut byte) = ((page - 1) * PAGE_BYTES + 1000, [0]);
+    file.read_exact_at(&mut byte, at).expect("the page is there");
+    file.write_all_at(&[byte[0] ^ 1], at).expect("the disk takes it");
+}
+
+fn pages(cluster: &Cluster, node: usize) -> u64 {
+    let path = cluster.homes[node].state().join("llmchat.db");
+    std::fs::metadata(path).expect("the database is there").len() / PAGE_BYTES
+}
+
+fn verified(cluster: &Cluster, node: usize) -> (Option<i32>, Value) {
+    let ran = cluster.homes[node].run(&["verify", "--deep", "--json"]);
+    let found = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}{}", ran.stderr, cluster.logs()));
+    (ran.code, found)
+}
+
+/// A page that is read from the database's file: one that was written lately is read from its log.
+fn rotten(cluster: &Cluster, node: usize) -> u64 {
+    let all = pages(cluster, node);
+    for page in (2..=all).rev() {
+        rot(cluster, node, page);
+        let (code, found) = verified(cluster, node);
+        if found["damaged"] == serde_json::json!([page]) {
+            assert_eq!(found["mended"], found["damaged"], "{found}{}", cluster.logs());
+            assert_eq!(code, Some(0), "{found}");
+            return page;
+        }
+        assert_eq!(found["damaged"], serde_json::json!([]), "another page than {page} is not damaged");
+        rot(cluster, node, page);
+    }
+    panic!("none of {all} pages is read from the file");
+}
+
+/// Goal: what rots on either node's disk is found, named, and mended from the other one, while both serve; and where
+/// neither has it any more, that is said and stays said.
+#[test]
+fn pages_that_rot_are_found_and_mended_from_the_other_node() {
+    let upstream = wordy();
+    let cluster = Cluster::with(&upstream, "max-availability", "store.checkpoint_bytes = 65536\n");
+    talk(&cluster);
+    let mut both = Vec::new();
+    for node in 0..2 {
+        let (code, found) = verified(&cluster, node);
+        assert_eq!(code, Some(0), "{found}");
+        assert!(found["pages"].as_u64().is_some_and(|pages| pages > 100), "{found}");
+        assert!(found["isSame"] == true && found["records"].as_u64() > Some(40), "{found}");
+        both.push(rotten(&cluster, node));
+        let (code, found) = verified(&cluster, node);
+        assert!(code == Some(0) && found["damaged"] == serde_json::json!([]), "{found}");
+    }
+    cluster.alike();
+    let metrics = cluster.browser(1).get("/metrics");
+    assert!(metrics.text().contains("llmchat_scrub_mended_total 1"), "{}", metrics.text());
+    // Mended pages are in the log by now: one that neither was mended nor is there.
+    let page = both.into_iter().min().expect("two pages") - 20;
+    rot(&cluster, 0, page);
+    rot(&cluster, 1, page);
+    let (code, found) = verified(&cluster, 0);
+    assert_eq!((code, &found["mended"]), (Some(1), &serde_json::json!([])), "{found}");
+    assert_eq!(found["damaged"], serde_json::json!([page]));
+    for node in 0..2 {
+        assert!(cluster.does(node, &["status"]).contains("1 DAMAGED"), "{}", cluster.does(node, &["status"]));
+    }
+    rot(&cluster, 1, page);
+    let (code, found) = verified(&cluster, 0);
+    assert_eq!((code, &found["mended"]), (Some(0), &serde_json::json!([page])), "the other one has it again");
+    assert!(!cluster.does(0, &["status"]).contains("DAMAGED"));
+    // And everything is still readable.
+    let before = upstream.count();
+    cluster.does(0, &["switchover"]);
+    assert_eq!(verified(&cluster, 1).0, Some(0));
+    assert_eq!(upstream.count(), before);
+}
+
+#[test]
+fn a_standby_is_copied_anew_when_it_is_asked_for_and_safe() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let refused = cluster.homes[0].run(&["reinit"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("llmchat switchover"), "{}", refused.stderr);
+    cluster.does(1, &["reinit", "--dry-run"]);
+    assert_eq!(cluster.status(0).expect("it answers")["inSync"], true, "nothing has happened");
+    let begun = cluster.history(0).len();
+    cluster.does(1, &["reinit"]);
+    cluster.in_sync();
+    cluster.alike();
+    let said = cluster.history(0)[begun..].join("\n");
+    assert!(said.contains("b is not in sync") && said.contains("b is in sync"), "{said}");
+    cluster.kill(0);
+    let refused = cluster.homes[1].run(&["reinit"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("last whole copy"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_node_moves_to_another_address_and_one_that_is_lost_is_replaced() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let refused = cluster.homes[0].run(&["member", "replace", "b"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("llmchat reinit"), "{}", refused.stderr);
+    cluster.kill(1);
+    let address = cluster.listen_elsewhere(1).to_string();
+    cluster.does(0, &["member", "move", "b", "--address", &address, "--dry-run"]);
+    assert!(!cluster.does(0, &["status"]).contains(&address));
+    let refused = cluster.homes[0].run(&["member", "move", "c", "--address", &address]);
+    assert!(refused.stderr.contains("there are a and b"), "{}", refused.stderr);
+    cluster.does(0, &["member", "move", "b", "--address", &address]);
+    cluster.start(1);
+    cluster.in_sync();
+    for node in 0..2 {
+        cluster.does(node, &["switchover"]);
+        cluster.in_sync();
+    }
+    cluster.kill(1);
+    assert_eq!(cluster.browser(0).chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    let could = cluster.does(0, &["member", "replace", "b", "--dry-run"]);
+    assert!(!could.contains("llmchat1."), "{could}");
+    let said = cluster.does(0, &["member", "replace", "b"]);
+    let token = said.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
+    cluster.anew(1);
+    let joined = cluster.join(&token);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
+    cluster.alike();
+    let said = cluster.history(0).join("\n");
+    assert!(said.contains(&format!("b is at {address}")) && said.contains("b is a member no more"), "{said}");
+}
+
+#[test]
+fn a_change_of_roles_is_told_to_the_operators_command_and_remembered() {
+    let upstream = Upstream::saying("an answer");
+    let cluster = Cluster::apart_with(&upstream, |home| {
+        let (hook, told) = (home.path("hook"), home.path("told"));
+        home.put("hook", format!("#!/bin/sh\necho \"$1 $2\" >> '{}'\n", told.display()));
+        std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        format!("cluster.role_hook = \"{}\"\n", hook.display())
+    });
+    let token = cluster.init("max-availability");
+    let joined = cluster.join(&token);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
+    cluster.does(0, &["switchover"]);
+    cluster.in_sync();
+    let told = |node: usize| std::fs::read_to_string(cluster.homes[node].path("told")).unwrap_or_default();
+    cluster.wait("told", |_| told(0).ends_with("standby a\n") && told(1).ends_with("primary b\n"));
+    let said = cluster.history(0).join("\n");
+    assert!(said.contains("b is the primary, no more a"), "{said}");
+    assert!(cluster.does(1, &["history"]).contains("b is the primary, no more a"));
+}
