@@ -36,8 +36,8 @@ impl Random {
 fn connect(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-    let pragmas = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
-        PRAGMA synchronous = OFF";
+    let pragmas = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+        PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = OFF";
     connection.execute_batch(pragmas).unwrap();
     connection
 }
@@ -54,15 +54,31 @@ struct Source {
 
 impl Source {
     fn new(dir: &Path) -> Self {
+        Self::with_filler(dir, 0)
+    }
+
+    /// The same, so large that it is about to grow over the lock page.
+    fn below_the_lock_page(dir: &Path) -> Self {
+        Self::with_filler(dir, 1_070_500_000)
+    }
+
+    /// With so many bytes that nobody touches.
+    fn with_filler(dir: &Path, mut filler: u64) -> Self {
         let path = dir.join("source.db");
         let connection = connect(&path);
         let tables = "CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
             CREATE TABLE counted (rows INTEGER NOT NULL, changes INTEGER NOT NULL);
             INSERT INTO counted VALUES (0, 0);
+            CREATE TABLE filler (bytes BLOB);
             CREATE TABLE entries (id INTEGER PRIMARY KEY, bytes BLOB, text TEXT);
             CREATE INDEX entries_by_text ON entries (text);
             CREATE VIRTUAL TABLE words USING fts5 (text)";
         connection.execute_batch(tables).unwrap();
+        while filler > 0 {
+            let bytes = filler.min(500_000_000); // SQLite takes 10^9 in one piece.
+            connection.execute("INSERT INTO filler VALUES (zeroblob(?1))", [bytes.cast_signed()]).unwrap();
+            filler -= bytes;
+        }
         for id in 0..100 {
             connection.execute("INSERT INTO accounts VALUES (?1, 1000)", [id]).unwrap();
         }
@@ -110,7 +126,7 @@ impl Source {
             rows.execute("UPDATE accounts SET balance = balance - ?1 WHERE id = ?2", [amount, from]).unwrap();
             rows.execute("UPDATE accounts SET balance = balance + ?1 WHERE id = ?2", [amount, to]).unwrap();
         }
-        match random.below(40) {
+        match random.below(41) {
             0..=19 => Self::insert(rows, random, 1, 600),
             20..=25 => Self::insert(rows, random, 20, 3_000),
             26..=27 => Self::insert(rows, random, 1, 400_000),
@@ -128,7 +144,8 @@ impl Source {
                 rows.execute("INSERT INTO words VALUES (?1)", [text]).unwrap();
             }
             37 => Self::change_tables(rows, random),
-            38 => rows.execute_batch("INSERT INTO words (words) VALUES ('optimize')").unwrap(),
+            38 => Self::shrink(rows, random),
+            39 => rows.execute_batch("INSERT INTO words (words) VALUES ('optimize')").unwrap(),
             _ => {}
         }
         // Always something: of a transaction that changes nothing there is nothing in the log.
@@ -142,6 +159,14 @@ impl Source {
             let text = format!("text {}", random.below(1_000_000));
             rows.execute("INSERT INTO entries (bytes, text) VALUES (?1, ?2)", (random.bytes(length), text)).unwrap();
         }
+    }
+
+    /// Gives pages that are free back to the file's end.
+    fn shrink(rows: &Connection, random: &mut Random) {
+        let sql = format!("PRAGMA incremental_vacuum({})", 1 + random.below(400));
+        let mut statement = rows.prepare(&sql).unwrap();
+        let mut freed = statement.query([]).unwrap();
+        while freed.next().unwrap().is_some() {}
     }
 
     fn change_tables(rows: &Connection, random: &mut Random) {
@@ -201,19 +226,39 @@ fn read_on(path: &Path, stop: &AtomicBool, torn: &AtomicU64) -> (u64, u64) {
 #[test]
 fn random_transactions_are_applied_whole_under_readers() {
     let count = std::env::var("LLMCHAT_APPLY_TRANSACTIONS").map_or(1_500, |count| count.parse().expect("a number"));
-    let seed = 1;
     let dir = TempDir::new().unwrap();
-    let mut source = Source::new(dir.path());
-    let mut applier = copy_of(&source, dir.path());
+    let (smallest, largest) = apply_random(Source::new(dir.path()), dir.path(), count, 1);
+    assert!(smallest < largest);
+}
+
+/// The same where the database grows over the page that holds the lock byte, which has no content, and shrinks back.
+#[test]
+fn transactions_are_applied_on_both_sides_of_the_lock_page() {
+    let dir = TempDir::new().unwrap();
+    let lock_page = crate::protocol::pages::lock_page(4096);
+    let (smallest, largest) = apply_random(Source::below_the_lock_page(dir.path()), dir.path(), 400, 1);
+    assert!(smallest < lock_page && lock_page < largest, "{smallest} to {largest} pages");
+}
+
+/// Applies `count` transactions from `seed`; the fewest pages that the database had shrunk to, and the most it had.
+fn apply_random(mut source: Source, dir: &Path, count: u64, seed: u64) -> (u32, u32) {
+    let mut applier = copy_of(&source, dir);
     let mut random = Random(seed);
     let (stop, torn) = (AtomicBool::new(false), AtomicU64::new(0));
-    let path = dir.path().join("copy.db");
+    let path = dir.join("copy.db");
+    let (mut smallest, mut largest, mut before) = (u32::MAX, 0, 0);
     let (reads, busy) = thread::scope(|threads| {
         let readers = [(); 2].map(|()| threads.spawn(|| read_on(&path, &stop, &torn)));
         let mut waiting = Vec::new();
         for txid in 1..=count {
             source.change(&mut random);
-            waiting.push(source.record());
+            let record = source.record();
+            if record.db_pages < before {
+                smallest = smallest.min(record.db_pages);
+            }
+            before = record.db_pages;
+            largest = largest.max(before);
+            waiting.push(record);
             if random.below(3) == 0 || txid == count {
                 applier.apply(&waiting).unwrap_or_else(|error| panic!("seed {seed}, txid {txid}: {error}"));
                 assert_eq!(applier.sums().get().get(), source.sum.get());
@@ -232,11 +277,12 @@ fn random_transactions_are_applied_whole_under_readers() {
     eprintln!("{count} transactions applied, {reads} reads meanwhile, {busy} refused, {torn:?} torn");
     assert_eq!((torn.into_inner(), busy), (0, 0), "seed {seed}");
     assert!(reads > 0);
-    let fresh = Connection::open(dir.path().join("copy.db")).unwrap();
+    let fresh = Connection::open(dir.join("copy.db")).unwrap();
     assert_eq!(sum_of(&fresh).unwrap(), source.sum, "seed {seed}");
     assert_eq!(page_count(&fresh).unwrap(), page_count(&source.connection).unwrap());
     let sound: String = fresh.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok", "seed {seed}");
+    (smallest, largest)
 }
 
 #[test]
