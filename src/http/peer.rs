@@ -8,14 +8,14 @@ use super::forward::Forwarded;
 use super::router;
 use crate::base::{Chain, Txid};
 use crate::protocol::cluster::MemberId;
-use crate::replica::{CLIENT, HOP, Invited, Joining, Refusal, Standing};
+use crate::replica::{CLIENT, HOP, HearError, Invited, Joining, Refusal, Standing};
 use crate::store::{StoreError, TurnEnd};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -101,10 +101,20 @@ async fn render(response: Response) -> Response {
     }
 }
 
-async fn standing(State(edge): State<Edge>, Json(theirs): Json<Standing>) -> Result<Json<Standing>, ApiError> {
+async fn standing(
+    State(edge): State<Edge>,
+    Extension(Asking(member)): Extension<Asking>,
+    Json(theirs): Json<Standing>,
+) -> Result<Json<Standing>, ApiError> {
+    if member != Some(theirs.member) {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "REFUSED", "that is another node's standing"));
+    }
     edge.pair.hear(&theirs).await.map(Json).map_err(|error| {
-        tracing::error!(error = %Chain(&error), "what the other node says cannot be stored");
-        error::internal()
+        tracing::error!(error = %Chain(&error), "what the other node says is not heard");
+        match error {
+            HearError::NoMemory(_) => ApiError::new(StatusCode::CONFLICT, "REFUSED", error.to_string()),
+            HearError::Node(_) => error::internal(),
+        }
     })
 }
 

@@ -2,6 +2,7 @@
 //! replaced by its peer at any time, what the node promised may not.
 
 mod history;
+mod peers;
 mod promises;
 mod secrets;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 use super::NodeError;
 use super::history::{self, Event};
+use super::peers;
 use crate::base::{Epoch, random_id};
 use crate::clock;
 use crate::disk;
 use crate::protocol::cluster::{Config, MemberId};
-use crate::protocol::peer::Copying;
+use crate::protocol::peer::{Copying, Incarnation};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -191,12 +192,31 @@ impl NodeState {
         })
     }
 
-    /// Counts a start of the process, before anybody hears of it; the number of this one.
-    pub(crate) fn count_start(&self) -> Result<u64, NodeError> {
+    /// Counts a start of the process, before anybody hears of it: which one this is.
+    pub(crate) fn count_start(&self) -> Result<Incarnation, NodeError> {
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).expect("the kernel has random bytes");
         self.change(|identity| {
             identity.incarnation += 1;
-            Ok(identity.incarnation)
+            Ok(Incarnation { starts: identity.incarnation, nonce: u64::from_le_bytes(nonce) })
         })
+    }
+
+    /// Notes which start of `member` speaks; `false` where a later one has spoken before (R8): it has lost its memory. On
+    /// disk when this returns.
+    pub(crate) fn note_peer(&self, member: MemberId, incarnation: Incarnation) -> Result<bool, NodeError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        let seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?;
+        if seen.is_some_and(|seen| !incarnation.may_follow(seen)) {
+            return Ok(false);
+        }
+        if seen != Some(incarnation) {
+            let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
+            peers::note(database, member, incarnation).map_err(failed)?;
+        }
+        Ok(true)
     }
 
     /// This node's number in its cluster.

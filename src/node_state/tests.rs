@@ -34,6 +34,23 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
 }
 
 #[test]
+fn a_peer_that_announces_an_earlier_start_has_lost_its_memory() {
+    let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = |dir: &tempfile::TempDir| NodeState::open(dir.path()).unwrap().count_start().unwrap();
+    let hears = |incarnation| NodeState::open(mine.path()).unwrap().note_peer(2, incarnation).unwrap();
+    let first = start(&theirs);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(theirs.path().join(NodeState::FILE), copy.path().join(NodeState::FILE)).unwrap();
+    assert!(hears(first) && hears(first));
+    let second = start(&theirs);
+    assert!(hears(second) && !hears(first), "what was put back is behind");
+    let twin = start(&copy);
+    assert!(twin.starts == second.starts && !hears(twin), "and a twin is another");
+    assert!(hears(start(&theirs)));
+    assert!(NodeState::open(mine.path()).unwrap().note_peer(3, first).unwrap(), "another member is another");
+}
+
+#[test]
 fn the_stored_bytes_are_pinned() {
     let old = IdentityV1 { node_id: "ab".to_owned(), member_id: 1, epoch_counter: 300, store: LastSeen::Closed(7) };
     let body = bincode::serde::encode_to_vec(&old, bincode::config::standard()).unwrap();

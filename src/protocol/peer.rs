@@ -19,14 +19,30 @@ pub const HASHES_MAX: usize = 256 << 10;
 /// Samples in one answer to a [`FromPrimary::Probe`].
 pub const SAMPLES_MAX: usize = 64;
 
+/// Which start of a node speaks. A node that announces one before another that it was seen with has lost its memory: it was
+/// put back from a copy, or is one.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Incarnation {
+    /// Starts so far.
+    pub starts: u64,
+    /// Random, for two that count alike.
+    pub nonce: u64,
+}
+
+impl Incarnation {
+    /// Whether this one may speak where `seen` has spoken.
+    pub fn may_follow(self, seen: Self) -> bool {
+        self == seen || self.starts > seen.starts
+    }
+}
+
 /// How a standby introduces itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Hello {
     pub protocol: u16,
     pub cluster: ClusterId,
     pub member: MemberId,
-    /// Counts the starts of the node.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// The last txid in its journal and its chain hash; `None` for a node that has no history, or an unfinished copy.
     pub tip: Option<(u64, ChainHash)>,
     /// The first txid that its journal still has.

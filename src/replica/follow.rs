@@ -141,7 +141,10 @@ impl Pair {
             return refuse("there is no other node");
         };
         match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-            Ok(_) => refuse(format!("{} answers: `llmchat switchover` loses nothing", peer.name)),
+            Ok(theirs) if theirs.role == Role::Primary.as_str() => {
+                refuse(format!("{} answers: `llmchat switchover` loses nothing", peer.name))
+            }
+            Ok(theirs) => refuse(format!("{} answers, and is {}: stop it first", peer.name, theirs.role)),
             Err(_) => Ok(()),
         }
     }

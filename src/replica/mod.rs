@@ -25,7 +25,7 @@ pub(crate) use crate::register::Timing;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{Founding, Invited, JoinError, Joining, Token, ask_to_join, become_member, found, invite};
-pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
+pub(crate) use pair::{Entered, HearError, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
 pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use status::{NodeStatus, Status};

@@ -15,6 +15,7 @@ use super::wire::Stream;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
+use crate::protocol::peer::Incarnation;
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
 use crate::store::{Expect, OpenError, Rested, Store, StoreError};
@@ -62,6 +63,8 @@ impl Role {
 pub(crate) enum PairError {
     #[error("keep the node's promises")]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Hear(#[from] HearError),
     #[error("open the store")]
     Open(#[from] OpenError),
     #[error("use the journal")]
@@ -89,6 +92,17 @@ pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(why.into()))
 }
 
+/// Why nothing is heard of a peer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HearError {
+    #[error("keep what the other node says")]
+    Node(#[from] NodeError),
+    #[error(
+        "{0} does not remember what it has said: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew (`llmchat member replace {0}`)"
+    )]
+    NoMemory(String),
+}
+
 /// How a cluster behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PairSettings {
@@ -101,7 +115,7 @@ pub(crate) struct PairSettings {
 pub(crate) struct Parts {
     pub(crate) me: MemberId,
     pub(crate) cluster: ClusterId,
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
     pub(crate) node: Arc<NodeState>,
     pub(crate) store: Store,
     pub(crate) log: LocalLog,
@@ -348,6 +362,8 @@ impl Pair {
         let tip = parts.log.last().unwrap_or_default();
         let scrubbed = self.scrubbed();
         Standing {
+            member: parts.me,
+            incarnation: parts.incarnation,
             config: self.0.config.borrow().clone(),
             role: self.0.seen.borrow().as_str().to_owned(),
             txid: tip.position.txid.raw(),
@@ -361,7 +377,12 @@ impl Pair {
     }
 
     /// Hears how a peer stands: its configuration is kept where it is the newer one. Answers how this node does.
-    pub(crate) async fn hear(&self, theirs: &Standing) -> Result<Standing, NodeError> {
+    pub(crate) async fn hear(&self, theirs: &Standing) -> Result<Standing, HearError> {
+        let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
+        let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
+        if !noted.expect("noting does not panic")? {
+            return Err(HearError::NoMemory(name(&self.0.config.borrow(), member).to_owned()));
+        }
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }

@@ -4,6 +4,7 @@ use crate::base::{Txid, UnixMillis};
 use crate::clock;
 use crate::net::{Authority, ClusterTlsError, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver};
 use crate::protocol::cluster::{Config, Member, MemberId};
+use crate::protocol::peer::Incarnation;
 use crate::store::TurnEnd;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -76,6 +77,9 @@ impl AskError {
 /// What a node tells another of itself; both sides keep the newer configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Standing {
+    /// Who says it: as its certificate does.
+    pub(crate) member: MemberId,
+    pub(crate) incarnation: Incarnation,
     pub(crate) config: Config,
     pub(crate) role: String,
     pub(crate) txid: u64,

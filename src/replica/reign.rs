@@ -1,7 +1,7 @@
 //! The one task that decides what a node is: how it begins, leads, and gives its reign away.
 
 use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
-use super::peers::Peers;
+use super::peers::{AskError, Peers};
 use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
 use crate::base::Chain;
@@ -78,18 +78,23 @@ impl Pair {
                 tracing::warn!(error = %Chain(&error), "the standby does not answer; this node was alone before and goes on alone");
                 return Ok(Next::lead(None));
             }
-            let why = format!(
-                "{} was the primary and {} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`",
-                name(&config, parts.me),
-                peer.name
-            );
-            if *self.0.seen.borrow() != Role::Starting(why.clone()) {
+            let why = match &error {
+                AskError::Refused { said, .. } => format!("{} refuses this node: {said}", peer.name),
+                _ => format!(
+                    "{} was the primary and {} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`",
+                    name(&config, parts.me),
+                    peer.name
+                ),
+            };
+            let starting = Role::Starting(why.clone());
+            if *self.0.seen.borrow() != starting {
                 tracing::warn!(error = %Chain(&error), "{why}");
-                self.turn_into(Role::Starting(why)).await;
+                self.turn_into(starting).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(ASK_EVERY) => {}
                 Some(order) = orders.recv() => match order {
+                    Order::ResumeAlone { told } if error.has_answered() => drop(told.send(refuse(why.clone()))),
                     Order::ResumeAlone { told } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
                     Order::Switchover { told, .. } | Order::Force { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
@@ -221,7 +226,7 @@ impl Pair {
             if let Ok(theirs) = peers.exchange(&peer, &pair.standing(), ASK_WITHIN).await
                 && let Err(error) = pair.hear(&theirs).await
             {
-                tracing::error!(error = %Chain(&error), "what the other node says cannot be stored");
+                tracing::error!(error = %Chain(&error), "what the other node says is not heard");
             }
         });
     }

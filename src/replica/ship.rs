@@ -3,6 +3,7 @@
 
 use super::feed::Taken;
 use super::local::LocalLog;
+use super::pair::HearError;
 use super::primary::Shared;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::Txid;
@@ -46,7 +47,10 @@ pub(super) async fn run<S: Stream>(
     let (incoming, outgoing) = wire::split(stream, silence);
     let mut line = Line { incoming, outgoing, silence };
     let FromStandby::Hello(hello) = line.incoming.message(silence).await? else { return Err(WireError::OutOfTurn) };
-    if let Err(why) = check(shared, &hello, is_member) {
+    let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
+    let remembers = move || node.note_peer(member, incarnation).unwrap_or(false);
+    let remembers = tokio::task::spawn_blocking(remembers).await.unwrap_or(false);
+    if let Err(why) = check(shared, &hello, is_member, remembers) {
         tracing::warn!(member = hello.member, why, "a node was refused");
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
@@ -77,7 +81,7 @@ pub(super) async fn run<S: Stream>(
 }
 
 /// Why the node is not served, if so.
-fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -> Result<(), String> {
+fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool, remembers: bool) -> Result<(), String> {
     let config = shared.config().borrow().clone();
     if hello.protocol != PROTOCOL {
         return Err(format!("it speaks protocol {}, this node speaks {PROTOCOL}", hello.protocol));
@@ -87,6 +91,12 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -
     }
     if !is_member(hello.member) || config.member(hello.member).is_none() || hello.member == shared.reigning.me {
         return Err("it is no member of the cluster".to_owned());
+    }
+    if !remembers {
+        return Err(HearError::NoMemory(
+            config.member(hello.member).map(|member| member.name.clone()).unwrap_or_default(),
+        )
+        .to_string());
     }
     if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
         return Err("its pages have another size".to_owned());

@@ -13,7 +13,7 @@ use crate::disk::DiskError;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId};
-use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, PROTOCOL, SAMPLES_MAX};
+use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, Incarnation, PROTOCOL, SAMPLES_MAX};
 use crate::protocol::record::{self, ClusterId, Sealed};
 use crate::store::{OpenError, PAGE_BYTES, Rested, Store};
 use std::io;
@@ -58,7 +58,7 @@ pub(crate) enum StandbyError {
 pub(crate) struct Following {
     pub(crate) me: MemberId,
     pub(crate) cluster: ClusterId,
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
     pub(crate) node: Arc<NodeState>,
     pub(crate) store: Store,
     pub(crate) log: LocalLog,

@@ -158,6 +158,48 @@ fn a_node_moves_to_another_address_and_one_that_is_lost_is_replaced() {
     assert!(said.contains(&format!("b is at {address}")) && said.contains("b is a member no more"), "{said}");
 }
 
+/// Everything that a node keeps, put aside, or put back.
+fn copy_state(from: &std::path::Path, to: &std::path::Path) {
+    let _ = std::fs::remove_dir_all(to); // There may be none.
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
+    assert!(copied.success());
+}
+
+/// Goal: a node whose directory was put back from yesterday's copy is nobody (R8): as a standby it does not count, and as
+/// the primary it does not lead, where it would give up what was acknowledged since; whatever its operator tells it.
+#[test]
+fn a_node_that_was_put_back_from_a_copy_is_no_member_any_more() {
+    let upstream = Upstream::saying("an answer");
+    for node in [1, 0] {
+        let mut cluster = Cluster::new(&upstream, "max-availability");
+        cluster.kill(node);
+        let (state, copy) = (cluster.homes[node].state(), cluster.homes[node].path("copy"));
+        copy_state(&state, &copy);
+        cluster.start(node);
+        cluster.in_sync();
+        let mut browser = cluster.browser(0);
+        assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
+        cluster.kill(node);
+        copy_state(&copy, &state);
+        cluster.start(node);
+        cluster.node(node).wait_logged("does not remember what it has said");
+        let refused = cluster.homes[node].run(&["resume", "--alone"]);
+        assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+        assert_eq!(cluster.browser(node).get("/health/ready").status, 503);
+        let survivor = 1 - node;
+        if survivor == 1 {
+            let refused = cluster.homes[1].run(&["failover", "--force", "--accept-loss"]);
+            assert!(refused.stderr.contains("stop it first"), "{}", refused.stderr);
+            cluster.kill(0);
+            cluster.does(1, &["failover", "--force", "--accept-loss"]);
+        }
+        let before = upstream.count();
+        let mut browser = browser.moved(cluster.address(survivor));
+        assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer", "{}", cluster.logs());
+        assert_eq!(upstream.count(), before, "the survivor has what was acknowledged");
+    }
+}
+
 #[test]
 fn a_change_of_roles_is_told_to_the_operators_command_and_remembered() {
     let upstream = Upstream::saying("an answer");
