@@ -1,7 +1,7 @@
 //! A visitor: one connection, one cookie, and questions as the front end puts them.
 
 use super::upstream::{AFTER_THOUGHT, AT_ONCE, DRIPPING, DRIPS, FIRST_WORD, LAST_WORD};
-use super::wire::{Connection, header};
+use llmchat_benches::wire::{self, Connection};
 use memchr::memmem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -117,10 +117,9 @@ impl Visitor {
             assert!(told.contains(r#""persisted":"#), "{} did not end the stream: {told}", self.name);
         }
         if self.cookie.is_empty()
-            && let Some(cookie) = header(answer, b"set-cookie")
+            && let Some(cookie) = wire::cookie(answer)
         {
-            let pair = cookie.split(|&byte| byte == b';').next().unwrap_or_default();
-            self.cookie = String::from_utf8_lossy(pair).into_owned();
+            self.cookie = cookie;
         }
         Some(Took { whole, first_word: first_word.unwrap_or(whole) })
     }
@@ -136,15 +135,8 @@ impl Visitor {
             (Way::Raw, Pace::AfterThought) => AFTER_THOUGHT,
             (Way::Raw, Pace::WordByWord) => DRIPPING,
         };
-        let cookie = if self.cookie.is_empty() { String::new() } else { format!("cookie: {}\r\n", self.cookie) };
-        let length = body.len();
         self.request.clear();
-        self.request.extend_from_slice(
-            format!(
-                "POST {path} HTTP/1.1\r\nhost: bench.example\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n{cookie}content-length: {length}\r\n\r\n{body}"
-            )
-            .as_bytes(),
-        );
+        self.request.extend_from_slice(wire::post(path, &self.cookie, &body).as_bytes());
     }
 
     fn body(&mut self, Shape { stream, detail, ids, pace }: Shape) -> String {

@@ -25,23 +25,21 @@
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock and its files are thrown away")]
 
 mod ask;
-mod disk;
 mod forwarder;
 mod load;
 mod process;
 mod profile;
 mod table;
 mod upstream;
-mod wire;
 
 use ask::{Pace, Shape, Target, WORDS, Way};
-use disk::Disk;
-use llmchat_benches::{Dir, Node, megabytes, quantile};
+use llmchat_benches::{
+    Checks, Dir, Disk, Node, PART, PART_UPSTREAM, Process, megabytes, micros, millis, quantile, say,
+};
 use load::Seen;
-use process::{PART, PART_FORWARDER, PART_UPSTREAM, Process};
+use process::PART_FORWARDER;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use table::{Checks, micros, millis, say};
 
 const PERSIST_OFF: (&str, &str) = ("LLMCHAT__CHAT__PERSIST", "false");
 const DIRECT: &str = "straight";
@@ -109,7 +107,7 @@ impl Bench {
         let raw = |name, process: &Process, pid| Target { name, address: process.address, pid, way: Way::Raw };
         let mut targets = vec![raw(DIRECT, &upstream, None), raw(FORWARDER, &forwarder, Some(forwarder.pid()))];
         let mut processes = vec![forwarder];
-        match Process::nginx(dir.path(), upstream.address) {
+        match process::nginx(dir.path(), upstream.address) {
             Ok(nginx) => {
                 targets.push(raw(NGINX, &nginx, Some(nginx.pid())));
                 processes.push(nginx);

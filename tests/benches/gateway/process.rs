@@ -1,75 +1,38 @@
-//! The processes of a run: started here, measured from outside, and ended with their handles.
+//! What a process of a run is besides its part: nginx, and everybody's processor time.
 
-use llmchat_benches::PATIENCE;
+use llmchat_benches::{PATIENCE, Process};
 use nix::sys::time::TimeSpec;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Names the part that a copy of this bench plays.
-pub(crate) const PART: &str = "LLMCHAT_BENCH_PART";
-pub(crate) const PART_UPSTREAM: &str = "upstream";
+/// Names the part of the bare forwarder.
 pub(crate) const PART_FORWARDER: &str = "forwarder";
 
-/// A process that listens; killed with its handle.
-pub(crate) struct Process {
-    child: Child,
-    pub(crate) address: SocketAddr,
-}
-
-impl Process {
-    /// A copy of this bench in another part, which says where it listens and ends with its input.
-    pub(crate) fn part(part: &str, argument: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("a process knows its file"))
-            .arg(argument)
-            .env(PART, part)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start a copy of this bench");
-        let mut line = String::new();
-        let mut said = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        said.read_line(&mut line).expect("it says where it listens");
-        Self { address: line.trim().parse().expect("an address"), child }
-    }
-
-    /// nginx as a reverse proxy in front of `upstream`, in a directory of its own; or why not.
-    pub(crate) fn nginx(dir: &Path, upstream: SocketAddr) -> Result<Self, String> {
-        let prefix = dir.join("nginx");
-        std::fs::create_dir_all(&prefix).expect("make nginx's directory");
-        // Nobody else takes a port that was free a moment ago, and if so nginx says it.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        std::fs::write(prefix.join("nginx.conf"), nginx_conf(free, upstream)).expect("write nginx.conf");
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(&prefix).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let mut child = command.stderr(Stdio::null()).spawn().map_err(|error| format!("cannot be started: {error}"))?;
-        let by = Instant::now() + PATIENCE;
-        while TcpStream::connect(free).is_err() {
-            if let Some(status) = child.try_wait().expect("wait for nginx") {
-                let log = std::fs::read_to_string(prefix.join("error.log")).unwrap_or_default();
-                return Err(format!("ended with {status}: {}", log.trim()));
-            }
-            assert!(Instant::now() < by, "nginx does not listen");
-            thread::sleep(Duration::from_millis(10));
+/// nginx as a reverse proxy in front of `upstream`, in a directory of its own; or why not.
+pub(crate) fn nginx(dir: &Path, upstream: SocketAddr) -> Result<Process, String> {
+    let prefix = dir.join("nginx");
+    std::fs::create_dir_all(&prefix).expect("make nginx's directory");
+    // Nobody else takes a port that was free a moment ago, and if so nginx says it.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    std::fs::write(prefix.join("nginx.conf"), nginx_conf(free, upstream)).expect("write nginx.conf");
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(&prefix).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let mut child = command.stderr(Stdio::null()).spawn().map_err(|error| format!("cannot be started: {error}"))?;
+    let by = Instant::now() + PATIENCE;
+    while TcpStream::connect(free).is_err() {
+        if let Some(status) = child.try_wait().expect("wait for nginx") {
+            let log = std::fs::read_to_string(prefix.join("error.log")).unwrap_or_default();
+            return Err(format!("ended with {status}: {}", log.trim()));
         }
-        Ok(Self { child, address: free })
+        assert!(Instant::now() < by, "nginx does not listen");
+        thread::sleep(Duration::from_millis(10));
     }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Ok(Process { child, address: free })
 }
 
 /// One process, without a master, so that whoever kills it has killed all of it; therefore one

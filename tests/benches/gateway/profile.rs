@@ -1,9 +1,8 @@
 //! A fixed number of questions to a node that runs under a profiler, to be looked at and divided.
 
 use super::ask::{Target, Visitor, Way};
-use super::process::{PART_UPSTREAM, Process};
-use super::{WHOLE, number, table, upstream};
-use llmchat_benches::{Dir, Node, binary};
+use super::{WHOLE, number, upstream};
+use llmchat_benches::{Dir, Node, PART_UPSTREAM, Process, binary, say};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -25,7 +24,7 @@ pub(crate) fn run(profiler: &str) -> ExitCode {
         visitor.ask(WHOLE);
     }
     stop(node);
-    table::say(&format!("{questions} questions were answered under `{profiler}`"));
+    say(&format!("{questions} questions were answered under `{profiler}`"));
     ExitCode::SUCCESS
 }
 

@@ -4,7 +4,7 @@
 
 use super::ask::Target;
 use super::load::Seen;
-use llmchat_benches::quantile;
+use llmchat_benches::{micros, millis, quantile};
 use std::time::Duration;
 
 /// Prints one line a target: how long answers took, how much longer than straight from the
@@ -49,31 +49,4 @@ pub(crate) fn refusals(target: &Target, refused: u32) {
     if refused > 0 {
         println!("{:<22}REFUSED {refused} questions for want of time", target.name);
     }
-}
-
-/// The promises, each with what was found.
-#[derive(Default)]
-pub(crate) struct Checks {
-    pub(crate) missed: usize,
-}
-
-impl Checks {
-    pub(crate) fn check(&mut self, name: &str, figure: f64, limit: f64, unit: &str) {
-        let held = figure <= limit;
-        self.missed += usize::from(!held);
-        let verdict = if held { "ok" } else { "MISSED" };
-        println!("{name:<56}{figure:>9.3} {unit:<3} of {limit:>7.3} {unit:<3} {verdict}");
-    }
-}
-
-pub(crate) fn say(line: &str) {
-    println!("{line}");
-}
-
-pub(crate) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-pub(crate) fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }

@@ -1,12 +1,10 @@
 //! The upstream of the bench: a FastGPT that has its answers ready. A process of its own, so that
 //! its work is not the driver's, and two system calls a request, so that it is nobody's delay.
 
-use super::wire::Connection;
+use llmchat_benches::wire::Connection;
+use llmchat_benches::{HEAD, chunk, serve, word};
 use memchr::memmem;
-use std::io::{Read, Write, stdin, stdout};
-use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -25,8 +23,6 @@ pub(crate) const LAST_WORD: &str = "祝假期愉快";
 
 const PLAIN: &str = include_str!("../../fixtures/fastgpt/v1_simple_detail_false.sse");
 const DETAILED: &str = include_str!("../../fixtures/fastgpt/v1_workflow_detail_true_done_then_flowresponses.sse");
-const HEAD: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream;charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
 
 struct Answers {
     plain: Vec<u8>,
@@ -36,18 +32,8 @@ struct Answers {
 
 /// Serves until its standard input ends: it never outlives the bench.
 pub(crate) fn run() -> ExitCode {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("an address");
-    let answers = Arc::new(Answers { plain: at_once(PLAIN), detailed: at_once(DETAILED), drips: drips() });
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let (socket, answers) = (socket.expect("accept"), Arc::clone(&answers));
-            thread::spawn(move || converse(&mut Connection::new(socket), &answers));
-        }
-    });
-    writeln!(stdout(), "{address}").expect("say where it listens");
-    let _ = stdin().read_to_end(&mut Vec::new());
-    ExitCode::SUCCESS
+    let answers = Answers { plain: at_once(PLAIN), detailed: at_once(DETAILED), drips: drips() };
+    serve(move |connection| converse(connection, &answers))
 }
 
 /// Until the peer hangs up, in whatever way.
@@ -87,19 +73,10 @@ fn at_once(events: &str) -> Vec<u8> {
 }
 
 fn drips() -> Vec<Vec<u8>> {
-    let word = |content: &str| {
-        format!(
-            r#"data: {{"id":"","object":"","created":0,"model":"","choices":[{{"delta":{{"role":"assistant","content":"{content}"}},"index":0,"finish_reason":null}}]}}"#
-        ) + "\n\n"
-    };
     let middle = (2..DRIPS).map(|_| "满一年");
     let words = std::iter::once(FIRST_WORD).chain(middle).chain([LAST_WORD]);
     let mut pieces: Vec<String> = words.map(|content| chunk(&word(content))).collect();
     pieces[0].insert_str(0, HEAD);
     pieces.push(chunk("data: [DONE]\n\n") + "0\r\n\r\n");
     pieces.into_iter().map(String::into_bytes).collect()
-}
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
 }

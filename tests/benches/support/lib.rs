@@ -2,13 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock and its files are thrown away")]
 
+mod disk;
 mod node;
+mod process;
+mod table;
+pub mod wire;
 
+pub use disk::Disk;
 pub use node::{Node, PATIENCE, binary};
+pub use process::{HEAD, PART, PART_UPSTREAM, Process, chunk, serve, word};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use table::{Checks, micros, millis, say};
 
 /// The one app that the agents of a bench stand for.
 const APP_ID: &str = "6700aa00bb11cc22dd33ee10";

@@ -1,13 +1,20 @@
-use super::Dir;
+use super::{Dir, wire};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes so long, unless it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of a node's log.
+const LINES_MAX: usize = 200;
 
 /// The binary to be measured: `LLMCHAT_BENCH_BINARY`, or the one in the package.
 pub fn binary() -> PathBuf {
@@ -45,6 +52,7 @@ pub struct Node {
     pub address: SocketAddr,
     /// From its start until it said that it is ready.
     pub ready_after: Duration,
+    lines: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Node {
@@ -81,19 +89,46 @@ impl Node {
                 break address.trim().parse().expect("an address");
             }
         };
-        std::thread::spawn(move || lines.for_each(drop));
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let log = Arc::clone(&last);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_back(line);
+                if log.len() > LINES_MAX {
+                    log.pop_front();
+                }
+            }
+        });
         let ready_after = loop {
-            if is_ready(address) {
+            if wire::get(address, "/health/ready").is_some() {
                 break began.elapsed();
             }
             assert!(began.elapsed() < PATIENCE, "the node does not get ready");
         };
-        Self { process, address, ready_after }
+        Self { process, address, ready_after, lines: last }
     }
 
     /// Of [`Node::process`].
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The last of what it has said.
+    pub fn log(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// Signals its process.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().try_into().expect("a pid")), signal).expect("signal the node");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("wait for the node");
     }
 
     /// What it holds of the machine's memory now.
@@ -109,12 +144,4 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn is_ready(address: SocketAddr) -> bool {
-    let Ok(mut socket) = TcpStream::connect(address) else { return false };
-    let mut answer = String::new();
-    socket.write_all(b"GET /health/ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").is_ok()
-        && socket.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
 }

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 const PAGE: [u8; 4096] = [7; 4096];
 
 /// A file that grows by a page at a time, beside a node's own.
-pub(crate) struct Disk(File);
+pub struct Disk(File);
 
 impl Disk {
-    pub(crate) fn beside(state: &Path) -> Self {
+    /// Makes it in the directory `state`.
+    pub fn beside(state: &Path) -> Self {
         Self(File::create_new(state.join("bench-sync")).expect("make a file beside the store"))
     }
 
-    pub(crate) fn append_and_sync(&mut self) -> Duration {
+    /// How long a page more took, until it was on the disk.
+    pub fn append_and_sync(&mut self) -> Duration {
         let began = Instant::now();
         self.0.write_all(&PAGE).and_then(|()| self.0.sync_data()).expect("write to the disk");
         began.elapsed()

@@ -1,44 +1,61 @@
 //! HTTP/1.1 on a kept connection, with as little work as it can be done: what is measured is not
 //! the measuring end. Blocking, one buffer, no allocation a message.
 
-use llmchat_benches::PATIENCE;
+use super::PATIENCE;
 use memchr::memmem;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// Longer than any message here.
+/// Longer than most messages here.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Longer than any.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-pub(crate) struct Connection {
+/// A connection of either end.
+pub struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
 }
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr) -> Self {
+    /// Connects.
+    pub fn open(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).expect("connect");
         socket.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
         Self::new(socket)
     }
 
-    pub(crate) fn new(socket: TcpStream) -> Self {
+    /// Of a socket that is connected.
+    pub fn new(socket: TcpStream) -> Self {
         socket.set_nodelay(true).expect("set TCP_NODELAY");
         Self { socket, buffer: vec![0; BUFFER_BYTES], filled: 0 }
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of it.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
     }
 
     /// Reads one message to its end and returns it as it stood on the wire; `None` where the peer
     /// has hung up instead. `arrived` sees all of it so far after every read.
-    pub(crate) fn message(&mut self, mut arrived: impl FnMut(&[u8])) -> io::Result<Option<&[u8]>> {
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the message is none, or longer than any that is read here.
+    pub fn message(&mut self, mut arrived: impl FnMut(&[u8])) -> io::Result<Option<&[u8]>> {
         self.filled = 0;
         let mut end = None;
         loop {
             if self.filled == self.buffer.len() {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a message longer than the buffer"));
+                if self.filled >= MESSAGE_BYTES_MAX {
+                    return Err(io::Error::new(ErrorKind::InvalidData, "a message without an end"));
+                }
+                self.buffer.resize(2 * self.filled, 0);
             }
             let read = self.socket.read(&mut self.buffer[self.filled..])?;
             if read == 0 {
@@ -98,11 +115,37 @@ impl Scan {
 }
 
 /// The value of a header in a head; `name` is in lower case.
-pub(crate) fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     head.split(|&byte| byte == b'\n').find_map(|line| {
         let is_named = line.len() > name.len() && line[name.len()] == b':';
         (is_named && line[..name.len()].eq_ignore_ascii_case(name)).then(|| line[name.len() + 1..].trim_ascii())
     })
+}
+
+/// What `path` answers with 200; `None` for anything else, and where nobody answers.
+pub fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(address).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut answer = String::new();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).ok()?;
+    socket.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
+
+/// The cookie that an answer sets, as it is to be sent back.
+pub fn cookie(answer: &[u8]) -> Option<String> {
+    let pair = header(answer, b"set-cookie")?.split(|&byte| byte == b';').next()?;
+    Some(String::from_utf8_lossy(pair).into_owned())
+}
+
+/// A question as the front end puts it, without a cookie where that is empty.
+pub fn post(path: &str, cookie: &str, body: &str) -> String {
+    let cookie = if cookie.is_empty() { String::new() } else { format!("cookie: {cookie}\r\n") };
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: bench.example\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n{cookie}content-length: {length}\r\n\r\n{body}"
+    )
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<usize> {
