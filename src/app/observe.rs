@@ -63,6 +63,8 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
         "On the standby: since its database was as the primary's.",
         move || stale.primary_seen().and_then(|seen| seen.staleness()).map_or(0.0, |age| age.as_secs_f64()),
     );
+    let applied = telemetry.clone();
+    pair.tell_applied(move |took| applied.record_applied(took));
 }
 
 /// What was looked at on the disk, and found.

@@ -1,5 +1,6 @@
 //! The standby's database follows its journal, as far as that is durable: on a thread of its own.
 
+use super::arrivals::Arrivals;
 use super::feed::{Feed, Taken};
 use super::local::LocalLog;
 use crate::base::{Chain, Txid};
@@ -86,6 +87,7 @@ struct Shared {
     moved: Condvar,
     /// Records that were just received; what is not here any more is in the journal.
     feed: Feed,
+    arrivals: Arc<Arrivals>,
 }
 
 /// A database that follows.
@@ -108,9 +110,11 @@ pub(super) struct Pace(Arc<Shared>);
 
 impl Applying {
     /// `log` is flushed up to `flushed`.
-    pub(super) fn start(follower: Follower, log: LocalLog, flushed: Txid) -> io::Result<Self> {
+    pub(super) fn start(follower: Follower, log: LocalLog, flushed: Txid, arrivals: Arc<Arrivals>) -> io::Result<Self> {
+        arrivals.begin(follower.last());
         let bounds = Bounds { flushed, applied: follower.last(), ..Bounds::default() };
-        let shared = Arc::new(Shared { bounds: Mutex::new(bounds), moved: Condvar::new(), feed: Feed::default() });
+        let (bounds, moved) = (Mutex::new(bounds), Condvar::new());
+        let shared = Arc::new(Shared { bounds, moved, feed: Feed::default(), arrivals });
         shared.feed.want(true);
         let pace = Pace(Arc::clone(&shared));
         let run = move || {
@@ -256,5 +260,6 @@ fn apply(pace: &Pace, follower: &mut Follower, log: &mut LocalLog, records: &[Re
     }
     let applied = follower.last();
     pace.change(|bounds| bounds.applied = applied);
+    pace.0.arrivals.applied(applied);
     Ok(())
 }

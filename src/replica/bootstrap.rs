@@ -74,7 +74,8 @@ impl Standby {
 
     /// Every record that the copy needs is here: puts the database in its place, and follows.
     pub(super) async fn complete(&self, copied: Copied, receiver: &Receiver) -> Result<Pace, StandbyError> {
-        let Following { store, log, node, .. } = &self.0.following;
+        let Following { store, log, node, arrivals, .. } = &self.0.following;
+        let arrivals = Arc::clone(arrivals);
         let (store, log, node, flushed) = (store.clone(), log.clone(), Arc::clone(node), *receiver.flushed.borrow());
         let Copied { replacement, start, end } = copied;
         let applying = blocking(move || {
@@ -85,7 +86,7 @@ impl Standby {
             }
             node.note_copying(None)?;
             let follower = store.follow(&log, end)?;
-            Ok(Applying::start(follower, log, flushed).map_err(ReceiveError::Flush)?)
+            Ok(Applying::start(follower, log, flushed, arrivals).map_err(ReceiveError::Flush)?)
         });
         let applying = applying.await?;
         let pace = applying.pace();

@@ -1,6 +1,7 @@
 //! What makes commits durable: the journal of this node.
 
 mod apply;
+mod arrivals;
 mod bootstrap;
 mod feed;
 mod follow;

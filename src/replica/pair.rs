@@ -6,6 +6,7 @@
 //! primary that learns of a later reign ends its process: what it has that the other has not is dealt with at a start,
 //! before the database is opened.
 
+use super::arrivals::Arrivals;
 use super::local::LocalLog;
 use super::peers::{Peers, Standing};
 use super::primary::{Primary, StandbySeen};
@@ -156,6 +157,7 @@ pub(super) struct Shared {
     pub(super) scrubbed: Mutex<Scrubbed>,
     /// What is asked beside everything else.
     pub(super) tasks: TaskTracker,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 /// Where the answer to an order goes.
@@ -224,7 +226,14 @@ impl Pair {
             joining: tokio::sync::Mutex::default(),
             scrubbed: Mutex::default(),
             tasks: TaskTracker::new(),
+            arrivals: Arc::default(),
         }))
+    }
+
+    /// On a standby `tell` hears of every record how long it took, from its arrival until readers of the database see it.
+    /// It must not wait.
+    pub(crate) fn tell_applied(&self, tell: impl Fn(Duration) + Send + Sync + 'static) {
+        self.0.arrivals.tell(tell);
     }
 
     pub(crate) fn me(&self) -> MemberId {

@@ -349,6 +349,7 @@ impl Pair {
             log: log.clone(),
             state_dir: state_dir.clone(),
             known: self.0.config.clone(),
+            arrivals: Arc::clone(&self.0.arrivals),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! copied; then journal, flush, acknowledge, apply.
 
 use super::apply::{Applying, Failed, FollowError, Pace};
+use super::arrivals::Arrivals;
 use super::bootstrap::Copied;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
@@ -65,6 +66,7 @@ pub(crate) struct Following {
     pub(crate) state_dir: PathBuf,
     /// Told of every configuration that the primary sends, once it is stored.
     pub(crate) known: watch::Sender<Config>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 /// A node that follows the primary; one connection after the other. Cheap to clone.
@@ -108,7 +110,8 @@ impl Standby {
     pub(crate) fn after_reign(following: Following, rested: Rested) -> Result<Self, StandbyError> {
         let flushed = rested.tip().position.txid;
         let follower = following.store.follow_on(rested)?;
-        let applying = Applying::start(follower, following.log.clone(), flushed).map_err(ReceiveError::Flush)?;
+        let (log, arrivals) = (following.log.clone(), Arc::clone(&following.arrivals));
+        let applying = Applying::start(follower, log, flushed, arrivals).map_err(ReceiveError::Flush)?;
         let standby = Self::new(following);
         *standby.applying() = Some(applying);
         Ok(standby)
@@ -190,6 +193,7 @@ impl Standby {
 
     async fn converse<S: Stream>(&self, line: &mut Line<S>) -> Result<(), StandbyError> {
         let following = &self.0.following;
+        following.arrivals.forget();
         let hello = self.hello()?;
         line.outgoing.send(&FromStandby::Hello(hello)).await?;
         let (config, durable) = match line.incoming.message(LOOK_WITHIN).await? {
@@ -265,7 +269,7 @@ impl Standby {
     }
 
     fn stand(&self, common: Txid, durable: Txid) -> Result<bool, StandbyError> {
-        let Following { store, log, state_dir, .. } = &self.0.following;
+        let Following { store, log, state_dir, arrivals, .. } = &self.0.following;
         let tip = log.last().map_or(Txid::default(), |tip| tip.position.txid);
         let mut applying = self.applying();
         if tip > common {
@@ -297,7 +301,8 @@ impl Standby {
                     }
                     follower => follower?,
                 };
-                *applying = Some(Applying::start(follower, log.clone(), common).map_err(ReceiveError::Flush)?);
+                let applies = Applying::start(follower, log.clone(), common, Arc::clone(arrivals));
+                *applying = Some(applies.map_err(ReceiveError::Flush)?);
                 Ok(true)
             }
         }
@@ -391,6 +396,7 @@ impl Standby {
                 if head.cluster != self.0.following.cluster {
                     return Err(WireError::OutOfTurn.into());
                 }
+                self.0.following.arrivals.came(head.position.txid);
                 let record = Sealed { position: head.position, chain: head.chain, bytes };
                 receiver.take(head.before, record).await?;
             }

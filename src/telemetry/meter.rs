@@ -1,5 +1,6 @@
 use super::chat::Chats;
 use super::export::{Export, Exporter};
+use super::pair::Pair;
 use super::requests::Requests;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
@@ -29,6 +30,7 @@ struct Inner {
     meter: Meter,
     requests: Arc<Requests>,
     chats: Chats,
+    pair: Pair,
     connections: Arc<AtomicI64>,
 }
 
@@ -63,7 +65,7 @@ impl Telemetry {
         let provider = builder.with_reader(exporter).build();
         let meter = provider.meter("llmchat");
         let requests = Requests::new(&meter);
-        let chats = Chats::new(&meter);
+        let (chats, pair) = (Chats::new(&meter), Pair::new(&meter));
         let connections = Arc::new(AtomicI64::new(0));
         let open = Arc::clone(&connections);
         let _ = meter
@@ -71,7 +73,7 @@ impl Telemetry {
             .with_description("Client connections that are open.")
             .with_callback(move |gauge| gauge.observe(open.load(Ordering::Relaxed), &[]))
             .build();
-        Ok(Self(Arc::new(Inner { registry, _provider: provider, meter, requests, chats, connections })))
+        Ok(Self(Arc::new(Inner { registry, _provider: provider, meter, requests, chats, pair, connections })))
     }
 
     /// A request got its whole answer, or its client left. `route` is the template that matched.
@@ -105,6 +107,11 @@ impl Telemetry {
     /// A breaker refused a question; `reason` is one word of a fixed set.
     pub(crate) fn breaker_refused(&self, reason: &'static str) {
         self.0.chats.breaker_refused(reason);
+    }
+
+    /// A standby has a commit in its database, so long after it came.
+    pub(crate) fn record_applied(&self, took: Duration) {
+        self.0.pair.applied(took);
     }
 
     /// Shows what `read` says whenever somebody looks. `read` must not wait for anything. A name must not be

@@ -9,6 +9,7 @@ mod chat;
 mod export;
 mod log;
 mod meter;
+mod pair;
 mod requests;
 #[cfg(test)]
 mod tests;

@@ -96,11 +96,14 @@ fn chats_are_counted_by_how_they_end() {
     telemetry.upstream_failed("truncated");
     telemetry.breaker_refused("open");
     telemetry.breaker_refused("open");
+    telemetry.record_applied(Duration::from_millis(4));
     let (series, _) = read(&telemetry.render());
     for (name, expected) in [
         (r#"llmchat_turn_duration_seconds_count{outcome="completed"}"#, 1.0),
         (r#"llmchat_first_token_seconds_bucket{le="0.5"}"#, 1.0),
         (r#"llmchat_upstream_failures_total{class="truncated"}"#, 1.0),
+        (r#"llmchat_pair_apply_seconds_bucket{le="0.003"}"#, 0.0),
+        (r#"llmchat_pair_apply_seconds_bucket{le="0.005"}"#, 1.0),
         (r#"llmchat_breaker_refusals_total{reason="open"}"#, 2.0),
     ] {
         assert!(near(series.get(name), expected), "{name} in {series:#?}");

@@ -51,7 +51,10 @@ fn either_address_works_and_both_know_the_same_chats() {
     assert_eq!(cluster.browser(0).get("/health/standby").status, 503);
     assert_eq!(cluster.browser(1).get("/health/standby?lag=20000").status, 200);
     assert_eq!(cluster.browser(1).get("/health/standby?lag=soon").status, 400);
+    cluster.alike();
     let metrics = cluster.browser(1).get("/metrics");
+    let applied = metrics.text().lines().find_map(|line| line.strip_prefix("llmchat_pair_apply_seconds_count "));
+    assert!(applied.is_some_and(|count| count != "0"), "{}", metrics.text());
     assert!(metrics.text().contains("llmchat_is_primary 0"), "{}", metrics.text());
     assert!(cluster.browser(0).get("/metrics").text().contains("llmchat_in_sync 1"));
 }

@@ -119,6 +119,7 @@ impl Home {
             log: log.clone(),
             state_dir,
             known: watch::Sender::new(config(Mode::MaxAvailability)),
+            arrivals: Arc::default(),
         };
         Follow { me, store: standby, log, standby: Standby::new(following), session: None }
     }
