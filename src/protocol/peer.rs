@@ -119,6 +119,7 @@ pub enum FromPrimary {
         count: u32,
         /// Every page before this has been sent, or is the same.
         next_page: u32,
+        #[serde(with = "at_once")]
         body: Vec<u8>,
     },
     /// Every page was sent; with the record `end` applied the database is whole.
@@ -130,6 +131,38 @@ pub enum FromPrimary {
         txid: u64,
     },
     Config(Config),
+}
+
+/// Bytes, as a list of them is encoded, but not one by one.
+mod at_once {
+    use serde::de::{Deserializer, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(bytes)
+        }
+    }
 }
 
 /// A frame that came.
@@ -215,5 +248,17 @@ mod tests {
             Err(BadFrame::Message),
             "a length is no promise"
         );
+    }
+
+    #[test]
+    fn pages_are_encoded_as_they_were_byte_by_byte() {
+        let pages = FromPrimary::Pages { count: 2, next_page: 300, body: vec![1, 255, 251] };
+        let mut bytes = Vec::new();
+        push_message(&mut bytes, &pages);
+        assert_eq!(bytes, [9, 0, 0, 0, 0, 5, 2, 251, 44, 1, 3, 1, 255, 251]);
+        let (head, body) = bytes.split_first_chunk().unwrap();
+        assert_eq!(read_frame(head, body.to_vec()), Ok(Frame::Message(pages)));
+        let longer = [&body[..5], &[200], &body[6..]].concat();
+        assert_eq!(read_frame::<FromPrimary>(head, longer), Err(BadFrame::Message), "there are not so many");
     }
 }
