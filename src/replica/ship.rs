@@ -167,37 +167,50 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
         }
     }
     let (mut page, mut end) = (copying.next_page.max(1), start);
+    let mut packed = packed(shared, page, &has).await?;
     loop {
-        let piece = shared
-            .reigning
-            .store
-            .pages(page, CHUNK_PAGES)
-            .await
-            .map_err(|error| WireError::Io(io::Error::other(error)))?;
-        end = end.max(piece.at);
-        let db_pages = piece.db_pages;
+        let Packed { at, db_pages, count, body } = packed;
+        end = end.max(at);
         page = page.saturating_add(CHUNK_PAGES);
-        let body = blocking({
-            let has = has_of(&has, &piece);
-            move || pack(&piece, &has)
-        });
-        let (count, body) = body.await?;
-        line.outgoing.send(&FromPrimary::Pages { count, next_page: page, body }).await?;
+        let pages = FromPrimary::Pages { count, next_page: page, body };
+        // The next ones are made ready meanwhile: that takes longer than to send these.
+        let next = async { if page > db_pages { Ok(None) } else { self::packed(shared, page, &has).await.map(Some) } };
+        let (sent, next) = tokio::join!(line.outgoing.send(&pages), next);
+        sent?;
         shared.copying(Some((page.min(db_pages), db_pages)));
         while let Some(frame) = line.incoming.try_next()? {
             if !matches!(frame, Frame::Message(FromStandby::Ack { .. })) {
                 return Err(WireError::OutOfTurn);
             }
         }
-        if page > db_pages {
-            break;
-        }
+        let Some(next) = next? else { break };
+        packed = next;
     }
     // What the pages hold must be on this node's disk for good. That nobody needs to have been told of it: where nothing
     // is acknowledged without a standby, the first one could not be copied otherwise.
     shared.reigning.store.durable().reached_here(end).await;
     line.outgoing.send(&FromPrimary::Copied { end: end.raw() }).await?;
     Ok(start)
+}
+
+/// Some pages, as they are sent.
+struct Packed {
+    at: Txid,
+    db_pages: u32,
+    count: u32,
+    body: Vec<u8>,
+}
+
+/// The pages from `page` on that the standby does not have.
+async fn packed(shared: &Shared, page: u32, has: &[u64]) -> Result<Packed, WireError> {
+    let piece = shared.reigning.store.pages(page, CHUNK_PAGES).await;
+    let piece = piece.map_err(|error| WireError::Io(io::Error::other(error)))?;
+    let has = has_of(has, &piece);
+    blocking(move || {
+        let (count, body) = pack(&piece, &has)?;
+        Ok(Packed { at: piece.at, db_pages: piece.db_pages, count, body })
+    })
+    .await
 }
 
 /// The standby's hashes of a piece's pages.
@@ -209,7 +222,9 @@ fn has_of(has: &[u64], piece: &Piece) -> Vec<Option<u64>> {
 /// The pages that the standby does not have, as they are sent.
 fn pack(piece: &Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
     // Page 1 has bytes that its hash leaves out.
-    let differs = |number: u32, page: &[u8], has: Option<u64>| number == 1 || has != Some(pages::hash(number, page));
+    let differs = |number: u32, page: &[u8], has: Option<u64>| {
+        number == 1 || has.is_none_or(|has| has != pages::hash(number, page))
+    };
     let pages: Vec<_> = piece
         .pages
         .iter()
