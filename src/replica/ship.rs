@@ -26,6 +26,9 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// Pages that are read at once: a reader in the way of nobody.
 const CHUNK_PAGES: u32 = 256;
+/// How pages are packed while packing is quicker than the wire, and while it is not: a third as long, or hardly at all.
+const PACK_WELL: i32 = 1;
+const PACK_QUICKLY: i32 = -100;
 /// Records that are read from the journal at once.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -167,16 +170,20 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
         }
     }
     let (mut page, mut end) = (copying.next_page.max(1), start);
-    let mut packed = packed(shared, page, &has).await?;
+    let mut level = PACK_WELL;
+    let mut packed = packed(shared, page, &has, level).await?;
     loop {
         let Packed { at, db_pages, count, body } = packed;
         end = end.max(at);
         page = page.saturating_add(CHUNK_PAGES);
         let pages = FromPrimary::Pages { count, next_page: page, body };
-        // The next ones are made ready meanwhile: that takes longer than to send these.
-        let next = async { if page > db_pages { Ok(None) } else { self::packed(shared, page, &has).await.map(Some) } };
-        let (sent, next) = tokio::join!(line.outgoing.send(&pages), next);
+        // The next ones are made ready meanwhile.
+        let next =
+            async { if page > db_pages { Ok(None) } else { self::packed(shared, page, &has, level).await.map(Some) } };
+        let ((sent, sending), (next, packing)) = tokio::join!(timed(line.outgoing.send(&pages)), timed(next));
         sent?;
+        // Whichever keeps the other waiting is spared.
+        level = if sending < packing { PACK_QUICKLY } else { PACK_WELL };
         shared.copying(Some((page.min(db_pages), db_pages)));
         while let Some(frame) = line.incoming.try_next()? {
             if !matches!(frame, Frame::Message(FromStandby::Ack { .. })) {
@@ -201,13 +208,19 @@ struct Packed {
     body: Vec<u8>,
 }
 
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let began = clock::now();
+    let done = work.await;
+    (done, clock::now().saturating_duration_since(began))
+}
+
 /// The pages from `page` on that the standby does not have.
-async fn packed(shared: &Shared, page: u32, has: &[u64]) -> Result<Packed, WireError> {
+async fn packed(shared: &Shared, page: u32, has: &[u64], level: i32) -> Result<Packed, WireError> {
     let piece = shared.reigning.store.pages(page, CHUNK_PAGES).await;
     let piece = piece.map_err(|error| WireError::Io(io::Error::other(error)))?;
     let has = has_of(has, &piece);
     blocking(move || {
-        let (count, body) = pack(&piece, &has)?;
+        let (count, body) = pack(&piece, &has, level)?;
         Ok(Packed { at: piece.at, db_pages: piece.db_pages, count, body })
     })
     .await
@@ -220,7 +233,7 @@ fn has_of(has: &[u64], piece: &Piece) -> Vec<Option<u64>> {
 }
 
 /// The pages that the standby does not have, as they are sent.
-fn pack(piece: &Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError> {
+fn pack(piece: &Piece, has: &[Option<u64>], level: i32) -> Result<(u32, Vec<u8>), WireError> {
     // Page 1 has bytes that its hash leaves out.
     let differs = |number: u32, page: &[u8], has: Option<u64>| {
         number == 1 || has.is_none_or(|has| has != pages::hash(number, page))
@@ -239,7 +252,7 @@ fn pack(piece: &Piece, has: &[Option<u64>]) -> Result<(u32, Vec<u8>), WireError>
     for (_, page) in &pages {
         body.extend(page);
     }
-    let packed = zstd::bulk::compress(&body, 1)?;
+    let packed = zstd::bulk::compress(&body, level)?;
     Ok((u32::try_from(pages.len()).unwrap_or(u32::MAX), packed))
 }
 
