@@ -1,6 +1,7 @@
 use super::DiskError;
+use super::write::{flush_all, flush_dir, rename, write};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -39,7 +40,7 @@ pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
         Ok(()) => {
             belong(dir)?;
             let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(above).and_then(|above| above.sync_all()).map_err(failed)?;
+            flush_dir(above).map_err(failed)?;
             Ok(true)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -100,8 +101,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     beside.push(".new");
     let beside = Path::new(&beside);
     remove_if_present(beside)?; // Left over from a crash.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failed)?;
+    write(&file, bytes).map_err(failed)?;
     drop(file);
     publish(beside, path)
 }
@@ -111,15 +112,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     let failed = |source| DiskError::new("write", path, source);
     belong(beside)?;
-    File::open(beside).and_then(|file| file.sync_all()).map_err(failed)?;
-    rustix::fs::rename(beside, path).map_err(|error| failed(error.into()))?;
+    let file = File::open(beside).map_err(failed)?;
+    flush_all(&file).and_then(|()| rename(&file, beside, path)).map_err(failed)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    flush_dir(dir).map_err(failed)
 }
 
 /// Brings the names in `dir` to the disk.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| DiskError::new("sync", dir, source))
+    flush_dir(dir).map_err(|source| DiskError::new("sync", dir, source))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Files that only we may read, and changes to them that survive a crash.
 
+#[cfg(test)]
+pub(crate) mod faults;
 mod file;
 mod lock;
 mod space;
+mod write;
 
 pub(crate) use file::{
     belong, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace, set_mode,
@@ -10,6 +13,7 @@ pub(crate) use file::{
 };
 pub(crate) use lock::StateLock;
 pub(crate) use space::{free_bytes, resident_bytes};
+pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 
 use std::path::PathBuf;
 

@@ -1,3 +1,4 @@
+use crate::disk;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,6 @@ impl Flusher {
     pub(crate) fn flush(&self) -> io::Result<()> {
         // The lock is not held meanwhile: whoever appends does not wait for the disk.
         let file = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        file.sync_data()
+        disk::flush(&file)
     }
 }

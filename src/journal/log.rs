@@ -7,11 +7,9 @@ use crate::base::{Chain, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
 use crate::protocol::record::{ChainHash, ClusterId, Damage, Sealed, Tip};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +155,7 @@ impl Journal {
         }
         trim(&path, records.offset())?;
         let cut = Self::at_end(&self.dir, (self.cluster, self.me), self.settings)?;
-        cut.file.sync_all().map_err(JournalError::io(&path))?;
+        disk::flush_all(&cut.file).map_err(JournalError::io(&path))?;
         // Whoever flushes goes on with the same.
         let flusher = self.flusher.clone();
         flusher.turn_to(flushed(&path)?);
@@ -192,10 +190,10 @@ impl Journal {
         let path = self.path();
         // More than is needed now, as the call is dear; what is left over is given back when the segment is closed.
         let until = needed.saturating_add(self.settings.segment_bytes / 4);
-        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, until)) {
+        match disk::allocate(&self.file, until) {
             // A file system that cannot do it has to be taken as it is.
-            Ok(()) | Err(Errno::OPNOTSUPP) => self.reserved = until,
-            Err(error) => return Err(JournalError::io(&path)(error.into())),
+            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(JournalError::io(&path)(error)),
+            _ => self.reserved = until,
         }
         Ok(())
     }
@@ -211,7 +209,7 @@ impl Journal {
             return Err(JournalError::Gap { last, found: record.position.txid });
         }
         let path = self.path();
-        self.file.write_all_at(&record.bytes, self.end).map_err(JournalError::io(&path))?;
+        disk::write_at(&self.file, &record.bytes, self.end).map_err(JournalError::io(&path))?;
         self.end += u64::try_from(record.bytes.len()).expect("a record fits 64 bits");
         self.segments.last_mut().expect("there is one").1 = self.end;
         self.tip = Tip { position: record.position, chain: record.chain };
@@ -221,7 +219,7 @@ impl Journal {
     /// Closes the segment and begins the next: the old one, the new one and their names are on disk when this returns.
     fn rotate(&mut self) -> Result<(), JournalError> {
         let path = self.path();
-        self.file.sync_data().map_err(JournalError::io(&path))?;
+        disk::flush(&self.file).map_err(JournalError::io(&path))?;
         let start = Start { cluster: self.cluster, before: self.tip, made_at: clock::unix_millis() };
         publish(&self.dir, &start, [])?;
         trim(&path, self.end)?;
@@ -277,7 +275,7 @@ fn trim(path: &Path, end: u64) -> Result<(), JournalError> {
     let trim = || {
         let file = OpenOptions::new().write(true).open(path)?;
         let length = file.metadata()?.len();
-        file.set_len(length.min(end))
+        disk::cut(&file, length.min(end))
     };
     trim().map_err(JournalError::io(path))
 }
@@ -313,9 +311,9 @@ fn publish<'a>(dir: &Path, start: &Start, records: impl IntoIterator<Item = &'a 
     let beside = path.with_extension(NEW);
     disk::remove_if_present(&beside)?;
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(&start.to_bytes())?;
-        records.into_iter().try_for_each(|record| file.write_all(record))
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        disk::write(&file, &start.to_bytes())?;
+        records.into_iter().try_for_each(|record| disk::write(&file, record))
     };
     write().map_err(JournalError::io(&beside))?;
     Ok(disk::publish(&beside, &path)?)
