@@ -192,7 +192,7 @@ async fn close(standby: &Standby) -> Next {
 }
 
 /// After this the process has to start anew.
-fn is_fatal(error: &StandbyError) -> bool {
+pub(super) fn is_fatal(error: &StandbyError) -> bool {
     match error {
         // What a flush that failed was for is on no disk for certain, and must not be acknowledged after another one.
         StandbyError::Receive(ReceiveError::Flush(_) | ReceiveError::Died)

@@ -1,3 +1,5 @@
 mod cost;
+mod disk;
 mod pair;
+mod pair_power;
 mod power;

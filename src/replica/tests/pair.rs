@@ -3,13 +3,16 @@
 use crate::base::{AgentId, Label, Owner, Txid, UnixMillis};
 use crate::node_state::NodeState;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode};
+use crate::protocol::peer::Copying;
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
+use crate::replica::follow::is_fatal;
 use crate::replica::primary::{Primary, Reigning};
 use crate::replica::standby::{Following, Standby, StandbyError};
 use crate::replica::wire::Stream;
 use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
-use crate::store::{Base, Budget, Expect, NewTurn, Settings, Store, TurnEnd, TurnState};
+use crate::store::{Base, Budget, Expect, NewTurn, Pending, Settings, Store, StoreError, TurnEnd, TurnState};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -81,12 +84,33 @@ struct Opened {
 }
 
 impl Home {
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn me(&self) -> MemberId {
+        self.me
+    }
+
+    /// The same node, with what is in `dir`.
+    pub(super) fn moved(&self, dir: TempDir) -> Self {
+        Self { dir, ..*self }
+    }
+
     fn open(&self) -> Opened {
-        let node = Arc::new(NodeState::open(self.dir.path()).unwrap());
+        let node = Arc::new(NodeState::open(self.path()).unwrap());
         let base = Base { cluster: self.cluster, data_key: [9; 32], settings: SETTINGS };
-        let store = Store::new(self.dir.path(), base);
-        let mut log = LocalLog::open(self.dir.path(), (self.cluster, self.me), Kept::Maybe, JOURNAL).unwrap();
-        store.append_beyond(&mut log).unwrap();
+        let store = Store::new(self.path(), base);
+        let open = || LocalLog::open(self.path(), (self.cluster, self.me), Kept::Maybe, JOURNAL);
+        let log = match open() {
+            // As a standby's process does.
+            Err(error) if error.is_misfit() && node.config().unwrap().unwrap().primary != self.me => {
+                LocalLog::put_aside(self.path()).unwrap();
+                node.note_copying(Some(Copying::ANEW)).unwrap();
+                open().unwrap()
+            }
+            opened => opened.unwrap(),
+        };
         Opened { me: self.me, cluster: self.cluster, node, store, log }
     }
 
@@ -121,13 +145,37 @@ impl Home {
             known: watch::Sender::new(config(Mode::MaxAvailability)),
             arrivals: Arc::default(),
         };
-        Follow { me, store: standby, log, standby: Standby::new(following), session: None }
+        let follow = Follow { me, store: standby, log, standby: Standby::new(following), session: None };
+        follow.standby.prepare().unwrap();
+        follow
+    }
+
+    /// Takes what the primary has until the two are in sync, and begins again where a process would.
+    pub(super) async fn mend(&self, mut follow: Follow, lead: &Lead) -> Follow {
+        let mended = async {
+            loop {
+                follow.connect(lead);
+                let (stop, mut followed) = follow.session.take().unwrap();
+                let ended = tokio::select! {
+                    () = follow.is_whole(lead) => {
+                        follow.session = Some((stop, followed));
+                        return follow;
+                    }
+                    ended = &mut followed => ended.unwrap(),
+                };
+                if ended.is_err_and(|error| is_fatal(&error)) {
+                    follow.close().await;
+                    follow = self.follow();
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, mended).await.expect("the two are in sync by themselves")
     }
 }
 
 pub(super) struct Lead {
     pub(super) store: Store,
-    log: LocalLog,
+    pub(super) log: LocalLog,
     pub(super) primary: Primary,
     stop: CancellationToken,
     keeping: JoinHandle<()>,
@@ -140,12 +188,23 @@ impl Lead {
         drop(self.primary);
         self.store.close().await.unwrap();
     }
+
+    /// Ends as a process whose disk is gone.
+    pub(super) async fn die(self) {
+        // Who waits for the other node would wait for ever.
+        self.store.give_up("the power is gone");
+        self.stop.cancel();
+        drop(self.keeping.await);
+        self.primary.end();
+        drop(self.primary);
+        drop(self.store.close().await);
+    }
 }
 
 pub(super) struct Follow {
     me: MemberId,
-    store: Store,
-    log: LocalLog,
+    pub(super) store: Store,
+    pub(super) log: LocalLog,
     standby: Standby,
     session: Option<(CancellationToken, JoinHandle<Result<(), StandbyError>>)>,
 }
@@ -182,6 +241,32 @@ impl Follow {
         assert_eq!(self.log.last(), Some(last));
     }
 
+    /// Waits until this is as good as `lead`, for as long as that takes.
+    async fn is_whole(&self, lead: &Lead) {
+        let (mut config, mut seen) = (lead.primary.config(), self.standby.seen());
+        config.wait_for(|config| config.isr.len() == 2).await.unwrap();
+        let last = lead.log.last().unwrap().position.txid;
+        seen.wait_for(|seen| seen.applied >= last).await.unwrap();
+    }
+
+    /// Waits until the primary is gone.
+    pub(super) async fn left(mut self) -> Self {
+        let (_, followed) = self.session.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, followed).await.expect("it notices").unwrap();
+        assert!(ended.is_err(), "it had no reason to end");
+        self
+    }
+
+    /// Ends as a process whose disk is gone.
+    pub(super) async fn die(mut self) {
+        if let Some((stop, followed)) = self.session.take() {
+            stop.cancel();
+            drop(followed.await);
+        }
+        drop(self.standby);
+        drop(self.store.close().await);
+    }
+
     pub(super) async fn close(mut self) {
         if self.session.is_some() {
             self.hang_up().await;
@@ -207,26 +292,33 @@ fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
 
-fn begin(store: &Store, id: &str, length: usize) -> crate::store::Pending<()> {
-    store
-        .turn_begin(NewTurn {
-            owner: Owner::visitor("1"),
-            agent_id: AgentId::parse("a").unwrap(),
-            chat: label("c"),
-            upstream_chat_id: "up".to_owned(),
-            turn_id: id.to_owned(),
-            label: label(id),
-            idempotency_key: None,
-            body_hash: [1; 32],
-            upstream_item_id: format!("item-{id}"),
-            question: format!("\"{}\"", "q".repeat(length)),
-            at: UnixMillis(1),
-        })
-        .unwrap()
+fn begin(store: &Store, id: &str, length: usize) -> Pending<()> {
+    try_begin(store, id, length).unwrap()
+}
+
+fn try_begin(store: &Store, id: &str, length: usize) -> Result<Pending<()>, StoreError> {
+    store.turn_begin(NewTurn {
+        owner: Owner::visitor("1"),
+        agent_id: AgentId::parse("a").unwrap(),
+        chat: label("c"),
+        upstream_chat_id: "up".to_owned(),
+        turn_id: id.to_owned(),
+        label: label(id),
+        idempotency_key: None,
+        body_hash: [1; 32],
+        upstream_item_id: format!("item-{id}"),
+        question: format!("\"{}\"", "q".repeat(length)),
+        at: UnixMillis(1),
+    })
 }
 
 async fn ask(store: &Store, id: &str) {
-    let begun = begin(store, id, 100);
+    try_ask(store, id, 100).await.unwrap();
+}
+
+/// Asks, and is answered; the last commit of it, once it is acknowledged.
+pub(super) async fn try_ask(store: &Store, id: &str, length: usize) -> Result<Txid, StoreError> {
+    let begun = try_begin(store, id, length)?;
     let end = TurnEnd {
         turn_id: id.to_owned(),
         question_bytes: 1,
@@ -238,12 +330,12 @@ async fn ask(store: &Store, id: &str) {
         failure: None,
         at: UnixMillis(2),
     };
-    let finished = store.turn_finish(end).unwrap();
-    tokio::time::timeout(PATIENCE, begun).await.expect("it becomes durable").unwrap();
-    tokio::time::timeout(PATIENCE, finished).await.expect("it becomes durable").unwrap();
+    let finished = store.turn_finish(end)?;
+    tokio::time::timeout(PATIENCE, begun).await.expect("it becomes durable, or fails")?;
+    Ok(tokio::time::timeout(PATIENCE, finished).await.expect("it becomes durable, or fails")?.position.txid)
 }
 
-async fn answer(store: &Store, id: &str) -> Option<String> {
+pub(super) async fn answer(store: &Store, id: &str) -> Option<String> {
     let agent = AgentId::parse("a").unwrap();
     let past = store.past((&Owner::visitor("1"), &agent, &label("c")), Some(&label(id)), None, Budget::Normal).await;
     past.unwrap().turn.map(|turn| turn.answer)

@@ -37,10 +37,19 @@ const SETTINGS: Settings = Settings {
 const SECTOR: usize = 512;
 
 /// Numbers that a seed makes, the same each time.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    /// The first numbers of close seeds are not close.
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Self(seed);
+        for _ in 0..8 {
+            random.below(2);
+        }
+        random
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
@@ -196,7 +205,7 @@ async fn lost(store: &Store, count: usize) -> Vec<usize> {
 }
 
 /// What a power loss makes of bytes behind `flushed`: cut, and any sector there, or not, or garbage.
-fn damage(bytes: &mut Vec<u8>, flushed: usize, random: &mut Random) {
+pub(super) fn damage(bytes: &mut Vec<u8>, flushed: usize, random: &mut Random) {
     let flushed = flushed.min(bytes.len());
     if random.below(3) == 0 {
         bytes.truncate(flushed + random.below(bytes.len() - flushed + 1));
@@ -239,10 +248,7 @@ fn power_lost(dir: &Path, disk: &Disk, log_is_certain: bool, random: &mut Random
 
 /// One power loss, with `seed`: the acknowledged turns that it cost, or why the node does not start.
 async fn power_loss(seed: u64, lies: bool) -> Result<Vec<usize>, String> {
-    let mut random = Random(seed);
-    for _ in 0..8 {
-        random.below(2); // The first numbers of close seeds are close.
-    }
+    let mut random = Random::new(seed);
     let (dir, disk) = (TempDir::new().unwrap(), Arc::new(Disk::default()));
     // Without checkpoints the journal must keep everything, however little it may; with them it lets go.
     let with_checkpoints = random.below(3) == 0;
