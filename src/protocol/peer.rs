@@ -1,16 +1,21 @@
 //! What nodes of a cluster say to each other while one ships its commits to the other. Frames: the length of what follows
-//! (4 bytes, little-endian), its kind (1 byte: 0 a message by bincode 2's standard configuration, 1 a record as it lies in
-//! the journal), and it. The standby speaks first, with [`Hello`].
+//! (4 bytes, little-endian), its kind (1 byte: 0 a message by bincode 2's standard configuration and its XXH3-64, 1 a
+//! record as it lies in the journal, which has its own), the first 3 bytes of the XXH3-64 of these five, and it. The standby
+//! speaks first, with [`Hello`].
 
 use super::cluster::{Config, MemberId};
 use super::record::{ChainHash, ClusterId, RECORD_BYTES_MAX};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Of this conversation.
 pub const PROTOCOL: u16 = 1;
-/// Length and kind.
-pub const FRAME_HEAD_BYTES: usize = 5;
+/// Length, kind, and what says that they came as they were sent: a length that did not would be waited for.
+pub const FRAME_HEAD_BYTES: usize = 8;
+const KIND_MESSAGE: u8 = 0;
+const KIND_RECORD: u8 = 1;
+const HASH_BYTES: usize = 8;
 /// A chunk of pages is the longest message: 256 of 4 KB, which may not compress. The hashes of a database's pages come in
 /// pieces.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -181,15 +186,22 @@ pub enum BadFrame {
     Kind,
     #[error("a message that cannot be read")]
     Message,
+    /// An acknowledgement with a flipped bit would be one of commits that are on no second disk.
+    #[error("a frame that came damaged")]
+    Damaged,
 }
 
 /// The length of what follows a frame's head.
 pub fn frame_length(head: &[u8; FRAME_HEAD_BYTES]) -> Result<usize, BadFrame> {
-    let [l0, l1, l2, l3, kind] = *head;
-    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    let [l0, l1, l2, l3, kind, ..] = *head;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]);
+    if *head != frame_head(length, kind) {
+        return Err(BadFrame::Damaged);
+    }
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
     let most = match kind {
-        0 => MESSAGE_BYTES_MAX,
-        1 => RECORD_BYTES_MAX,
+        KIND_MESSAGE => MESSAGE_BYTES_MAX,
+        KIND_RECORD => RECORD_BYTES_MAX,
         _ => return Err(BadFrame::Kind),
     };
     if length <= most { Ok(length) } else { Err(BadFrame::TooLong) }
@@ -197,12 +209,21 @@ pub fn frame_length(head: &[u8; FRAME_HEAD_BYTES]) -> Result<usize, BadFrame> {
 
 /// Reads a frame whose head was checked by [`frame_length`]. A record is not looked into.
 pub fn read_frame<M: DeserializeOwned>(head: &[u8; FRAME_HEAD_BYTES], body: Vec<u8>) -> Result<Frame<M>, BadFrame> {
-    if head[4] == 1 {
+    if head[4] == KIND_RECORD {
         return Ok(Frame::Record(body));
     }
+    let (message, hash) = body.split_last_chunk::<HASH_BYTES>().ok_or(BadFrame::Damaged)?;
+    if xxh3_64(message) != u64::from_le_bytes(*hash) {
+        return Err(BadFrame::Damaged);
+    }
+    read_message(message).map(Frame::Message)
+}
+
+/// Reads a message whose hash was checked.
+pub fn read_message<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, BadFrame> {
     let config = bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>();
-    match bincode::serde::decode_from_slice(&body, config) {
-        Ok((message, used)) if used == body.len() => Ok(Frame::Message(message)),
+    match bincode::serde::decode_from_slice(bytes, config) {
+        Ok((message, used)) if used == bytes.len() => Ok(message),
         _ => Err(BadFrame::Message),
     }
 }
@@ -212,14 +233,22 @@ pub fn push_message<M: Serialize>(into: &mut Vec<u8>, message: &M) {
     let at = into.len();
     into.extend([0; FRAME_HEAD_BYTES]);
     let written = bincode::serde::encode_into_std_write(message, into, bincode::config::standard());
-    let length = written.expect("messages always encode, and memory takes them");
-    into[at..at + 4].copy_from_slice(&u32::try_from(length).expect("a message is small").to_le_bytes());
+    let length = written.expect("messages always encode, and memory takes them") + HASH_BYTES;
+    let hash = xxh3_64(&into[at + FRAME_HEAD_BYTES..]);
+    into.extend(hash.to_le_bytes());
+    let head = frame_head(u32::try_from(length).expect("a message is small"), KIND_MESSAGE);
+    into[at..at + FRAME_HEAD_BYTES].copy_from_slice(&head);
 }
 
 /// The head of a record's frame.
 pub fn record_head(length: usize) -> [u8; FRAME_HEAD_BYTES] {
-    let [l0, l1, l2, l3] = u32::try_from(length).expect("a record is below 2^32").to_le_bytes();
-    [l0, l1, l2, l3, 1]
+    frame_head(u32::try_from(length).expect("a record is below 2^32"), KIND_RECORD)
+}
+
+fn frame_head(length: u32, kind: u8) -> [u8; FRAME_HEAD_BYTES] {
+    let [l0, l1, l2, l3] = length.to_le_bytes();
+    let [c0, c1, c2, ..] = xxh3_64(&[l0, l1, l2, l3, kind]).to_le_bytes();
+    [l0, l1, l2, l3, kind, c0, c1, c2]
 }
 
 #[cfg(test)]
@@ -232,22 +261,31 @@ mod tests {
         let mut bytes = Vec::new();
         push_message(&mut bytes, &ack);
         // The wire of protocol 1.
-        assert_eq!(bytes, [5, 0, 0, 0, 0, 5, 251, 44, 1, 7]);
+        let hash = xxh3_64(&[5, 251, 44, 1, 7]).to_le_bytes();
+        let [c0, c1, c2, ..] = xxh3_64(&[13, 0, 0, 0, 0]).to_le_bytes();
+        assert_eq!(bytes, [&[13, 0, 0, 0, 0, c0, c1, c2, 5, 251, 44, 1, 7][..], &hash].concat());
         let (head, body) = bytes.split_first_chunk().unwrap();
         assert_eq!(frame_length(head), Ok(body.len()));
         assert_eq!(read_frame(head, body.to_vec()), Ok(Frame::Message(ack)));
-        assert_eq!(read_frame::<FromStandby>(head, [body, &[0]].concat()), Err(BadFrame::Message));
-        assert_eq!(read_frame::<FromStandby>(head, body[..3].to_vec()), Err(BadFrame::Message));
-        assert_eq!(frame_length(&[0, 0, 0, 0, 2]), Err(BadFrame::Kind));
-        assert_eq!(frame_length(&[255, 255, 255, 255, 0]), Err(BadFrame::TooLong));
+        assert_eq!(read_frame::<FromStandby>(head, [body, &[0]].concat()), Err(BadFrame::Damaged));
+        assert_eq!(read_frame::<FromStandby>(head, body[..3].to_vec()), Err(BadFrame::Damaged));
+        for bit in 0..body.len() * 8 {
+            let mut flipped = body.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read_frame::<FromStandby>(head, flipped), Err(BadFrame::Damaged), "bit {bit}");
+        }
+        assert_eq!(read_message::<FromStandby>(&[5, 251, 44, 1, 7, 0]), Err(BadFrame::Message), "nothing longer");
+        assert_eq!(frame_length(&frame_head(0, 2)), Err(BadFrame::Kind));
+        for bit in 0..head.len() * 8 {
+            let mut flipped = *head;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(frame_length(&flipped), Err(BadFrame::Damaged), "bit {bit} of the head");
+        }
+        assert_eq!(frame_length(&frame_head(u32::MAX, 0)), Err(BadFrame::TooLong));
         assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX)), Ok(RECORD_BYTES_MAX));
         assert_eq!(frame_length(&record_head(RECORD_BYTES_MAX + 1)), Err(BadFrame::TooLong));
         let lies = [vec![1], vec![253; 9], vec![0; 20]].concat();
-        assert_eq!(
-            read_frame::<FromStandby>(&[30, 0, 0, 0, 0], lies),
-            Err(BadFrame::Message),
-            "a length is no promise"
-        );
+        assert_eq!(read_message::<FromStandby>(&lies), Err(BadFrame::Message), "a length is no promise");
     }
 
     #[test]
