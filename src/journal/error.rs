@@ -1,3 +1,4 @@
+use super::segment;
 use crate::base::Txid;
 use crate::disk::DiskError;
 use crate::protocol::record::Damage;
@@ -37,6 +38,14 @@ impl JournalError {
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+
+    /// The first record of the segment that came to harm, where it is one.
+    pub(crate) fn harmed(&self) -> Option<Txid> {
+        match self {
+            Self::Rot { path, .. } | Self::NoSegment { path } => segment::first_of(path),
+            _ => None,
+        }
     }
 
     /// Something of it is lost or harmed, or it is another one's.

@@ -124,6 +124,15 @@ impl Journal {
         self.segments.first().expect("there is one").0
     }
 
+    /// A segment came to harm: its records, and those before them, count as not kept any more; whether there were such.
+    /// The last segment grows, and is never given up. What of it can be read is left on disk.
+    pub(crate) fn give_up(&mut self, harmed: Txid) -> bool {
+        let place = self.segments.iter().position(|(first, _)| *first == harmed);
+        let Some(place) = place.filter(|place| place + 1 < self.segments.len()) else { return false };
+        self.segments.drain(..=place);
+        true
+    }
+
     /// Records from `from` on are kept, whatever their age, for as long as there is room for them.
     pub(crate) fn pin(&mut self, from: Option<Txid>) {
         self.pinned = from;

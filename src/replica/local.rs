@@ -1,5 +1,5 @@
 use super::feed::Feed;
-use crate::base::Txid;
+use crate::base::{Chain, Txid};
 use crate::clock;
 use crate::journal::{Flusher, Journal, JournalError, Reader, Settings};
 use crate::protocol::cluster::MemberId;
@@ -94,6 +94,15 @@ impl LocalLog {
         }
         let Some(mut reader) = self.read(txid) else { return Ok(None) };
         Ok(reader.next()?.map(|(head, _)| head.chain))
+    }
+
+    /// Notes what of the journal cannot be read any more, after an error of a reader's: it counts as not kept.
+    pub(super) fn note_harm(&self, error: &JournalError) {
+        if let Some(harmed) = error.harmed()
+            && self.lock().as_mut().is_some_and(|journal| journal.give_up(harmed))
+        {
+            tracing::error!(error = %Chain(error), "a part of the journal came to harm, and is used no more");
+        }
     }
 
     /// Chain hashes of at most `most` of the records behind `above`, up to `upto` and its own among them, evenly spread.

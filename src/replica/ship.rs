@@ -140,7 +140,7 @@ async fn agree<S: Stream>(log: &LocalLog, hello: &Hello, line: &mut Line<S>) -> 
 
 async fn chain_at(log: &LocalLog, txid: u64) -> Result<Option<ChainHash>, WireError> {
     let log = log.clone();
-    blocking(move || log.chain_at(Txid::from_raw(txid)).map_err(of_journal)).await
+    blocking(move || log.chain_at(Txid::from_raw(txid)).map_err(|error| unreadable(&log, error))).await
 }
 
 /// Sends the whole database, but what the standby has of it; the record that it goes on with.
@@ -336,7 +336,7 @@ async fn send_records<S: Stream>(log: &LocalLog, mut next: Txid, line: &mut Line
                 let reader = log
                     .read(next)
                     .ok_or_else(|| WireError::Io(io::Error::other("what it needs is not kept any more")))?;
-                next = send_from_journal(reader, next, last, line).await?;
+                next = send_from_journal((log, reader), next, last, line).await?;
             }
         }
         line.outgoing.flush().await?;
@@ -345,16 +345,17 @@ async fn send_records<S: Stream>(log: &LocalLog, mut next: Txid, line: &mut Line
 
 /// Sends the records of the journal up to `last`.
 async fn send_from_journal<S: Stream>(
-    mut reader: Reader,
+    (log, mut reader): (&LocalLog, Reader),
     mut next: Txid,
     last: Txid,
     line: &mut Line<S>,
 ) -> Result<Txid, WireError> {
     while next <= last {
+        let log = log.clone();
         let read = blocking(move || {
             let (mut batch, mut bytes) = (VecDeque::new(), 0);
             while bytes < BATCH_BYTES
-                && let Some((head, record)) = reader.next().map_err(of_journal)?
+                && let Some((head, record)) = reader.next().map_err(|error| unreadable(&log, error))?
             {
                 bytes += record.len();
                 batch.push_back((head.position.txid, record));
@@ -381,6 +382,8 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(WireError::Io(io::Error::other(error))))
 }
 
-fn of_journal(error: JournalError) -> WireError {
+/// The standby is copied instead, when it comes again.
+fn unreadable(log: &LocalLog, error: JournalError) -> WireError {
+    log.note_harm(&error);
     WireError::Io(io::Error::other(error))
 }

@@ -233,12 +233,22 @@ impl Follow {
     }
 
     /// Waits until everything that `lead` has is applied.
-    async fn caught_up(&self, lead: &Lead) {
+    pub(super) async fn caught_up(&self, lead: &Lead) {
         let last = lead.log.last().unwrap();
         let mut seen = self.standby.seen();
         let reached = seen.wait_for(|seen| seen.applied >= last.position.txid);
         tokio::time::timeout(PATIENCE, reached).await.expect("it catches up").unwrap();
         assert_eq!(self.log.last(), Some(last));
+    }
+
+    pub(super) async fn hang_up_if_open(&mut self) {
+        if self.session.is_some() {
+            self.hang_up().await;
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.session.as_ref().is_none_or(|(_, followed)| followed.is_finished())
     }
 
     /// Waits until this is as good as `lead`, for as long as that takes.
@@ -268,9 +278,7 @@ impl Follow {
     }
 
     pub(super) async fn close(mut self) {
-        if self.session.is_some() {
-            self.hang_up().await;
-        }
+        self.hang_up_if_open().await;
         drop(self.standby);
         self.store.close().await.unwrap();
     }
@@ -312,7 +320,7 @@ fn try_begin(store: &Store, id: &str, length: usize) -> Result<Pending<()>, Stor
     })
 }
 
-async fn ask(store: &Store, id: &str) {
+pub(super) async fn ask(store: &Store, id: &str) {
     try_ask(store, id, 100).await.unwrap();
 }
 

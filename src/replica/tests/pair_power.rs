@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 /// Clients that ask at the same time.
 const CLIENTS: usize = 4;
 /// A standby that was lost again and again is waited for no longer than the first time.
-const TIMING: Timing = Timing {
+pub(super) const TIMING: Timing = Timing {
     sync_timeout: Duration::from_secs(1),
     reconnect: Duration::from_millis(300),
     flap_stable: Duration::ZERO,
@@ -24,20 +24,20 @@ const TIMING: Timing = Timing {
 };
 
 /// A node's disk, and what is known of it.
-struct Place {
-    home: Home,
-    disk: Arc<Disk>,
+pub(super) struct Place {
+    pub(super) home: Home,
+    pub(super) disk: Arc<Disk>,
     _mounted: Mounted,
 }
 
 impl Place {
-    fn new(home: Home) -> Self {
+    pub(super) fn new(home: Home) -> Self {
         let (disk, mounted) = Disk::mount(home.path());
         Self { home, disk, _mounted: mounted }
     }
 
     /// The node as the power loss leaves it.
-    fn without_power(self, random: &mut Random) -> Self {
+    pub(super) fn without_power(self, random: &mut Random) -> Self {
         let left = self.disk.after_power_loss(self.home.path(), random);
         self.disk.die();
         Self::new(self.home.moved(left))
@@ -45,16 +45,16 @@ impl Place {
 }
 
 /// What was acknowledged, and by which commit.
-type Acknowledged = Arc<Mutex<Vec<(String, Txid)>>>;
+pub(super) type Acknowledged = Arc<Mutex<Vec<(String, Txid)>>>;
 
 /// Clients that ask until the store refuses, or they are told to stop.
-struct Load {
+pub(super) struct Load {
     clients: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Load {
-    fn start(lead: &Lead, name: &str, acknowledged: &Acknowledged, random: &mut Random) -> Self {
+    pub(super) fn start(lead: &Lead, name: &str, acknowledged: &Acknowledged, random: &mut Random) -> Self {
         let (clients, stop) = (TaskTracker::new(), CancellationToken::new());
         for client in 0..CLIENTS {
             let (store, acknowledged, stop) = (lead.store.clone(), Arc::clone(acknowledged), stop.clone());
@@ -77,7 +77,7 @@ impl Load {
         Self { clients, stop }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.clients.wait()).await.expect("the clients have an answer each");
     }
@@ -237,7 +237,7 @@ impl Drop for Naming {
     }
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |number| number.parse().expect("a number"))
 }
 
