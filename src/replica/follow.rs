@@ -198,6 +198,8 @@ pub(super) fn is_fatal(error: &StandbyError) -> bool {
         StandbyError::Receive(ReceiveError::Flush(_) | ReceiveError::Died)
         | StandbyError::Restart
         | StandbyError::Follow(FollowError::Died) => true,
+        // Nor after another try to begin a segment: only where there was no space is nothing in doubt.
+        StandbyError::Receive(ReceiveError::Journal(error)) => !error.is_full() && !error.is_misfit(),
         _ => false,
     }
 }

@@ -1,12 +1,15 @@
 //! A disk of which a test knows what has reached it, and that it can hold, break, or cut from its power.
 
 use super::power::{Random, damage};
+use crate::clock;
 use crate::disk::faults::{self, Deed, Mounted};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 use tempfile::TempDir;
 
 const FRAME_BYTES: usize = 4096 + 24;
@@ -28,8 +31,20 @@ struct State {
     lies: bool,
     /// Its power is gone.
     is_dead: bool,
+    /// What fails from now on, and when it first did.
+    fault: Option<Fault>,
+    failed_at: Option<Instant>,
     /// Up to where the files that were flushed are certain to be there.
     flushed: BTreeMap<PathBuf, usize>,
+}
+
+/// Something that cannot be done: to files of such a kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) deed: Deed,
+    /// How the file's name ends.
+    pub(super) suffix: &'static str,
+    pub(super) error: Errno,
 }
 
 impl Disk {
@@ -52,6 +67,17 @@ impl Disk {
 
     pub(super) fn lie(&self) {
         self.state.lock().unwrap().lies = true;
+    }
+
+    /// `fault` is met from now on, or nothing any more.
+    pub(super) fn fail(&self, fault: Option<Fault>) {
+        let mut state = self.state.lock().unwrap();
+        (state.fault, state.failed_at) = (fault, None);
+    }
+
+    /// When the fault was first met.
+    pub(super) fn failed_at(&self) -> Option<Instant> {
+        self.state.lock().unwrap().failed_at
     }
 
     /// Nothing is done any more.
@@ -114,6 +140,11 @@ impl faults::Disk for Disk {
         let flushes = matches!(deed, Deed::Flush | Deed::FlushDir);
         let state = self.state.lock().unwrap();
         let mut state = self.moved.wait_while(state, |state| state.is_held && flushes).unwrap();
+        let fails = |fault: &Fault| fault.deed == deed && path.to_str().unwrap().ends_with(fault.suffix);
+        if let Some(fault) = state.fault.filter(fails) {
+            state.failed_at.get_or_insert_with(clock::now);
+            return Err(fault.error.into());
+        }
         if state.is_dead {
             return Err(io::Error::other("the power is gone"));
         }

@@ -1,5 +1,6 @@
 mod cost;
 mod disk;
+mod faults;
 mod flips;
 mod pair;
 mod pair_power;

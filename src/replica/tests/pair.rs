@@ -247,6 +247,12 @@ impl Follow {
         }
     }
 
+    /// Whether a process would have to begin again after the end of its session.
+    pub(super) async fn end_is_fatal(&mut self) -> bool {
+        let (_, followed) = self.session.take().unwrap();
+        followed.await.unwrap().is_err_and(|error| is_fatal(&error))
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.session.as_ref().is_none_or(|(_, followed)| followed.is_finished())
     }
