@@ -87,7 +87,7 @@ impl Cluster {
     /// Gives a node that does not run another address among its peers.
     pub(crate) fn listen_elsewhere(&mut self, node: usize) -> SocketAddr {
         self.peers[node] = free();
-        self.homes[node].configure(&listens(self.peers[node]));
+        self.configure(node, "");
         self.peers[node]
     }
 
@@ -100,6 +100,11 @@ impl Cluster {
 
     pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {
         self.peers[node]
+    }
+
+    /// Adds `more` to a node's configuration, for its next start.
+    pub(crate) fn configure(&self, node: usize, more: &str) {
+        self.homes[node].configure(&format!("{}{more}", listens(self.peers[node])));
     }
 
     pub(crate) fn kill(&mut self, node: usize) {

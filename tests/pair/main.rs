@@ -5,6 +5,7 @@
 
 mod cluster;
 mod crash;
+mod disk;
 mod load;
 mod loss;
 mod service;
