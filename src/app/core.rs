@@ -1,5 +1,6 @@
 use crate::accounts::Visitors;
 use crate::agents::{self, Agents, FileError, Import, Roster};
+use crate::backup;
 use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
@@ -119,6 +120,7 @@ impl Core {
         let state_dir = config.state_dir.clone();
         disk::make_private_dir(&state_dir, NodeState::FILE)?;
         let lock = StateLock::take(&state_dir)?;
+        backup::refuse_unfinished(&state_dir)?;
         let node = Arc::new(NodeState::open(&state_dir)?);
         let secrets = Secrets::open_or_make(&state_dir)?;
         let (seen, has_journal, is_replaced) =

@@ -6,6 +6,15 @@ use std::fmt;
 /// The longest id a client may choose, in bytes.
 const LABEL_BYTES_MAX: usize = 128;
 
+/// Bytes as hex digits, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
 /// 128 random bits as 32 hex digits: an id that nobody else has and nobody can guess.
 pub fn random_id() -> String {
     let mut bits = [0; 16];

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod agents;
+mod backup;
 mod check_config;
 mod cluster;
 mod control_client;
@@ -39,6 +40,11 @@ enum Command {
     Cluster(cluster::Command),
     #[command(flatten)]
     Upkeep(upkeep::Command),
+    /// Back up the node that runs
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Make a node that does not run one with the chats of a backup
+    Restore(backup::Restore),
     /// Look after the agents, of the running service or of the state directory
     #[command(subcommand)]
     Agents(agents::Command),
@@ -77,6 +83,8 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
         }
         Command::Cluster(command) => block_on(cluster::run(configured(sources)?, command)),
         Command::Upkeep(command) => block_on(upkeep::run(configured(sources)?, command)),
+        Command::Backup(command) => block_on(backup::run(configured(sources)?, command)),
+        Command::Restore(args) => block_on(backup::restore(configured(sources)?, args)),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;

@@ -3,7 +3,7 @@ use super::write::{flush_all, flush_dir, rename, write};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The longest text file that we read: an agents file of thousands is far below.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -116,6 +116,15 @@ pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     flush_all(&file).and_then(|()| rename(&file, beside, path)).map_err(failed)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     flush_dir(dir).map_err(failed)
+}
+
+/// What lies in `dir`; nothing where there is none.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let failed = |source| DiskError::new("list", dir, source);
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(failed)?.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
+    }
 }
 
 /// Brings the names in `dir` to the disk.

@@ -19,6 +19,21 @@ pub(crate) enum LockError {
 pub(crate) struct StateLock(#[expect(dead_code, reason = "held, not read: closing it gives the lock back")] File);
 
 impl StateLock {
+    /// Says who has the lock of `dir`, as [`StateLock::take`] would, and changes nothing.
+    pub(crate) fn look(dir: &Path) -> Result<(), LockError> {
+        let path = dir.join("lock");
+        let failed = |source: std::io::Error| DiskError::new("look at the lock", &path, source);
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(failed)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()), // And given back with the file.
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(held(dir, &mut file)),
+            Err(error) => Err(failed(error.into()).into()),
+        }
+    }
+
     /// Takes the lock of `dir`, or says who has it. Never waits.
     pub(crate) fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
@@ -34,11 +49,7 @@ impl StateLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder); // Only for the sentence.
-                let holder = holder.trim();
-                let holder = if holder.is_empty() { "unknown" } else { holder }.to_owned();
-                return Err(LockError::Held { dir: dir.to_owned(), holder });
+                return Err(held(dir, &mut file));
             }
             Err(error) => return Err(failed(error.into()).into()),
         }
@@ -47,6 +58,14 @@ impl StateLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))
     }
+}
+
+fn held(dir: &Path, file: &mut File) -> LockError {
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder); // Only for the sentence.
+    let holder = holder.trim();
+    let holder = if holder.is_empty() { "unknown" } else { holder }.to_owned();
+    LockError::Held { dir: dir.to_owned(), holder }
 }
 
 #[cfg(test)]
@@ -59,7 +78,9 @@ mod tests {
         let first = StateLock::take(dir.path()).unwrap();
         let refused = StateLock::take(dir.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert_eq!(StateLock::look(dir.path()).unwrap_err().to_string(), refused);
         drop(first);
+        StateLock::look(dir.path()).unwrap();
         StateLock::take(dir.path()).unwrap();
     }
 }

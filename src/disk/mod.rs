@@ -8,10 +8,10 @@ mod space;
 mod write;
 
 pub(crate) use file::{
-    belong, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace, set_mode,
-    sync_dir,
+    belong, entries, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace,
+    set_mode, sync_dir,
 };
-pub(crate) use lock::StateLock;
+pub(crate) use lock::{LockError, StateLock};
 pub(crate) use space::{free_bytes, resident_bytes};
 pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 

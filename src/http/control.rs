@@ -2,9 +2,11 @@
 //! a Unix socket; the same service functions as everything else. Its mode, 0660, says who may: the kernel lets our own
 //! user, root and the members of our group connect, also those of whom it is not the first group, and nobody else.
 
+use super::backup;
 use super::cluster;
 use super::error::{self, ApiError};
 use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
+use crate::backup::Backups;
 use crate::base::AgentId;
 use crate::protocol::agent::{Agent, Source};
 use crate::replica::Pair;
@@ -26,16 +28,22 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 pub(crate) struct Control {
     agents: Agents,
     pair: Pair,
+    backups: Backups,
     state_dir: PathBuf,
 }
 
 impl Control {
     pub(crate) fn new(agents: Agents, pair: Pair, state_dir: PathBuf) -> Self {
-        Self { agents, pair, state_dir }
+        let backups = Backups::new(pair.clone(), state_dir.clone());
+        Self { agents, pair, backups, state_dir }
     }
 
     pub(super) fn pair(&self) -> &Pair {
         &self.pair
+    }
+
+    pub(super) fn backups(&self) -> &Backups {
+        &self.backups
     }
 
     pub(super) fn state_dir(&self) -> &FilePath {
@@ -98,7 +106,7 @@ pub(crate) async fn serve(
     again: CancellationToken,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let cluster = cluster::routes(control.clone(), again);
+    let (cluster, backup) = (cluster::routes(control.clone(), again), backup::routes(control.clone()));
     let routes = Router::new()
         .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
         .route("/agents", get(list))
@@ -107,6 +115,7 @@ pub(crate) async fn serve(
         .route("/agents/{id}/test", post(test))
         .with_state(control)
         .merge(cluster)
+        .merge(backup)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::map_response(render));
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await

@@ -4,6 +4,7 @@
 //! what the caller is told.
 
 mod api;
+mod backup;
 mod cluster;
 mod control;
 mod drain;

@@ -7,6 +7,7 @@ use crate::base::{Chain, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
 use crate::protocol::record::{ChainHash, ClusterId, Damage, Sealed, Tip};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -44,8 +45,16 @@ pub(crate) struct Journal {
     tip: Tip,
     /// The database's file holds everything up to this record, and not what follows: it is never removed.
     needed: Txid,
-    /// Somebody reads from here on and needs what follows, as long as there is room.
-    pinned: Option<Txid>,
+    /// Who reads needs what follows from there on, as long as there is room.
+    pinned: BTreeMap<Pin, Txid>,
+}
+
+/// Who reads the journal for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pin {
+    /// A standby that is being copied.
+    Standby,
+    Backup,
 }
 
 impl Journal {
@@ -109,7 +118,7 @@ impl Journal {
         let flusher = Flusher::new(flushed(&path)?);
         let needed = Txid::default();
         let dir = dir.to_owned();
-        let pinned = None;
+        let pinned = BTreeMap::new();
         Ok(Self { dir, cluster, settings, me, segments, file, flusher, end, reserved: end, tip, needed, pinned })
     }
 
@@ -133,9 +142,12 @@ impl Journal {
         true
     }
 
-    /// Records from `from` on are kept, whatever their age, for as long as there is room for them.
-    pub(crate) fn pin(&mut self, from: Option<Txid>) {
-        self.pinned = from;
+    /// Records from `from` on are kept for `pin`, whatever their age, for as long as there is room for them.
+    pub(crate) fn pin(&mut self, pin: Pin, from: Option<Txid>) {
+        match from {
+            Some(from) => drop(self.pinned.insert(pin, from)),
+            None => drop(self.pinned.remove(&pin)),
+        }
     }
 
     /// Takes back every record behind `to`, which is one of it; on disk when this returns. A crash meanwhile leaves some
@@ -168,7 +180,7 @@ impl Journal {
         // Whoever flushes goes on with the same.
         let flusher = self.flusher.clone();
         flusher.turn_to(flushed(&path)?);
-        *self = Self { flusher, needed: self.needed, pinned: self.pinned, ..cut };
+        *self = Self { flusher, needed: self.needed, pinned: std::mem::take(&mut self.pinned), ..cut };
         Ok(())
     }
 
@@ -261,7 +273,7 @@ impl Journal {
             // A segment's records are older than the one behind it.
             let path = segment::path(&self.dir, next);
             let is_old = Records::open(&path)?.start().made_at.0 < now.0.saturating_sub(keep);
-            let is_old = is_old && self.pinned.is_none_or(|pinned| next <= pinned);
+            let is_old = is_old && self.pinned.values().all(|pinned| next <= *pinned);
             if total <= self.settings.bytes_max && !is_old && self.segments.len() <= SEGMENTS_MAX {
                 break;
             }

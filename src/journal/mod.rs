@@ -15,7 +15,7 @@ mod segment;
 
 pub(crate) use error::JournalError;
 pub(crate) use flush::Flusher;
-pub(crate) use log::{Journal, Settings};
+pub(crate) use log::{Journal, Pin, Settings};
 pub(crate) use reader::Reader;
 
 #[cfg(test)]

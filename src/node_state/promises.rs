@@ -133,6 +133,13 @@ impl NodeState {
         Self::open_file(path)
     }
 
+    /// Makes `node.redb` in `dir`, whatever lies there beside it: of a node that was never before.
+    pub(crate) fn make_beside(dir: &Path) -> Result<Self, NodeError> {
+        let path = dir.join(Self::FILE);
+        Self::make(&path)?;
+        Self::open_file(path)
+    }
+
     /// Beside its place, so that a kill meanwhile leaves no half of a node to be refused for ever.
     fn make(path: &Path) -> Result<(), NodeError> {
         let beside = path.with_extension("redb.new");
@@ -161,6 +168,14 @@ impl NodeState {
         self.change(|identity| {
             identity.epoch_counter = identity.epoch_counter.checked_add(step).ok_or_else(format)?;
             Epoch::mint(identity.epoch_counter, identity.member_id, forced).ok_or_else(format)
+        })
+    }
+
+    /// Begins after `epoch`, of a history that another cluster has made: every epoch to come is higher.
+    pub(crate) fn begin_after(&self, epoch: Epoch) -> Result<(), NodeError> {
+        self.change(|identity| {
+            identity.epoch_counter = identity.epoch_counter.max(epoch.counter());
+            Ok(())
         })
     }
 

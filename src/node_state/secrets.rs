@@ -1,4 +1,5 @@
 use super::NodeError;
+use crate::base::hex;
 use crate::disk;
 use std::path::Path;
 
@@ -73,6 +74,17 @@ impl Secrets {
         &self.text
     }
 
+    /// All but the authority: what a node of another cluster needs to read what this one has stored.
+    pub(crate) fn without_authority(&self) -> String {
+        let is_authority = |line: &&str| AUTHORITY.iter().any(|name| line.starts_with(name));
+        self.text.lines().filter(|line| !is_authority(line)).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// Whether a text holds all that [`Secrets::replace`] takes.
+    pub(crate) fn is_whole(text: &str) -> bool {
+        Self::parse(text.to_owned()).is_some()
+    }
+
     /// Certificate and key of the cluster's authority, DER.
     pub(crate) fn authority(&self) -> Option<&(Vec<u8>, Vec<u8>)> {
         self.authority.as_ref()
@@ -95,8 +107,4 @@ fn find(text: &str, name: &str) -> Option<Vec<u8>> {
         return None;
     }
     (0..value.len()).step_by(2).map(|at| u8::from_str_radix(&value[at..at + 2], 16).ok()).collect()
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }

@@ -1,7 +1,7 @@
 use super::feed::Feed;
 use crate::base::{Chain, Txid};
 use crate::clock;
-use crate::journal::{Flusher, Journal, JournalError, Reader, Settings};
+use crate::journal::{Flusher, Journal, JournalError, Pin, Reader, Settings};
 use crate::protocol::cluster::MemberId;
 use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
 use crate::store::{Flush, Log, LogError};
@@ -71,7 +71,7 @@ impl LocalLog {
     }
 
     /// The last record.
-    pub(super) fn last(&self) -> Option<Tip> {
+    pub(crate) fn last(&self) -> Option<Tip> {
         self.lock().as_ref().map(Journal::tip)
     }
 
@@ -161,11 +161,17 @@ impl LocalLog {
         self.lock().as_mut().map_or(Ok(()), |journal| journal.cut(to))
     }
 
-    /// Keeps what is from `from` on.
-    pub(super) fn pin(&self, from: Option<Txid>) {
+    /// Keeps what is from `from` on, for `pin`, as long as there is room.
+    pub(crate) fn pin(&self, pin: Pin, from: Option<Txid>) {
         if let Some(journal) = &mut *self.lock() {
-            journal.pin(from);
+            journal.pin(pin, from);
         }
+    }
+
+    /// The record `txid`, as it lies in the journal; `None` where it is not kept, or not there yet.
+    pub(crate) fn record(&self, txid: Txid) -> Result<Option<Vec<u8>>, JournalError> {
+        let Some(mut reader) = self.read(txid) else { return Ok(None) };
+        Ok(reader.next()?.map(|(_, bytes)| bytes))
     }
 
     /// Begins anew: the journal is put aside, and the next record that is received is the first.

@@ -21,7 +21,7 @@ mod status;
 mod upkeep;
 mod wire;
 
-pub(crate) use crate::journal::Settings;
+pub(crate) use crate::journal::{Pin, Settings};
 pub(crate) use crate::register::Timing;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};

@@ -269,6 +269,10 @@ impl Pair {
         &self.0.parts.store
     }
 
+    pub(crate) fn log(&self) -> &LocalLog {
+        &self.0.parts.log
+    }
+
     pub(crate) fn node(&self) -> &Arc<NodeState> {
         &self.0.parts.node
     }

@@ -5,6 +5,7 @@ use super::ship;
 use super::wire::{Stream, WireError};
 use crate::base::{Chain, Txid};
 use crate::clock;
+use crate::journal::Pin;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId, Mode};
 use crate::protocol::record::ClusterId;
@@ -202,7 +203,7 @@ impl Primary {
         if session.is_over || !session.now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &mine)) {
             return; // It was refused, or another connection has taken its place.
         }
-        self.0.reigning.log.pin(None);
+        self.0.reigning.log.pin(Pin::Standby, None);
         self.0.reigning.log.feed.want(false);
         lock(&self.0.standby).is_connected = false;
         if let Err(error) = ended {

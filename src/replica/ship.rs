@@ -8,7 +8,7 @@ use super::primary::Shared;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::Txid;
 use crate::clock;
-use crate::journal::{JournalError, Reader};
+use crate::journal::{JournalError, Pin, Reader};
 use crate::protocol::cluster::MemberId;
 use crate::protocol::pages;
 use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, PROTOCOL, SAMPLES_MAX};
@@ -157,7 +157,7 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     let resumed = hello.copying.filter(is_kept);
     let copying = resumed.unwrap_or(Copying { epoch, start: last.raw(), next_page: 1 });
     let start = Txid::from_raw(copying.start);
-    log.pin(Some(start));
+    log.pin(Pin::Standby, Some(start));
     tracing::info!(from_page = copying.next_page, txid = start.raw(), "the standby is being copied");
     line.outgoing.send(&FromPrimary::Copy { copying, wants_hashes: resumed.is_none() }).await?;
     let mut has = Vec::new();
@@ -309,7 +309,7 @@ fn hear(shared: &Shared, frame: &Frame<FromStandby>) -> Result<(), WireError> {
         }
         Frame::Message(FromStandby::Ready { flushed }) => {
             shared.copying(None);
-            shared.reigning.log.pin(None);
+            shared.reigning.log.pin(Pin::Standby, None);
             shared.ready(Txid::from_raw(flushed));
             Ok(())
         }

@@ -61,11 +61,16 @@ impl Store {
     }
 }
 
-/// A database that is being put together.
-pub(crate) struct Replacement {
-    files: Files,
+/// A database that is being put together from pages, wherever its file lies.
+pub(crate) struct PageFile {
     path: PathBuf,
     file: File,
+}
+
+/// A database that is being put together in place of the one in use.
+pub(crate) struct Replacement {
+    files: Files,
+    pages: PageFile,
 }
 
 impl Replacement {
@@ -74,11 +79,7 @@ impl Replacement {
         if next_page <= 1 {
             disk::remove_if_present(&path)?;
         }
-        let failed = |source| OpenError::Flush { path: path.clone(), source };
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.map_err(failed)?;
-        disk::belong(&path)?;
-        Ok(Self { files: files.clone(), path, file })
+        Ok(Self { files: files.clone(), pages: PageFile::open(path)? })
     }
 
     /// Copies what lies in this node's old database, page by page; the hash of each. What of it is not the same any more
@@ -99,7 +100,7 @@ impl Replacement {
             }
             let whole = filled - filled % PAGE_BYTES;
             let at = u64::try_from(hashes.len() * PAGE_BYTES).map_err(|_| io::ErrorKind::InvalidData)?;
-            self.file.write_all_at(&chunk[..whole], at)?;
+            self.pages.file.write_all_at(&chunk[..whole], at)?;
             for page in chunk[..whole].chunks_exact(PAGE_BYTES) {
                 let number = u32::try_from(hashes.len() + 1).map_err(|_| io::ErrorKind::InvalidData)?;
                 hashes.push(pages::hash(number, page));
@@ -112,21 +113,48 @@ impl Replacement {
 
     /// Puts a page in its place.
     pub(crate) fn put(&mut self, number: u32, page: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(page, offset(number))
+        self.pages.put(number, page)
     }
 
     /// What was put is on disk when this returns.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.pages.file.sync_data()
     }
 
-    /// Applies the records behind `start` up to `end`, checks the whole, and puts it in the place of the old one, all on
-    /// disk when this returns.
+    /// As [`PageFile::finish`], and puts the whole in the place of the old one.
+    pub(crate) fn finish(self, log: &dyn Log, start: Txid, end: Txid) -> Result<(), OpenError> {
+        self.pages.finish(log, start, end)?;
+        // First what belongs to the old one: SQLite would take it for the new one's.
+        let shared = self.files.wal.with_extension("db-shm");
+        for old in [&self.files.wal, &shared, &self.files.sums] {
+            disk::remove_if_present(old)?;
+        }
+        Ok(disk::publish(&self.pages.path, &self.files.database)?)
+    }
+}
+
+impl PageFile {
+    /// The file at `path`, which is made where there is none.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Flush { path: path.clone(), source };
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.map_err(failed)?;
+        disk::belong(&path)?;
+        Ok(Self { path, file })
+    }
+
+    /// Puts a page in its place.
+    pub(crate) fn put(&mut self, number: u32, page: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(page, offset(number))
+    }
+
+    /// Applies the records behind `start` up to `end`, and checks the whole, which is on disk when this returns: it is the
+    /// database as `end` left it.
     ///
     /// # Errors
     ///
     /// [`OpenError::OtherHistory`]: the pages are not what record `end` says that they are.
-    pub(crate) fn finish(self, log: &dyn Log, start: Txid, end: Txid) -> Result<(), OpenError> {
+    pub(crate) fn finish(&self, log: &dyn Log, start: Txid, end: Txid) -> Result<(), OpenError> {
         let of_file = |source| OpenError::Flush { path: self.path.clone(), source };
         let of_log = |source| OpenError::Log { path: self.path.clone(), source };
         let mut last: Option<Record> = None;
@@ -146,34 +174,30 @@ impl Replacement {
         }
         let last = last.filter(|last| last.position.txid == end).ok_or_else(|| of_log(LogError::NotKept(end)))?;
         self.file.set_len(offset(last.db_pages.saturating_add(1))).map_err(of_file)?;
-        if self.sum().map_err(of_file)?.get() != last.sum_after {
+        if sum_of_file(&self.file, &mut |_, _| {}).map_err(of_file)?.get() != last.sum_after {
             return Err(OpenError::OtherHistory { path: self.path.clone(), txid: end });
         }
-        self.file.sync_all().map_err(of_file)?;
-        // First what belongs to the old one: SQLite would take it for the new one's.
-        let shared = self.files.wal.with_extension("db-shm");
-        for old in [&self.files.wal, &shared, &self.files.sums] {
-            disk::remove_if_present(old)?;
-        }
-        Ok(disk::publish(&self.path, &self.files.database)?)
+        self.file.sync_all().map_err(of_file)
     }
+}
 
-    fn sum(&self) -> io::Result<Sum> {
-        let (mut sum, mut page) = (Sum::default(), vec![0; PAGE_BYTES]);
-        let lock_page = pages::lock_page(u32::try_from(PAGE_BYTES).expect("4096"));
-        let mut reader = io::BufReader::with_capacity(1 << 20, &self.file);
-        io::Seek::rewind(&mut reader)?;
-        for number in 1.. {
-            match reader.read_exact(&mut page) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-                read => read?,
-            }
-            if number != lock_page {
-                sum.set(number, pages::hash(number, &page));
-            }
+/// Hashes every whole page of a database's file, and hands each on.
+pub(super) fn sum_of_file(file: &File, each: &mut dyn FnMut(u32, &[u8])) -> io::Result<Sum> {
+    let (mut sum, mut page) = (Sum::default(), vec![0; PAGE_BYTES]);
+    let lock_page = pages::lock_page(u32::try_from(PAGE_BYTES).expect("4096"));
+    let mut reader = io::BufReader::with_capacity(1 << 20, file);
+    io::Seek::rewind(&mut reader)?;
+    for number in 1.. {
+        match reader.read_exact(&mut page) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            read => read?,
         }
-        Ok(sum)
+        each(number, &page);
+        if number != lock_page {
+            sum.set(number, pages::hash(number, &page));
+        }
     }
+    Ok(sum)
 }
 
 /// Where a page begins.

@@ -14,6 +14,7 @@
 
 mod agents;
 mod apply;
+mod backup;
 mod checkpoint;
 mod commit;
 mod copy;
@@ -43,8 +44,9 @@ mod verify;
 mod writer;
 
 pub(crate) use apply::ApplyError;
+pub(crate) use backup::{inspect, schema_supported};
 pub(crate) use commit::Rested;
-pub(crate) use copy::{PAGE_BYTES, Piece, Replacement};
+pub(crate) use copy::{PAGE_BYTES, PageFile, Piece, Replacement};
 pub(crate) use durable::Durable;
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use follow::Follower;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The letters `LLMc`.
-const APPLICATION_ID: i32 = 0x4C4C_4D63;
+pub(super) const APPLICATION_ID: i32 = 0x4C4C_4D63;
 /// Every schema change, oldest first; the number of the last is the schema that this build writes.
 const MIGRATIONS: &[&str] =
     &[include_str!("../../data/migrations/0001_first.sql"), include_str!("../../data/migrations/0002_index.sql")];
@@ -146,6 +146,11 @@ pub(super) fn migrate_on(committer: &mut Committer, path: &Path) -> Result<(), O
     Ok(())
 }
 
+/// The newest schema that this build reads.
+pub(super) fn schema_supported() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("few migrations")
+}
+
 /// Moves the whole log into the database's file, which is on disk when this returns.
 pub(super) fn bring_home(connection: &Connection) -> rusqlite::Result<()> {
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get(0))?;
@@ -193,7 +198,7 @@ fn check(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     if application_id != APPLICATION_ID && !(empty && application_id == 0) {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
-    let supported = u32::try_from(MIGRATIONS.len()).expect("few migrations");
+    let supported = schema_supported();
     match u32::try_from(schema) {
         Ok(found) if found <= supported => Ok(found),
         found => Err(OpenError::TooNew { path: path.to_owned(), found: found.unwrap_or(u32::MAX), supported }),
