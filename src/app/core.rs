@@ -152,6 +152,7 @@ impl Core {
             anyhow::Ok(log)
         });
         let log = opened.await.context("open the journal")??;
+        log.note_given_up(replica::diverged::count(&state_dir));
         let store = Store::new(&state_dir, Base { cluster, data_key: *secrets.data_key(), settings: config.store });
         let resolver = Resolver::new(clock::now);
         let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;

@@ -51,6 +51,12 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
     telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {
         is(seen.standby_seen().is_some_and(|standby| standby.is_connected))
     });
+    let diverged = pair.log().clone();
+    telemetry.observe_total(
+        "llmchat_diverged_commits_total",
+        "Commits given up for another history, as far as they are kept.",
+        move || diverged.given_up(),
+    );
     let behind = pair.clone();
     telemetry.observe(
         "llmchat_standby_lag_commits",

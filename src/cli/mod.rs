@@ -6,6 +6,7 @@ mod check_config;
 mod cluster;
 mod control_client;
 mod demo;
+mod diverged;
 mod fastgpt_sim;
 mod print_config;
 mod serve;
@@ -45,6 +46,9 @@ enum Command {
     Backup(backup::Command),
     /// Make a node that does not run one with the chats of a backup
     Restore(backup::Restore),
+    /// See what this node had alone and gave up for the other's history
+    #[command(subcommand)]
+    Diverged(diverged::Command),
     /// Look after the agents, of the running service or of the state directory
     #[command(subcommand)]
     Agents(agents::Command),
@@ -85,6 +89,7 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
         Command::Upkeep(command) => block_on(upkeep::run(configured(sources)?, command)),
         Command::Backup(command) => block_on(backup::run(configured(sources)?, command)),
         Command::Restore(args) => block_on(backup::restore(configured(sources)?, args)),
+        Command::Diverged(command) => diverged::run(&configured(sources)?, command),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;

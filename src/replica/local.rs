@@ -7,6 +7,7 @@ use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
 use crate::store::{Flush, Log, LogError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The journal of this node as the store's log. Cheap to clone: the store appends, those who ship it read.
@@ -19,6 +20,8 @@ pub(crate) struct LocalLog {
     journal: Arc<Mutex<Option<Journal>>>,
     /// The one before it did not fit.
     is_put_aside: bool,
+    /// Commits that were given up, as far as they are kept.
+    given_up: Arc<AtomicU64>,
     pub(super) feed: Arc<Feed>,
 }
 
@@ -52,7 +55,7 @@ impl LocalLog {
             return Err(JournalError::Gone { path: dir });
         }
         let journal = Arc::new(Mutex::new(journal));
-        Ok(Self { dir, owner, settings, journal, is_put_aside: false, feed: Arc::default() })
+        Ok(Self { dir, owner, settings, journal, is_put_aside: false, given_up: Arc::default(), feed: Arc::default() })
     }
 
     /// The journal before this one was put aside.
@@ -154,6 +157,16 @@ impl LocalLog {
             Some(Err(source)) => Err(JournalError::Io { path: dir.to_owned(), source }),
             _ => Ok(count),
         }
+    }
+
+    /// So many commits were given up.
+    pub(crate) fn note_given_up(&self, commits: u64) {
+        self.given_up.fetch_add(commits, Ordering::Relaxed);
+    }
+
+    /// Commits that were given up, as far as they are kept.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Takes back every record behind `to`.

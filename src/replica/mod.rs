@@ -3,6 +3,7 @@
 mod apply;
 mod arrivals;
 mod bootstrap;
+pub(crate) mod diverged;
 mod feed;
 mod follow;
 mod history;

@@ -4,6 +4,7 @@
 use super::apply::{Applying, Failed, FollowError, Pace};
 use super::arrivals::Arrivals;
 use super::bootstrap::Copied;
+use super::diverged;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
@@ -273,9 +274,11 @@ impl Standby {
         let tip = log.last().map_or(Txid::default(), |tip| tip.position.txid);
         let mut applying = self.applying();
         if tip > common {
-            let dir = state_dir.join("diverged").join(format!("{}-{}", clock::unix_millis().0, common.next()));
-            let count = log.save_beyond(common, &dir)?;
-            tracing::warn!(commits = count, after = common.raw(), saved = %dir.display(), "commits that the primary does not have are given up");
+            // Its rows are read while nothing of the database is open.
+            if applying.is_some() {
+                return Err(StandbyError::Restart);
+            }
+            diverged::keep(store, log, state_dir, common)?;
         }
         match &*applying {
             Some(open) if open.pace().failed().is_some() || open.pace().applied() > common => {
@@ -318,14 +321,26 @@ impl Standby {
         let pace = self.applying().as_ref().map(Applying::pace);
         let log = self.0.following.log.clone();
         let receiver = Receiver::start(log, flushed, pace.clone()).map_err(ReceiveError::Flush)?;
-        let stop = line.stop.clone();
+        let (stop, stands_from) = (line.stop.clone(), copied.as_ref().map_or(flushed, |copied| copied.end));
         let ended = tokio::select! {
             ended = self.receive_by(&receiver, pace, copied, line) => ended,
             () = stop.cancelled() => Ok(()),
+            () = self.settle(stands_from) => Ok(()),
         };
         // Whoever connects next must not find it at work.
         receiver.end().await?;
         ended
+    }
+
+    /// Looks for turns that this node has given up, once the database stands in the primary's history; then for ever
+    /// nothing.
+    async fn settle(&self, stands_from: Txid) {
+        let mut seen = self.seen();
+        // The sender lives in `self`.
+        let _ = seen.wait_for(|seen| seen.is_connected && seen.applied >= stands_from).await;
+        let Following { store, state_dir, .. } = &self.0.following;
+        diverged::settle(store, state_dir).await;
+        std::future::pending::<()>().await;
     }
 
     async fn receive_by<S: Stream>(

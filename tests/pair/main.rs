@@ -7,6 +7,7 @@ mod backup;
 mod cluster;
 mod crash;
 mod disk;
+mod diverged;
 mod load;
 mod loss;
 mod service;

@@ -1,0 +1,259 @@
+//! The turns of commits that are about to be given up, as a person can read them.
+//!
+//! Records are page images, and a turn is a row: who wants rows needs the database as the last of those commits left it,
+//! which is there for the last time before it is cut or replaced. A copy of it would cost as much as all chats together, so
+//! only the rows are kept that may have changed, found in two steps. *Before*: every row whose page is in one of the records.
+//! That is too many, as a page has neighbours, and a row that merely moved is not lost. *After*, once the database stands in
+//! the other history: those that it has, with the same content, go. What is left is exactly what was given up, whether the
+//! database was cut or copied anew, and without a look at any clock.
+
+use super::error::{OpenError, StoreError};
+use super::handle::Store;
+use super::log::Log;
+use super::open;
+use super::readers::Budget;
+use super::recover;
+use crate::base::Txid;
+use crate::disk::{self, DiskError};
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Turns that are looked up in one read.
+const LOOKED_UP_MAX: usize = 64;
+/// How a page of a table's rows begins.
+const TABLE_LEAF: u8 = 0x0d;
+const LEAF_HEAD_BYTES: usize = 8;
+/// Page 1 has the database's own head before.
+const DATABASE_HEAD_BYTES: usize = 100;
+
+/// A turn that this node had and the other's history has not.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GivenUp {
+    pub(crate) turn_id: String,
+    pub(crate) owner: String,
+    pub(crate) agent_id: String,
+    /// The client's chatId and responseChatItemId.
+    pub(crate) chat_id: String,
+    pub(crate) label: String,
+    pub(crate) state: String,
+    /// JSON of the user's message.
+    pub(crate) question: String,
+    pub(crate) answer: String,
+    pub(crate) reasoning: String,
+    pub(crate) failure: Option<String>,
+    /// Milliseconds since 1970.
+    pub(crate) created_at: i64,
+    pub(crate) finished_at: Option<i64>,
+}
+
+/// Why turns could not be kept or told apart; the commits are, as journals.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error("bring the database to the last of the commits")]
+    Open(#[from] OpenError),
+    #[error("read the database")]
+    Read(#[from] StoreError),
+    #[error("use `{path}`")]
+    Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("`{path}` holds what no turn is")]
+    Format { path: PathBuf, source: serde_json::Error },
+}
+
+impl Store {
+    /// Writes the turns into `to` that commits behind `above`, up to `until`, may have changed, one a line, on disk when this
+    /// returns. Nothing may be open; the database stands at `until` afterwards, and can be cut as before. Blocks meanwhile.
+    pub(crate) fn keep_turns(&self, log: &dyn Log, (above, until): (Txid, Txid), to: &Path) -> Result<u64, KeepError> {
+        let files = &self.place.files;
+        let of_database = |source| OpenError::Open { path: files.database.clone(), source };
+        let rows =
+            rows_changed(log, above).map_err(|source| OpenError::Log { path: files.database.clone(), source })?;
+        let mut connection = open::reader(files).map_err(of_database)?;
+        if open::position(&connection).map_err(of_database)?.txid != until {
+            drop(connection);
+            drop(recover::rested(files, self.place.cluster, self.place.settings, log, until)?);
+            connection = open::reader(files).map_err(of_database)?;
+        }
+        let sql = format!("{GIVEN_UP} turns.id = ?1");
+        let mut statement = connection.prepare(&sql).map_err(of_database)?;
+        let mut lines = Lines::begin(to)?;
+        for row in rows {
+            if let Some(turn) = statement.query_row([row], given_up).optional().map_err(of_database)? {
+                lines.put(&turn)?;
+            }
+        }
+        lines.end()
+    }
+
+    /// Writes those of the turns in `from` into `to` that the database, which stands in another history now, does not have
+    /// as they are; how many. `to` is on disk when this returns, and `from` is gone.
+    pub(crate) async fn settle_turns(&self, from: &Path, to: &Path) -> Result<u64, KeepError> {
+        let failed = |source| KeepError::Io { path: from.to_owned(), source };
+        let mut read = BufReader::new(File::open(from).map_err(failed)?).lines();
+        let mut lines = Lines::begin(to)?;
+        loop {
+            let mut some = Vec::new();
+            for line in read.by_ref().take(LOOKED_UP_MAX) {
+                let turn: GivenUp = serde_json::from_str(&line.map_err(failed)?)
+                    .map_err(|source| KeepError::Format { path: from.to_owned(), source })?;
+                some.push(turn);
+            }
+            if some.is_empty() {
+                break;
+            }
+            for turn in self.lacking(some).await? {
+                lines.put(&turn)?;
+            }
+        }
+        let count = lines.end()?;
+        disk::remove_if_present(from)?;
+        Ok(count)
+    }
+
+    async fn lacking(&self, turns: Vec<GivenUp>) -> Result<Vec<GivenUp>, StoreError> {
+        let query = move |rows: &Connection| {
+            let doing = || StoreError::sql("look for a turn");
+            let sql = format!("{GIVEN_UP} turn_id = ?1");
+            let mut statement = rows.prepare_cached(&sql).map_err(doing())?;
+            let mut lacking = Vec::new();
+            for turn in &turns {
+                let here = statement.query_row([&turn.turn_id], given_up).optional().map_err(doing())?;
+                if here.as_ref() != Some(turn) {
+                    lacking.push(turn.clone());
+                }
+            }
+            Ok(lacking)
+        };
+        self.read(Budget::Normal, query).await
+    }
+}
+
+/// The columns that [`given_up`] reads, in its order.
+const GIVEN_UP: &str =
+    "SELECT turn_id, turns.owner, agent_id, chat_id, label, state, question, answer, reasoning, failure,
+    turns.created_at, finished_at FROM turns JOIN sessions ON sessions.id = session_id WHERE";
+
+fn given_up(row: &Row<'_>) -> rusqlite::Result<GivenUp> {
+    Ok(GivenUp {
+        turn_id: row.get(0)?,
+        owner: row.get(1)?,
+        agent_id: row.get(2)?,
+        chat_id: row.get(3)?,
+        label: row.get(4)?,
+        state: row.get(5)?,
+        question: row.get(6)?,
+        answer: row.get(7)?,
+        reasoning: row.get(8)?,
+        failure: row.get(9)?,
+        created_at: row.get(10)?,
+        finished_at: row.get(11)?,
+    })
+}
+
+/// The numbers of all rows, of whatever table, in pages that a record behind `above` brings.
+fn rows_changed(log: &dyn Log, above: Txid) -> Result<BTreeSet<i64>, super::log::LogError> {
+    let mut rows = BTreeSet::new();
+    log.replay(above.next(), &mut |record| {
+        record.pages.iter().for_each(|(number, page)| rows_in(number, page, &mut rows));
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Reads no more of a page than where its rows begin; what is none of a table's adds nothing, or what is not found later.
+fn rows_in(number: u32, page: &[u8], rows: &mut BTreeSet<i64>) {
+    let head = if number == 1 { DATABASE_HEAD_BYTES } else { 0 };
+    let Some([TABLE_LEAF, _, _, high, low, ..]) = page.get(head..) else { return };
+    let count = usize::from(u16::from_be_bytes([*high, *low]));
+    let Some(pointers) = page.get(head + LEAF_HEAD_BYTES..) else { return };
+    for pointer in pointers.as_chunks::<2>().0.iter().take(count) {
+        let cell = page.get(usize::from(u16::from_be_bytes(*pointer))..).unwrap_or_default();
+        // The length of the row, and then its number.
+        let row = varint(cell).and_then(|(_, rest)| varint(rest));
+        rows.extend(row.map(|(row, _)| row.cast_signed()));
+    }
+}
+
+/// A number as `SQLite` writes it, and what follows: seven bits a byte, the highest first; a ninth byte has eight.
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0_u64;
+    for (at, byte) in bytes.iter().take(9).enumerate() {
+        if at == 8 {
+            return Some((number << 8 | u64::from(*byte), &bytes[9..]));
+        }
+        number = number << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some((number, &bytes[at + 1..]));
+        }
+    }
+    None
+}
+
+/// A file of one turn a line, which has its name once it is whole.
+struct Lines {
+    path: PathBuf,
+    beside: PathBuf,
+    file: BufWriter<File>,
+    count: u64,
+}
+
+impl Lines {
+    fn begin(path: &Path) -> Result<Self, KeepError> {
+        let beside = path.with_extension("jsonl.new");
+        disk::remove_if_present(&beside)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+        let file = file.map_err(|source| KeepError::Io { path: beside.clone(), source })?;
+        Ok(Self { path: path.to_owned(), beside, file: BufWriter::new(file), count: 0 })
+    }
+
+    fn put(&mut self, turn: &GivenUp) -> Result<(), KeepError> {
+        let mut line = serde_json::to_vec(turn).expect("texts and numbers always serialize");
+        line.push(b'\n');
+        self.count += 1;
+        self.file.write_all(&line).map_err(|source| KeepError::Io { path: self.beside.clone(), source })
+    }
+
+    fn end(self) -> Result<u64, KeepError> {
+        let Self { path, beside, file, count } = self;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error);
+        file.map_err(|source| KeepError::Io { path: beside.clone(), source })?;
+        disk::publish(&beside, &path)?;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_a_page_are_found_and_nonsense_has_none() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let connection = Connection::open(path.path()).unwrap();
+        connection.execute_batch("PRAGMA page_size = 4096; CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)").unwrap();
+        let numbers = [1, 127, 128, 16_384, i64::MAX, -5];
+        for number in numbers {
+            connection.execute("INSERT INTO t VALUES (?1, ?2)", (number, "x".repeat(200))).unwrap();
+        }
+        let bytes = std::fs::read(path.path()).unwrap();
+        let mut rows = BTreeSet::new();
+        rows_in(2, &bytes[4096..8192], &mut rows);
+        assert_eq!(rows, BTreeSet::from(numbers));
+        rows.clear();
+        rows_in(1, &bytes[..4096], &mut rows);
+        assert_eq!(rows, BTreeSet::from([1]), "the schema's own row");
+        rows.clear();
+        for page in [&[][..], &[0; 4096], &[0x05; 4096], &[0x0d], &[0x0d; 4]] {
+            rows_in(2, page, &mut rows);
+        }
+        assert_eq!(rows, BTreeSet::new());
+        rows_in(2, &[TABLE_LEAF; 4096], &mut rows); // It may find anything, and must come to an end.
+    }
+}
