@@ -33,6 +33,8 @@ pub(super) async fn follow(hook: PathBuf, pair: Pair, stop: CancellationToken) -
             (name, config.epoch.counter().to_string())
         };
         let mut command = Command::new(&hook);
+        // None of what the service is told by its environment is the command's business.
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.args([now.as_str(), &node, &epoch]).stdin(Stdio::null()).kill_on_drop(true);
         let ran = tokio::select! {
             ran = tokio::time::timeout(RUN_MAX, command.status()) => ran,

@@ -88,8 +88,7 @@ fn of_scrub(telemetry: &Telemetry, pair: &Pair) {
         scrub.scrubbed().mended
     });
     let scrub = pair.clone();
-    telemetry
-        .observe("llmchat_scrub_damaged", "Pages that are damaged now.", move || count(scrub.scrubbed().open.len()));
+    telemetry.observe("llmchat_scrub_damaged", "Pages that are damaged now.", move || count(scrub.scrubbed().open));
 }
 
 /// Counts stay far below 2^53, where a float still tells neighbours apart.

@@ -85,7 +85,7 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
         Command::Reinit { dry_run } => {
             ask(&config, "/cluster/reinit", &json!({ "dry": dry_run })).await?;
             say(if dry_run {
-                "this standby could be copied anew now; until that is done commits are on the primary alone\n"
+                "this standby could be copied anew now; until that is done it does not count: commits are on the primary alone, or refused (max-protection)\n"
             } else {
                 "this standby is copied anew; `llmchat status --watch` shows how far it is\n"
             })?;
@@ -132,7 +132,7 @@ fn told(found: &Verified, deep: bool) -> String {
         );
         let open = found.damaged.iter().filter(|page| !found.mended.contains(page));
         for page in open {
-            let _ = writeln!(text, "database: page {page} is DAMAGED; the other node has no page that fits");
+            let _ = writeln!(text, "database: page {page} is DAMAGED; the log says why it is not mended");
         }
     }
     text

@@ -42,11 +42,7 @@ struct Reinit {
 }
 
 async fn reinit(State(parts): State<Parts>, Json(how): Json<Reinit>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().reinit(how.dry).await.map_err(refused)?;
-    if !how.dry {
-        parts.again.cancel();
-    }
-    Ok(Json(json!({})))
+    parts.control.pair().reinit(how.dry).await.map(|()| Json(json!({}))).map_err(refused)
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,8 @@ pub(crate) struct Journal {
     /// Space that was set aside, from the file's beginning.
     reserved: u64,
     tip: Tip,
+    /// The last commit that a record of the last segment calls durable, as it was opened.
+    durable: Txid,
     /// The database's file holds everything up to this record, and not what follows: it is never removed.
     needed: Txid,
     /// Who reads needs what follows from there on, as long as there is room.
@@ -108,7 +110,7 @@ impl Journal {
         let firsts = list(dir)?;
         let last = *firsts.last().expect("a segment was found or made");
         let path = segment::path(dir, last);
-        let Scanned { tip, end, .. } = scan::scan(&path, me)?;
+        let Scanned { tip, end, durable, .. } = scan::scan(&path, me)?;
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::io(&path))?;
         let mut segments = Vec::new();
         for first in firsts {
@@ -119,13 +121,32 @@ impl Journal {
         let needed = Txid::default();
         let dir = dir.to_owned();
         let pinned = BTreeMap::new();
-        Ok(Self { dir, cluster, settings, me, segments, file, flusher, end, reserved: end, tip, needed, pinned })
+        Ok(Self {
+            dir,
+            cluster,
+            settings,
+            me,
+            segments,
+            file,
+            flusher,
+            end,
+            reserved: end,
+            tip,
+            durable,
+            needed,
+            pinned,
+        })
     }
 
     /// The first txid of each segment.
     #[cfg(test)]
     pub(super) fn segments(&self) -> Vec<Txid> {
         self.segments.iter().map(|(first, _)| *first).collect()
+    }
+
+    /// Up to here everything was durable when the journal was opened, as far as its newest records know.
+    pub(crate) fn durable(&self) -> Txid {
+        self.durable
     }
 
     /// The first record that is kept.

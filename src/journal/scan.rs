@@ -107,6 +107,8 @@ pub(super) struct Scanned {
     pub(super) end: u64,
     /// Up to which record a later one says that they are on disk; its bytes end there.
     pub(super) synced: Txid,
+    /// The highest that any of the records calls durable, whoever made it.
+    pub(super) durable: Txid,
     /// What follows the last good record is none.
     pub(super) is_torn: bool,
 }
@@ -121,10 +123,15 @@ pub(super) struct Scanned {
 pub(super) fn scan(path: &Path, me: u8) -> Result<Scanned, JournalError> {
     let mut records = Records::open(path)?;
     let mut synced = records.start().before.position.txid;
+    let mut durable = Txid::default();
     let damage = loop {
         match records.next()? {
-            Step::Record(head, _) if head.position.epoch.member() == me => synced = synced.max(head.synced),
-            Step::Record(..) => {}
+            Step::Record(head, _) => {
+                durable = durable.max(head.synced);
+                if head.position.epoch.member() == me {
+                    synced = synced.max(head.synced);
+                }
+            }
             Step::End => break None,
             Step::Bad(Damage::Version(version)) => return Err(JournalError::TooNew { path: path.to_owned(), version }),
             Step::Bad(damage) => break Some(damage),
@@ -137,7 +144,7 @@ pub(super) fn scan(path: &Path, me: u8) -> Result<Scanned, JournalError> {
             return Err(JournalError::Rot { path: path.to_owned(), txid, damage });
         }
     }
-    Ok(Scanned { start: *records.start(), tip, end, synced, is_torn: damage.is_some() })
+    Ok(Scanned { start: *records.start(), tip, end, synced, durable, is_torn: damage.is_some() })
 }
 
 /// The highest `synced` of the valid records anywhere behind `offset`.

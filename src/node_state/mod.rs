@@ -9,6 +9,7 @@ mod secrets;
 mod tests;
 
 pub(crate) use history::Event;
+pub(crate) use peers::Speaks;
 pub(crate) use promises::{LastSeen, NodeState};
 pub(crate) use secrets::Secrets;
 

@@ -1,13 +1,57 @@
 use crate::protocol::cluster::MemberId;
 use crate::protocol::peer::Incarnation;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use serde::{Deserialize, Serialize};
 
 /// By member; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("peers");
 const VERSION: u8 = 1;
 
-/// The newest start of `member` that was seen.
-pub(super) fn seen(database: &Database, member: MemberId) -> Result<Option<Incarnation>, redb::Error> {
+/// Starts that are remembered: something that one of them has said may be heard late.
+const RECENT: usize = 8;
+
+/// What is known of a peer's starts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) struct Seen {
+    /// The last is the newest.
+    recent: Vec<Incarnation>,
+    /// It came back without its memory, and is nobody for as long as it has this number.
+    is_blank: bool,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Now,
+    /// An earlier start of the same node: what it has said was under way for long.
+    Before,
+    /// A node that does not remember what it has said (R8): it was put back from a copy, or is one.
+    Blank,
+}
+
+impl Seen {
+    /// Hears `incarnation`; who that is, and whether something has changed here.
+    pub(super) fn hear(&mut self, incarnation: Incarnation) -> (Speaks, bool) {
+        let newest = self.recent.last().copied();
+        if self.is_blank {
+            (Speaks::Blank, false)
+        } else if newest == Some(incarnation) {
+            (Speaks::Now, false)
+        } else if newest.is_none_or(|newest| incarnation.starts > newest.starts) {
+            self.recent.push(incarnation);
+            let forgotten = self.recent.len().saturating_sub(RECENT);
+            self.recent.drain(..forgotten);
+            (Speaks::Now, true)
+        } else if self.recent.contains(&incarnation) {
+            (Speaks::Before, false)
+        } else {
+            self.is_blank = true;
+            (Speaks::Blank, true)
+        }
+    }
+}
+
+pub(super) fn seen(database: &Database, member: MemberId) -> Result<Option<Seen>, redb::Error> {
     let table = match database.begin_read()?.open_table(TABLE) {
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
         table => table?,
@@ -20,9 +64,9 @@ pub(super) fn seen(database: &Database, member: MemberId) -> Result<Option<Incar
 }
 
 /// On disk when this returns.
-pub(super) fn note(database: &Database, member: MemberId, incarnation: Incarnation) -> Result<(), redb::Error> {
+pub(super) fn note(database: &Database, member: MemberId, seen: &Seen) -> Result<(), redb::Error> {
     let mut value = vec![VERSION];
-    let body = bincode::serde::encode_to_vec(incarnation, bincode::config::standard());
+    let body = bincode::serde::encode_to_vec(seen, bincode::config::standard());
     value.extend(body.expect("numbers always encode"));
     let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate)?;

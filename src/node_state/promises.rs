@@ -1,6 +1,6 @@
 use super::NodeError;
 use super::history::{self, Event};
-use super::peers;
+use super::peers::{self, Speaks};
 use crate::base::{Epoch, random_id};
 use crate::clock;
 use crate::disk;
@@ -217,21 +217,18 @@ impl NodeState {
         })
     }
 
-    /// Notes which start of `member` speaks; `false` where a later one has spoken before (R8): it has lost its memory. On
-    /// disk when this returns.
-    pub(crate) fn note_peer(&self, member: MemberId, incarnation: Incarnation) -> Result<bool, NodeError> {
+    /// Notes which start of `member` speaks; on disk when this returns.
+    pub(crate) fn note_peer(&self, member: MemberId, incarnation: Incarnation) -> Result<Speaks, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
-        let seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?;
-        if seen.is_some_and(|seen| !incarnation.may_follow(seen)) {
-            return Ok(false);
-        }
-        if seen != Some(incarnation) {
+        let mut seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?.unwrap_or_default();
+        let (speaks, is_new) = seen.hear(incarnation);
+        if is_new {
             let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
-            peers::note(database, member, incarnation).map_err(failed)?;
+            peers::note(database, member, &seen).map_err(failed)?;
         }
-        Ok(true)
+        Ok(speaks)
     }
 
     /// This node's number in its cluster.

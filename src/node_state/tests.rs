@@ -1,5 +1,5 @@
 use super::promises::{Identity, IdentityV1, IdentityV2, LastSeen, MEMBER};
-use super::{NodeError, NodeState, Secrets, secrets};
+use super::{NodeError, NodeState, Secrets, Speaks, secrets};
 use crate::base::Epoch;
 use crate::disk;
 
@@ -41,13 +41,13 @@ fn a_peer_that_announces_an_earlier_start_has_lost_its_memory() {
     let first = start(&theirs);
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(theirs.path().join(NodeState::FILE), copy.path().join(NodeState::FILE)).unwrap();
-    assert!(hears(first) && hears(first));
+    assert_eq!((hears(first), hears(first)), (Speaks::Now, Speaks::Now));
     let second = start(&theirs);
-    assert!(hears(second) && !hears(first), "what was put back is behind");
+    assert_eq!((hears(second), hears(first)), (Speaks::Now, Speaks::Before), "what it said before came late");
     let twin = start(&copy);
-    assert!(twin.starts == second.starts && !hears(twin), "and a twin is another");
-    assert!(hears(start(&theirs)));
-    assert!(NodeState::open(mine.path()).unwrap().note_peer(3, first).unwrap(), "another member is another");
+    assert_eq!((twin.starts, hears(twin)), (second.starts, Speaks::Blank), "a copy counts alike");
+    assert_eq!(hears(start(&copy)), Speaks::Blank, "and another start makes it nothing else");
+    assert_eq!(NodeState::open(mine.path()).unwrap().note_peer(3, first).unwrap(), Speaks::Now, "another is another");
 }
 
 #[test]

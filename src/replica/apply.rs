@@ -10,12 +10,16 @@ use crate::store::{ApplyError, Follower, Log, Rested};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Records of one transaction.
 const RECORDS_MAX: usize = 64;
 /// And how large they may be together: pages are three times as large, and more.
 const BYTES_MAX: usize = 8 << 20;
+
+/// For a page to be written: what was received before it is applied first.
+const MEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the database cannot follow. It is left as it was.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +183,7 @@ impl Pace {
                 bounds.mends.push(Mend { number, page, told });
             }
         });
-        hear.await.ok()
+        tokio::time::timeout(MEND_WITHIN, hear).await.ok()?.ok()
     }
 
     pub(super) fn applied(&self) -> Txid {
@@ -217,7 +221,11 @@ fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, Fo
         let upto = match due {
             Due::Records(upto) => upto,
             Due::Mend(Mend { number, page, told }) => {
-                let is_mended = follower.mend(number, &page)?;
+                // What cannot be mended is no worse than it was.
+                let is_mended = follower.mend(number, &page).unwrap_or_else(|error| {
+                    tracing::error!(page = number, error = %Chain(&error), "a page cannot be mended");
+                    false
+                });
                 let _ = told.send(is_mended); // Whoever asked may have left.
                 continue;
             }

@@ -57,8 +57,10 @@ impl Pair {
                             break (None, None);
                         }
                     }
-                    Some(order) = orders.recv() => if let Some(told) = self.obey(order).await {
-                        break (Some(told), None);
+                    Some(order) = orders.recv() => match self.obey(&standby, order).await {
+                        Obeyed::Answered => {}
+                        Obeyed::Force(told) => break (Some(told), None),
+                        Obeyed::Reconnect => break (None, None),
                     },
                     () = stop.cancelled() => {
                         ending.cancel();
@@ -95,12 +97,21 @@ impl Pair {
         }
     }
 
-    /// Answers an order; who waits for one to take over by force, where that is to be done.
-    async fn obey(&self, order: Order) -> Option<Told> {
+    /// Answers an order, or says what is to be done for it.
+    async fn obey(&self, standby: &Standby, order: Order) -> Obeyed {
         match order {
             Order::Force { told, dry } => match self.can_force().await {
                 Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
-                Ok(()) => return Some(told),
+                Ok(()) => return Obeyed::Force(told),
+                Err(refusal) => drop(told.send(Err(refusal))),
+            },
+            Order::CopyAnew { told, dry } => match self.can_copy_anew().await {
+                Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                Ok(()) => {
+                    standby.want_copy();
+                    drop(told.send(Ok(self.config().borrow().clone())));
+                    return Obeyed::Reconnect;
+                }
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::Switchover { told, .. } => {
@@ -110,7 +121,7 @@ impl Pair {
                 drop(told.send(refuse("this node is the standby and was not the primary before")));
             }
         }
-        None
+        Obeyed::Answered
     }
 
     /// One connection to the primary, and how long it held.
@@ -145,6 +156,10 @@ impl Pair {
                 refuse(format!("{} answers: `llmchat switchover` loses nothing", peer.name))
             }
             Ok(theirs) => refuse(format!("{} answers, and is {}: stop it first", peer.name, theirs.role)),
+            // Whatever it says: it lives, and would go on beside this node.
+            Err(error) if error.has_answered() => {
+                refuse(format!("{} answers: {}. Stop it first", peer.name, Chain(&error)))
+            }
             Err(_) => Ok(()),
         }
     }
@@ -159,6 +174,14 @@ impl Pair {
         let taken = tokio::task::spawn_blocking(move || standby.take_over(last)).await;
         Ok(Some(taken.map_err(|_| PairError::Died)??))
     }
+}
+
+/// What an order comes to.
+enum Obeyed {
+    Answered,
+    /// This node takes over, and tells who waits for it.
+    Force(Told),
+    Reconnect,
 }
 
 #[derive(Debug, thiserror::Error)]

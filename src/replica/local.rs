@@ -78,6 +78,11 @@ impl LocalLog {
         self.lock().as_ref().map(Journal::tip)
     }
 
+    /// Up to here everything was durable when this node started, as far as its journal knows.
+    pub(super) fn durable(&self) -> Txid {
+        self.lock().as_ref().map(Journal::durable).unwrap_or_default()
+    }
+
     /// The first record that is kept.
     pub(super) fn first(&self) -> Option<Txid> {
         self.lock().as_ref().map(Journal::first)

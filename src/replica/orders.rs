@@ -44,7 +44,7 @@ impl Pair {
         self.order(|told| Order::Force { told, dry }).await
     }
 
-    async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
+    pub(super) async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
         let (told, hear) = oneshot::channel();
         if self.0.orders.send(order(told)).await.is_err() {
             return refuse("the node is stopping");

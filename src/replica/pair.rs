@@ -10,11 +10,11 @@ use super::arrivals::Arrivals;
 use super::local::LocalLog;
 use super::peers::{Peers, Standing};
 use super::primary::{Primary, StandbySeen};
-use super::scrub::Scrubbed;
+use super::scrub::Scrub;
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::wire::Stream;
 use crate::journal::JournalError;
-use crate::node_state::{NodeError, NodeState};
+use crate::node_state::{NodeError, NodeState, Speaks};
 use crate::protocol::cluster::{Config, Member, MemberId};
 use crate::protocol::peer::Incarnation;
 use crate::protocol::record::ClusterId;
@@ -102,6 +102,20 @@ pub(crate) enum HearError {
         "{0} does not remember what it has said: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew (`llmchat member replace {0}`)"
     )]
     NoMemory(String),
+    /// What it said was under way for long.
+    #[error("{0} has started again since it said that")]
+    Old(String),
+}
+
+impl HearError {
+    /// Whether `node`, which `speaks`, is to be heard.
+    pub(super) fn check(speaks: Speaks, node: &str) -> Result<(), Self> {
+        match speaks {
+            Speaks::Now => Ok(()),
+            Speaks::Before => Err(Self::Old(node.to_owned())),
+            Speaks::Blank => Err(Self::NoMemory(node.to_owned())),
+        }
+    }
 }
 
 /// How a cluster behaves.
@@ -154,7 +168,9 @@ pub(super) struct Shared {
     held: Mutex<Option<OwnedRwLockWriteGuard<Role>>>,
     /// Held while a node is let in.
     pub(super) joining: tokio::sync::Mutex<()>,
-    pub(super) scrubbed: Mutex<Scrubbed>,
+    pub(super) scrub: Mutex<Scrub>,
+    /// Cancelled when the node stops, or begins again.
+    pub(super) ending: CancellationToken,
     /// What is asked beside everything else.
     pub(super) tasks: TaskTracker,
     pub(super) arrivals: Arc<Arrivals>,
@@ -168,6 +184,7 @@ pub(super) enum Order {
     Switchover { told: Told, dry: bool },
     ResumeAlone { told: Told },
     Force { told: Told, dry: bool },
+    CopyAnew { told: Told, dry: bool },
 }
 
 /// What the task does next.
@@ -224,7 +241,8 @@ impl Pair {
             taken: Mutex::new(Some(taken)),
             held: Mutex::new(None),
             joining: tokio::sync::Mutex::default(),
-            scrubbed: Mutex::default(),
+            scrub: Mutex::default(),
+            ending: CancellationToken::new(),
             tasks: TaskTracker::new(),
             arrivals: Arc::default(),
         }))
@@ -374,6 +392,7 @@ impl Pair {
         let applied = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.applied);
         let tip = parts.log.last().unwrap_or_default();
         let scrubbed = self.scrubbed();
+        let known = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.durable);
         Standing {
             member: parts.me,
             incarnation: parts.incarnation,
@@ -384,8 +403,9 @@ impl Pair {
             applied: applied.raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             secrets: fingerprint(&lock(&self.0.secrets)),
+            durable: parts.log.durable().max(known).raw(),
             scrubbed_at: scrubbed.at,
-            damaged_pages: scrubbed.open.len(),
+            damaged_pages: scrubbed.open,
         }
     }
 
@@ -393,9 +413,7 @@ impl Pair {
     pub(crate) async fn hear(&self, theirs: &Standing) -> Result<Standing, HearError> {
         let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
         let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
-        if !noted.expect("noting does not panic")? {
-            return Err(HearError::NoMemory(name(&self.0.config.borrow(), member).to_owned()));
-        }
+        HearError::check(noted.expect("noting does not panic")?, name(&self.0.config.borrow(), member))?;
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }

@@ -86,6 +86,8 @@ pub(crate) struct Standing {
     /// Of its history, up to there.
     pub(crate) chain: String,
     pub(crate) applied: u64,
+    /// Everything up to here was durable, as far as it knows.
+    pub(crate) durable: u64,
     pub(crate) version: String,
     /// Of the secrets that nodes share.
     pub(crate) secrets: String,

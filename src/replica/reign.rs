@@ -1,13 +1,13 @@
 //! The one task that decides what a node is: how it begins, leads, and gives its reign away.
 
-use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
-use super::peers::{AskError, Peers};
+use super::pair::{Crown, HearError, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
+use super::peers::{AskError, Peers, Standing};
 use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
 use crate::base::Chain;
 use crate::clock;
 use crate::node_state::NodeError;
-use crate::protocol::cluster::{Member, Mode};
+use crate::protocol::cluster::{Config, Member, Mode};
 use crate::store::Rested;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(1);
 const DURABLE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two questions to the node that takes over.
 const TAKEN_OVER_EVERY: Duration = Duration::from_millis(10);
+
+/// To whoever wants to have a primary copied.
+const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over first (`llmchat switchover`)";
 
 /// The role, held while it changes: requests wait meanwhile.
 pub(super) type Held = Option<OwnedRwLockWriteGuard<Role>>;
@@ -59,50 +62,74 @@ impl Pair {
             let Some((peer, peers)) = config.peer_of(parts.me).cloned().zip(self.peers()) else {
                 return Ok(Next::lead(None));
             };
-            let error = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-                Ok(theirs) => {
-                    self.hear(&theirs).await?;
-                    let ours = parts.log.last().map_or(0, |tip| tip.position.txid.raw());
-                    if parts.accept_loss && (config.is_in_sync(peer.id) || theirs.txid > ours) {
-                        return Err(PairError::PeerHasAll);
+            let asked = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+                Ok(theirs) => match self.hear(&theirs).await {
+                    Ok(_) => match self.begins(&config, (&peer, &theirs))? {
+                        Ok(next) => return Ok(next),
+                        Err(why) => Err((why, true)),
+                    },
+                    Err(HearError::Node(error)) => return Err(error.into()),
+                    Err(error) => {
+                        Err((format!("{error}; `llmchat resume --alone` lets this node go on without it"), false))
                     }
-                    let is_mine = self.0.config.borrow().primary == parts.me;
-                    return Ok(if is_mine { Next::lead(None) } else { Next::Follow(None) });
+                },
+                Err(AskError::Refused { said, .. }) => Err((format!("{} refuses this node: {said}", peer.name), true)),
+                Err(error) => {
+                    tracing::debug!(error = %Chain(&error), "the other node does not answer");
+                    let (me, peer) = (name(&config, parts.me), &peer.name);
+                    Err((
+                        format!(
+                            "{me} was the primary and {peer} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`"
+                        ),
+                        error.has_answered(),
+                    ))
                 }
-                Err(error) => error,
             };
+            let Err::<(), _>((why, is_final)) = asked else { continue };
             if config.primary != parts.me {
                 return Ok(Next::Follow(None));
             }
-            if config.isr == [parts.me] && parts.settings.start_alone && !error.has_answered() {
-                tracing::warn!(error = %Chain(&error), "the standby does not answer; this node was alone before and goes on alone");
+            if config.isr == [parts.me] && parts.settings.start_alone && !is_final {
+                tracing::warn!("the standby does not answer; this node was alone before and goes on alone");
                 return Ok(Next::lead(None));
             }
-            let why = match &error {
-                AskError::Refused { said, .. } => format!("{} refuses this node: {said}", peer.name),
-                _ => format!(
-                    "{} was the primary and {} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`",
-                    name(&config, parts.me),
-                    peer.name
-                ),
-            };
             let starting = Role::Starting(why.clone());
             if *self.0.seen.borrow() != starting {
-                tracing::warn!(error = %Chain(&error), "{why}");
+                tracing::warn!("{why}");
                 self.turn_into(starting).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(ASK_EVERY) => {}
                 Some(order) = orders.recv() => match order {
-                    Order::ResumeAlone { told } if error.has_answered() => drop(told.send(refuse(why.clone()))),
+                    Order::ResumeAlone { told } if is_final => drop(told.send(refuse(why))),
                     Order::ResumeAlone { told } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
-                    Order::Switchover { told, .. } | Order::Force { told, .. } => {
+                    Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
                     }
                 },
                 () = stop.cancelled() => return Ok(Next::End),
             }
         }
+    }
+
+    /// What this node is, now that its peer has said how it stands; or why it must not be that.
+    fn begins(&self, config: &Config, (peer, theirs): (&Member, &Standing)) -> Result<Result<Next, String>, PairError> {
+        let parts = &self.0.parts;
+        let ours = parts.log.last().map_or(0, |tip| tip.position.txid.raw());
+        if parts.accept_loss && (config.is_in_sync(peer.id) || theirs.txid > ours) {
+            return Err(PairError::PeerHasAll);
+        }
+        if self.0.config.borrow().primary != parts.me {
+            return Ok(Ok(Next::Follow(None)));
+        }
+        // Whatever was acknowledged is on this disk, or it is not the disk that it was (R8).
+        if theirs.durable > ours && !parts.accept_loss {
+            return Ok(Err(format!(
+                "{0} has what was acknowledged up to txid {1}, and this node has forgotten it: its state directory was put back from a copy. Stop it, let {0} take over (`llmchat failover --force --accept-loss` there loses nothing of that), move the directory away and let this node join anew",
+                peer.name, theirs.durable
+            )));
+        }
+        Ok(Ok(Next::lead(None)))
     }
 
     /// Begins a reign: a new epoch, the store, and then what is recorded of it.
@@ -209,6 +236,7 @@ impl Pair {
                     Order::ResumeAlone { told } | Order::Force { told, .. } => {
                         drop(told.send(refuse("this node is the primary already")));
                     }
+                    Order::CopyAnew { told, .. } => drop(told.send(refuse(NOT_A_PRIMARY))),
                 },
             }
         };

@@ -23,6 +23,8 @@ const PASS: Duration = Duration::from_hours(24);
 /// Between two pieces of a small database.
 const PIECE_EVERY_MAX: Duration = Duration::from_mins(1);
 const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// Pages that are mended one by one in a pass: a disk that has lost more is better copied anew.
+const MENDS_MAX: u32 = 64;
 /// A page that is written again and again may be another commit's on the other node.
 const TRIES: u32 = 20;
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -55,7 +57,17 @@ impl Verified {
 }
 
 /// What all looks since the start have found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
+pub(super) struct Scrub {
+    found: Scrubbed,
+    /// Pages that are damaged now.
+    open: BTreeSet<u32>,
+    /// Those that were tried to be mended since the last whole pass.
+    tried: u32,
+}
+
+/// The same in numbers.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scrubbed {
     /// When every page had been looked at.
     pub(crate) at: Option<UnixMillis>,
@@ -63,7 +75,7 @@ pub(crate) struct Scrubbed {
     pub(crate) damaged: u64,
     pub(crate) mended: u64,
     /// Pages that are damaged now.
-    pub(crate) open: BTreeSet<u32>,
+    pub(crate) open: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +86,8 @@ pub(crate) enum VerifyError {
     Journal(#[from] JournalError),
     #[error("a thread of the pair has died")]
     Died,
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 impl Pair {
@@ -85,63 +99,78 @@ impl Pair {
         let mut found = Verified { records, broken_at, compared_at, is_same, ..Verified::default() };
         let mut next = deep.then_some(1);
         while let Some(from) = next {
-            let (checked, mended) = self.look(from).await?;
+            let looked = tokio::select! {
+                looked = self.look(from) => looked,
+                () = self.0.ending.cancelled() => Err(VerifyError::Stopping),
+            };
+            let (checked, mended) = looked?;
             found.pages += u64::from(checked.pages);
             found.damaged.extend(checked.damaged);
             found.mended.extend(mended);
             next = checked.next;
         }
         if deep {
-            lock(&self.0.scrubbed).at = Some(clock::unix_millis());
+            self.has_looked();
         }
         Ok(found)
     }
 
     /// Looks at every page once a day, and begins again: until `stop`.
     pub(crate) async fn scrub(&self, stop: CancellationToken) {
-        let mut next = None;
-        let mut left = 0;
+        // Whatever else looks at everything has to end then, too.
+        let _ending = self.0.ending.clone().drop_guard();
+        // A pass begins anywhere: a node that is started every day would never come to its last page.
+        let pieces = |pages: u32| pages.div_ceil(PIECE_PAGES).max(1);
+        let mut begun = 0;
+        let (mut next, mut has_turned) = (0, false);
         loop {
-            let pages = self.store().pages_count();
-            let pieces = pages.div_ceil(PIECE_PAGES).max(1);
-            tokio::select! {
-                () = tokio::time::sleep((PASS / pieces).min(PIECE_EVERY_MAX)) => {}
+            let all = pieces(self.store().pages_count());
+            if begun == 0 && all > 1 {
+                begun = 1 + random_below(all) * PIECE_PAGES;
+                next = begun;
+            }
+            let looked = async {
+                tokio::time::sleep((PASS / all).min(PIECE_EVERY_MAX)).await;
+                self.look(next.max(1)).await
+            };
+            let looked = tokio::select! {
+                looked = looked => looked,
                 () = stop.cancelled() => return,
-            }
-            if left == 0 {
-                left = pieces;
-                // Not always at the first: a node that is started every day would never come to the last.
-                next = next.or_else(|| Some(1 + random_below(pieces) * PIECE_PAGES));
-            }
-            match self.look(next.unwrap_or(1)).await {
+            };
+            match looked {
                 Ok((checked, _)) => {
-                    (next, left) = (checked.next.or(Some(1)), left - 1);
-                    if left == 0 {
-                        lock(&self.0.scrubbed).at = Some(clock::unix_millis());
+                    has_turned |= checked.next.is_none();
+                    next = checked.next.unwrap_or(1);
+                    if has_turned && next >= begun {
+                        self.has_looked();
+                        (begun, has_turned) = (next, false);
                     }
                 }
                 // A standby that is copied has no database.
                 Err(VerifyError::Store(StoreError::NotHere)) => {}
-                // Where not even the first page can be read, that is the one to look at.
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "the pages of the database are not checked");
-                    next = Some(1);
-                }
+                // Without the first page none can be read.
+                Err(VerifyError::Store(error)) if error.is_damage() => next = 1,
+                Err(error) => tracing::warn!(error = %Chain(&error), "pages of the database are not checked"),
             }
         }
     }
 
+    /// Every page has been looked at.
+    fn has_looked(&self) {
+        let mut scrub = lock(&self.0.scrub);
+        (scrub.found.at, scrub.tried) = (Some(clock::unix_millis()), 0);
+    }
+
     pub(crate) fn scrubbed(&self) -> Scrubbed {
-        lock(&self.0.scrubbed).clone()
+        let scrub = lock(&self.0.scrub);
+        Scrubbed { open: scrub.open.len(), ..scrub.found }
     }
 
     /// The chain hash of a commit in this node's journal, as text; `None` where it is not there.
     pub(crate) async fn chain_at(&self, txid: Txid) -> Result<Option<String>, VerifyError> {
         let log = self.0.parts.log.clone();
-        let before = Txid::from_raw(txid.raw().saturating_sub(1));
-        let samples = tokio::task::spawn_blocking(move || log.samples(before, txid, 1)).await;
-        let samples = samples.map_err(|_| VerifyError::Died)??;
-        Ok(samples.iter().find(|sample| sample.0 == txid.raw()).map(|sample| super::pair::short(&sample.1.0)))
+        let chain = tokio::task::spawn_blocking(move || log.chain_at(txid)).await.map_err(|_| VerifyError::Died)??;
+        Ok(chain.map(|chain| super::pair::short(&chain.0)))
     }
 
     /// Looks at a piece; what of it was mended.
@@ -149,24 +178,42 @@ impl Pair {
         let checked = self.store().check(from, PIECE_PAGES).await?;
         let mut mended = Vec::new();
         for number in &checked.damaged {
-            tracing::error!(page = number, "a page of the database came to harm on the disk");
-            if self.mend(*number).await {
+            if self.is_worth_a_try(*number, checked.unreadable.contains(number)) && self.mend(*number).await {
                 tracing::warn!(page = number, "the page is mended with the other node's");
                 mended.push(*number);
             }
         }
-        let mut scrubbed = lock(&self.0.scrubbed);
-        scrubbed.pages += u64::from(checked.pages);
-        scrubbed.mended += u64::try_from(mended.len()).unwrap_or(u64::MAX);
+        let mut scrub = lock(&self.0.scrub);
+        scrub.found.pages += u64::from(checked.pages);
+        scrub.found.mended += u64::try_from(mended.len()).unwrap_or(u64::MAX);
         // A page that stays damaged is counted once.
         for number in &checked.damaged {
-            scrubbed.damaged += u64::from(scrubbed.open.insert(*number));
+            scrub.found.damaged += u64::from(scrub.open.insert(*number));
         }
         let seen = from..checked.next.unwrap_or(u32::MAX);
-        scrubbed.open.retain(|page| !seen.contains(page) || checked.damaged.contains(page));
-        scrubbed.open.retain(|page| !mended.contains(page));
-        drop(scrubbed);
+        let is_open = |page: &u32| checked.damaged.contains(page) && !mended.contains(page);
+        scrub.open.retain(|page| !seen.contains(page) || is_open(page));
+        drop(scrub);
         Ok((checked, mended))
+    }
+
+    /// Whether a damaged page is to be mended by itself; said where it is not.
+    fn is_worth_a_try(&self, number: u32, is_unreadable: bool) -> bool {
+        tracing::error!(page = number, "a page of the database came to harm on the disk");
+        if is_unreadable {
+            tracing::error!(
+                page = number,
+                "the disk does not give the page: replace the disk, and have this node copied"
+            );
+            return false;
+        }
+        let mut scrub = lock(&self.0.scrub);
+        scrub.tried += 1;
+        let is_too_many = scrub.tried > MENDS_MAX;
+        if scrub.tried == MENDS_MAX + 1 {
+            tracing::error!("over {MENDS_MAX} pages came to harm: this node is to be copied anew (`llmchat reinit`)");
+        }
+        !is_too_many
     }
 
     /// Writes the other node's page over ours; whether it was the right one.
@@ -207,7 +254,7 @@ impl Pair {
 
     /// Reads every record; how many, and the first that cannot be read.
     async fn read_journal(&self) -> Result<(u64, Option<u64>), VerifyError> {
-        let log = self.0.parts.log.clone();
+        let (log, ending) = (self.0.parts.log.clone(), self.0.ending.clone());
         let read = tokio::task::spawn_blocking(move || {
             let Some(first) = log.first() else { return Ok((0, None)) };
             // What is written meanwhile is not looked at.
@@ -215,6 +262,9 @@ impl Pair {
             let (mut count, mut next) = (0, first);
             let Some(mut reader) = log.read(first) else { return Ok((0, Some(first.raw()))) };
             while next <= last {
+                if ending.is_cancelled() {
+                    return Err(VerifyError::Stopping);
+                }
                 match reader.next() {
                     Ok(Some((head, _))) if head.position.txid == next => {
                         (count, next) = (count + 1, next.next());
@@ -239,8 +289,12 @@ impl Pair {
         let ours = self.0.parts.log.last().map_or(0, |tip| tip.position.txid.raw());
         let common = Txid::from_raw(ours.min(theirs.txid));
         match peers.chain(&peer, common, ASK_WITHIN).await {
-            Ok(chain) => Ok((Some(common.raw()), chain.is_some() && chain == self.chain_at(common).await?)),
-            Err(_) => Ok((None, false)),
+            // What one of them does not keep any more, or not yet, cannot be compared.
+            Ok(Some(theirs)) => match self.chain_at(common).await? {
+                Some(ours) => Ok((Some(common.raw()), ours == theirs)),
+                None => Ok((None, false)),
+            },
+            Ok(None) | Err(_) => Ok((None, false)),
         }
     }
 }

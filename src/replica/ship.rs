@@ -50,10 +50,11 @@ pub(super) async fn run<S: Stream>(
     let (incoming, outgoing) = wire::split(stream, silence);
     let mut line = Line { incoming, outgoing, silence };
     let FromStandby::Hello(hello) = line.incoming.message(silence).await? else { return Err(WireError::OutOfTurn) };
-    let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
-    let remembers = move || node.note_peer(member, incarnation).unwrap_or(false);
-    let remembers = tokio::task::spawn_blocking(remembers).await.unwrap_or(false);
-    if let Err(why) = check(shared, &hello, is_member, remembers) {
+    let refused = match check(shared, &hello, is_member) {
+        Ok(()) => remembers(shared, &hello).await?,
+        Err(why) => Some(why),
+    };
+    if let Some(why) = refused {
         tracing::warn!(member = hello.member, why, "a node was refused");
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
@@ -84,7 +85,7 @@ pub(super) async fn run<S: Stream>(
 }
 
 /// Why the node is not served, if so.
-fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool, remembers: bool) -> Result<(), String> {
+fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -> Result<(), String> {
     let config = shared.config().borrow().clone();
     if hello.protocol != PROTOCOL {
         return Err(format!("it speaks protocol {}, this node speaks {PROTOCOL}", hello.protocol));
@@ -95,16 +96,19 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool, r
     if !is_member(hello.member) || config.member(hello.member).is_none() || hello.member == shared.reigning.me {
         return Err("it is no member of the cluster".to_owned());
     }
-    if !remembers {
-        return Err(HearError::NoMemory(
-            config.member(hello.member).map(|member| member.name.clone()).unwrap_or_default(),
-        )
-        .to_string());
-    }
     if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
         return Err("its pages have another size".to_owned());
     }
     Ok(())
+}
+
+/// Why the node is not heard, where it does not remember what it has said before.
+async fn remembers(shared: &Shared, hello: &Hello) -> Result<Option<String>, WireError> {
+    let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
+    let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
+    let speaks = speaks.expect("noting does not panic").map_err(|error| WireError::Io(io::Error::other(error)))?;
+    let name = shared.config().borrow().member(member).map(|member| member.name.clone()).unwrap_or_default();
+    Ok(HearError::check(speaks, &name).err().map(|error| error.to_string()))
 }
 
 /// The last commit that both histories have; `None` where none is known, or what follows it is not kept any more.

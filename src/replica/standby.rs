@@ -20,6 +20,7 @@ use crate::protocol::record::{self, ClusterId, Sealed};
 use crate::store::{OpenError, PAGE_BYTES, Rested, Store};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     pub(super) following: Following,
     applying: Mutex<Option<Applying>>,
     pub(super) seen: watch::Sender<PrimarySeen>,
+    /// It is to be copied anew, whatever it has.
+    wants_copy: AtomicBool,
 }
 
 /// What is known of the primary.
@@ -104,7 +107,12 @@ pub(super) struct Line<S> {
 
 impl Standby {
     pub(crate) fn new(following: Following) -> Self {
-        Self(Arc::new(Shared { following, applying: Mutex::new(None), seen: watch::Sender::default() }))
+        Self(Arc::new(Shared {
+            following,
+            applying: Mutex::new(None),
+            seen: watch::Sender::default(),
+            wants_copy: AtomicBool::new(false),
+        }))
     }
 
     /// As [`Standby::new`], of a node that was the primary until now.
@@ -120,6 +128,11 @@ impl Standby {
 
     pub(crate) fn seen(&self) -> watch::Receiver<PrimarySeen> {
         self.0.seen.subscribe()
+    }
+
+    /// From the next connection on this node says that it has nothing, and is copied anew.
+    pub(super) fn want_copy(&self) {
+        self.0.wants_copy.store(true, Ordering::Relaxed);
     }
 
     /// Whether the database is open and follows.
@@ -236,7 +249,8 @@ impl Standby {
     fn hello(&self) -> Result<Hello, StandbyError> {
         let Following { me, cluster, incarnation, node, log, .. } = &self.0.following;
         let copying = node.copying()?;
-        let tip = log.last().filter(|_| copying.is_none()).map(|tip| (tip.position.txid.raw(), tip.chain));
+        let has_history = copying.is_none() && !self.0.wants_copy.load(Ordering::Relaxed);
+        let tip = log.last().filter(|_| has_history).map(|tip| (tip.position.txid.raw(), tip.chain));
         Ok(Hello {
             protocol: PROTOCOL,
             cluster: *cluster,

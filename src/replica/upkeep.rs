@@ -1,47 +1,34 @@
 //! What operators do to the nodes of a cluster that stands.
 
 use super::membership::{FoundError, Token, check_address, invite};
-use super::pair::{Pair, Refusal, Role, refuse};
+use super::pair::{Order, Pair, Refusal, Role, refuse};
 use crate::base::Chain;
 use crate::protocol::cluster::{Config, Member};
-use crate::protocol::peer::Copying;
-use std::sync::Arc;
 use std::time::Duration;
 
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 impl Pair {
-    /// Has this standby copied anew from the primary; it has to begin again for that. `dry`: only says whether it could.
+    /// Has this standby copied anew from the primary. `dry`: only says whether it could be.
     ///
-    /// The primary counts this node out before anything that is here is overwritten, as it does with whoever says that
-    /// it is copied.
+    /// It keeps all that it has, and counts for it, until the primary has counted it out: it only says at its next
+    /// connection that it has nothing.
     pub(crate) async fn reinit(&self, dry: bool) -> Result<(), Refusal> {
-        if *self.role().borrow() != Role::Standby {
-            return refuse("only a standby is copied anew; a primary hands over first (`llmchat switchover`)");
-        }
+        self.order(|told| Order::CopyAnew { told, dry }).await.map(drop)
+    }
+
+    /// Whether this standby may give up its copy for another.
+    pub(super) async fn can_copy_anew(&self) -> Result<(), Refusal> {
         let Some((peers, primary)) = self.primary() else { return refuse("there is no other node to copy from") };
-        let theirs = match peers.exchange(&primary, &self.standing(), ASK_WITHIN).await {
-            Ok(theirs) => theirs,
-            Err(error) => {
-                return refuse(format!(
-                    "{} does not answer, and this may be the last whole copy: {}",
-                    primary.name,
-                    Chain(&error)
-                ));
-            }
-        };
-        if theirs.role != Role::Primary.as_str() {
-            return refuse(format!("{} is {}, and not the primary yet; try again", primary.name, theirs.role));
+        match peers.exchange(&primary, &self.standing(), ASK_WITHIN).await {
+            Ok(theirs) if theirs.role == Role::Primary.as_str() => Ok(()),
+            Ok(theirs) => refuse(format!("{} is {}, and not the primary yet; try again", primary.name, theirs.role)),
+            Err(error) => refuse(format!(
+                "{} does not answer, and this may be the last whole copy: {}",
+                primary.name,
+                Chain(&error)
+            )),
         }
-        if dry {
-            return Ok(());
-        }
-        let node = Arc::clone(self.node());
-        let noted = tokio::task::spawn_blocking(move || node.note_copying(Some(Copying::ANEW))).await;
-        noted.expect("noting does not panic").or_else(|error| {
-            tracing::error!(error = %Chain(&error), "that this node is to be copied anew cannot be noted");
-            refuse("it could not be noted; see the log")
-        })
     }
 
     /// The node called `name` is reached at `address` from now on.
@@ -52,6 +39,9 @@ impl Pair {
             let member = config.members.iter_mut().find(|member| member.name == name);
             let Some(member) = member else { return refuse(format!("no node is called {name}; there are {known}")) };
             address.clone_into(&mut member.address);
+            if config.members.iter().filter(|member| member.address == address).count() > 1 {
+                return refuse(format!("another node is reached at {address}"));
+            }
             Ok(())
         };
         if dry {

@@ -83,20 +83,28 @@ impl Applier {
 
     /// Writes `page` over one that came to harm; `false` where it is not what the page has to be.
     pub(super) fn mend(&self, number: u32, page: &[u8]) -> rusqlite::Result<bool> {
-        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let is_right = at.is_some_and(|at| self.sums.get().hashes().get(at) == Some(&pages::hash(number, page)));
+        let is_right = self.is_right(number, page);
         if is_right {
             // Every transaction of the log says where the database stands: so does this one, of no commit.
             let sql = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
             let transaction = self.connection.unchecked_transaction()?;
             if number != STAMP_PAGE {
                 let stamp: Vec<u8> = transaction.query_row(sql, [STAMP_PAGE], |row| row.get(0))?;
+                // It has to be mended first.
+                if !self.is_right(STAMP_PAGE, &stamp) {
+                    return Ok(false);
+                }
                 verify::put(&transaction, STAMP_PAGE, &stamp)?;
             }
             verify::put(&transaction, number, page)?;
             transaction.commit()?;
         }
         Ok(is_right)
+    }
+
+    fn is_right(&self, number: u32, page: &[u8]) -> bool {
+        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        at.is_some_and(|at| self.sums.get().hashes().get(at) == Some(&pages::hash(number, page)))
     }
 
     fn write(&self, pages: &Pages, db_pages: u32) -> rusqlite::Result<()> {

@@ -157,6 +157,16 @@ pub(super) fn bring_home(connection: &Connection) -> rusqlite::Result<()> {
     if busy == 0 { Ok(()) } else { Err(rusqlite::Error::ExecuteReturnedResults) }
 }
 
+/// Opens a connection that reads pages and nothing else, also of a database whose schema came to harm.
+pub(super) fn page_reader(files: &Files) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&files.database, flags)?;
+    keep_log(&connection)?;
+    // Else the first statement of any kind would fail on it.
+    connection.execute_batch("PRAGMA writable_schema = ON")?;
+    Ok(connection)
+}
+
 /// Opens a connection that only reads.
 pub(super) fn reader(files: &Files) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

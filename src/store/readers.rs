@@ -170,7 +170,8 @@ impl Readers {
         }
     }
 
-    /// Runs `query` on a connection of its own, which remembers nothing of the files. It sees what may not be durable yet.
+    /// Runs `query` on a connection of its own, which remembers nothing of the files, and is for reading pages. It sees what
+    /// may not be durable yet.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +186,7 @@ impl Readers {
         let slot = self.slot(clock::now() + self.0.settings.acquire_timeout).await?;
         let files = self.0.files.clone();
         let ran = tokio::task::spawn_blocking(move || {
-            let read = open::reader(&files).and_then(|connection| query(&connection));
+            let read = open::page_reader(&files).and_then(|connection| query(&connection));
             drop(slot);
             read.map_err(StoreError::sql("read afresh"))
         });

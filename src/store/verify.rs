@@ -20,6 +20,9 @@ pub(crate) struct Checked {
     pub(crate) pages: u32,
     /// Those that are not what was written.
     pub(crate) damaged: Vec<u32>,
+    /// Those of them that the disk does not give: writing over them through `SQLite` would read them first, and fail the
+    /// transaction that does.
+    pub(crate) unreadable: Vec<u32>,
     /// Where to go on; `None` at the end of the database.
     pub(crate) next: Option<u32>,
 }
@@ -31,6 +34,7 @@ impl Store {
         let sums = self.sums();
         let all = count_of(&sums);
         let last = from.saturating_add(count - 1).min(all);
+        let mut unreadable = Vec::new();
         let mut suspects: Vec<u32> = (from..=last).filter(|number| *number != lock_page()).collect();
         let pages = u32::try_from(suspects.len()).unwrap_or(u32::MAX);
         for tried in 0..TRIES {
@@ -39,12 +43,12 @@ impl Store {
             }
             let (sums, numbers) = (sums.clone(), suspects.clone());
             let looked = self.readers.read_afresh(move |connection| wrong(connection, &sums, &numbers)).await;
-            suspects = looked?;
+            (suspects, unreadable) = looked?;
             if suspects.is_empty() {
                 break;
             }
         }
-        Ok(Checked { pages, damaged: suspects, next: (last < all).then_some(last.saturating_add(1)) })
+        Ok(Checked { pages, damaged: suspects, unreadable, next: (last < all).then_some(last.saturating_add(1)) })
     }
 
     /// How many pages the database has.
@@ -95,22 +99,25 @@ pub(super) fn put(connection: &Connection, number: u32, page: &[u8]) -> rusqlite
     put.execute(params![number, page]).map(drop)
 }
 
-/// Those of `numbers` that do not hash to what they have to. One that changed meanwhile is known by having changed.
-fn wrong(connection: &Connection, sums: &Sums, numbers: &[u32]) -> rusqlite::Result<Vec<u32>> {
+/// Those of `numbers` that do not hash to what they have to, and of these the ones that cannot be read. One that changed
+/// meanwhile is known by having changed.
+fn wrong(connection: &Connection, sums: &Sums, numbers: &[u32]) -> rusqlite::Result<(Vec<u32>, Vec<u32>)> {
     let expected: Vec<_> = numbers.iter().map(|number| hash_of(sums, *number)).collect();
     let found = match hashes(connection, numbers) {
         // Without it nothing can be read: the others have to wait until it is mended.
-        Err(error) if is_unreadable(&error) && numbers.contains(&1) => return Ok(vec![1]),
+        Err(error) if is_unreadable(&error) && numbers.contains(&1) => return Ok((vec![1], Vec::new())),
         found => found?,
     };
-    let pages = numbers.iter().zip(&expected).zip(&found);
-    let is_wrong = |number: u32, expected: Option<u64>, found: Option<u64>| {
-        expected.is_some() && found != expected && hash_of(sums, number) == expected
-    };
-    Ok(pages
-        .filter(|((number, expected), found)| is_wrong(**number, **expected, **found))
-        .map(|((n, _), _)| *n)
-        .collect())
+    let (mut damaged, mut unreadable) = (Vec::new(), Vec::new());
+    for ((number, expected), found) in numbers.iter().zip(expected).zip(found) {
+        if expected.is_some() && found != expected && hash_of(sums, *number) == expected {
+            damaged.push(*number);
+            if found.is_none() {
+                unreadable.push(*number);
+            }
+        }
+    }
+    Ok((damaged, unreadable))
 }
 
 fn is_unreadable(error: &rusqlite::Error) -> bool {
@@ -119,8 +126,6 @@ fn is_unreadable(error: &rusqlite::Error) -> bool {
 
 /// What is there, page by page; `None` for one that cannot be read.
 fn hashes(connection: &Connection, numbers: &[u32]) -> rusqlite::Result<Vec<Option<u64>>> {
-    // A schema that came to harm is no reason not to look at its pages.
-    connection.execute_batch("PRAGMA writable_schema = ON")?;
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
     let hash =
