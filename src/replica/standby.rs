@@ -143,11 +143,11 @@ impl Standby {
     /// Brings what the database's own log has and the journal has not into the journal: this node may have been the
     /// primary when it died. Before the first connection; nothing may be open. Blocks meanwhile.
     pub(crate) fn prepare(&self) -> Result<(), StandbyError> {
-        let Following { node, store, log, .. } = &self.0.following;
+        let Following { me, node, store, log, .. } = &self.0.following;
         if self.is_open() || node.copying()?.is_some() {
             return Ok(());
         }
-        match store.append_beyond(&mut log.clone()) {
+        match store.append_beyond(*me, &mut log.clone()) {
             Err(error) if error.is_misfit() => {
                 tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is copied anew");
                 Ok(node.note_copying(Some(Copying::ANEW))?)

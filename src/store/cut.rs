@@ -9,6 +9,7 @@ use super::revive;
 use super::tail::{Tail, Take};
 use crate::base::Txid;
 use crate::disk;
+use crate::protocol::cluster::MemberId;
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use crate::protocol::wal::{FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
 use std::fs::{File, OpenOptions};
@@ -43,9 +44,9 @@ impl Take for Passes {
 }
 
 impl Store {
-    /// Appends to `log` what only the database's own log has, as after a crash. Nothing may be open.
-    pub(crate) fn append_beyond(&self, log: &mut dyn Log) -> Result<(), OpenError> {
-        revive::append_beyond(&self.place.files, self.place.cluster, log)
+    /// Appends to `log` what only the database's own log has, as after a crash, where `me` has made it. Nothing may be open.
+    pub(crate) fn append_beyond(&self, me: MemberId, log: &mut dyn Log) -> Result<(), OpenError> {
+        revive::append_beyond(&self.place.files, (self.place.cluster, me), log)
     }
 
     /// Takes back every commit behind `to`; `false` where that is not possible any more, as the database's own file has

@@ -49,7 +49,7 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
     if !matches!(start.expect, Expect::Closed(_)) {
         open::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
     }
-    revive::append_beyond(files, start.cluster, &mut *log)?;
+    revive::append_beyond(files, (start.cluster, start.epoch.member()), &mut *log)?;
     let tip = log.tip().expect("it had one before");
     let connection = open::existing(files, Some(start.epoch))?;
     let stands_at = open::position(&connection).map_err(failed)?.txid;

@@ -3,6 +3,7 @@ use super::log::{Log, LogError};
 use super::open::Files;
 use super::tail::{Commit, Tail, Take};
 use crate::base::{Position, Txid};
+use crate::protocol::cluster::MemberId;
 use crate::protocol::pages::{self, Pages};
 use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
@@ -41,8 +42,15 @@ impl Take for Beyond {
 /// Appends to the journal what the database's own log holds beyond it: the process died between the two, or the journal
 /// has lost its last records. Where that log does not go on from the journal's last record nothing is changed.
 ///
+/// Only what `me` has minted: of another node's records several are one transaction of our log, which cannot be taken apart
+/// again.
+///
 /// No connection may be open: the database's file is read by hand.
-pub(super) fn append_beyond(files: &Files, cluster: ClusterId, log: &mut dyn Log) -> Result<(), OpenError> {
+pub(super) fn append_beyond(
+    files: &Files,
+    (cluster, me): (ClusterId, MemberId),
+    log: &mut dyn Log,
+) -> Result<(), OpenError> {
     let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
     let of_log = |source| OpenError::Log { path: files.database.clone(), source };
     let Some(tip) = log.tip() else { return Ok(()) };
@@ -65,7 +73,8 @@ pub(super) fn append_beyond(files: &Files, cluster: ClusterId, log: &mut dyn Log
     for (stamp, commit) in beyond.commits {
         let next = Position { txid: tip.position.txid.next(), ..tip.position };
         let follows = |stamp: &Stamp| {
-            stamp.before == tip.chain && stamp.position.txid == next.txid && stamp.position.epoch >= next.epoch
+            let is_next = stamp.position.txid == next.txid && stamp.position.epoch >= next.epoch;
+            is_next && stamp.before == tip.chain && stamp.position.epoch.member() == me
         };
         let Some(stamp) = stamp.filter(follows) else {
             return Err(OpenError::OtherHistory { path: files.database.clone(), txid: next.txid });
