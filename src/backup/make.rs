@@ -9,7 +9,7 @@ use crate::protocol::record;
 use crate::replica::{LocalLog, Pair, Pin, Role};
 use crate::store::{PAGE_BYTES, PageFile, Piece, Store, StoreError, inspect};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -57,11 +57,19 @@ impl Backups {
     /// Safe: as an error.
     pub(crate) async fn make(&self, dir: PathBuf) -> Result<Made, BackupError> {
         let Ok(_alone) = self.alone.try_lock() else { return Err(BackupError::Busy) };
+        tokio::select! {
+            made = self.make_alone(dir) => made,
+            // A stop, or another beginning, does not wait for it.
+            () = self.pair.ends() => Err(BackupError::Stopping),
+        }
+    }
+
+    async fn make_alone(&self, dir: PathBuf) -> Result<Made, BackupError> {
         let began = clock::now();
         let (store, log) = (self.pair.store().clone(), self.pair.log().clone());
         let may_lack = *self.pair.role().borrow() != Role::Primary
             && !(self.pair.config().borrow().is_in_sync(self.pair.me()) && self.pair.is_connected());
-        let unfinished = Unfinished::begin(dir)?;
+        let unfinished = Unfinished::begin(dir, &self.state_dir)?;
         catch_up(&store, &log).await?;
         let first = store.pages(1, 1).await.map_err(of_store)?;
         let needed = u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096") + SPARE_BYTES;
@@ -182,9 +190,17 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn begin(dir: PathBuf) -> Result<Self, BackupError> {
+    /// Not in the state directory: whoever may ask for a backup must not make names there that mean something.
+    fn begin(dir: PathBuf, state_dir: &Path) -> Result<Self, BackupError> {
         if !dir.is_absolute() {
             return Err(BackupError::Relative { dir });
+        }
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        // What is not there yet is where its nearest parent is.
+        let place = dir.ancestors().find_map(real);
+        let is_plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !is_plain || place.zip(real(state_dir)).is_none_or(|(place, state)| place.starts_with(state)) {
+            return Err(BackupError::Inside { dir });
         }
         let is_made = !dir.exists();
         let failed = |source| BackupError::Write { path: dir.clone(), source };

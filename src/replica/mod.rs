@@ -18,6 +18,7 @@ mod reign;
 mod scrub;
 mod ship;
 mod standby;
+mod standing;
 mod status;
 mod upkeep;
 mod wire;
@@ -27,9 +28,10 @@ pub(crate) use crate::register::Timing;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{Founding, Invited, JoinError, Joining, Token, ask_to_join, become_member, found, invite};
-pub(crate) use pair::{Entered, HearError, Pair, PairSettings, Parts, Refusal, Role};
+pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
 pub(crate) use scrub::{Verified, VerifyError};
+pub(crate) use standing::HearError;
 pub(crate) use status::{NodeStatus, Status};
 
 #[cfg(test)]

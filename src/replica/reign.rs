@@ -1,9 +1,10 @@
 //! The one task that decides what a node is: how it begins, leads, and gives its reign away.
 
-use super::pair::{Crown, HearError, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
+use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
 use super::peers::{AskError, Peers, Standing};
 use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
+use super::standing::HearError;
 use crate::base::Chain;
 use crate::clock;
 use crate::node_state::NodeError;

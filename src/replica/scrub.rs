@@ -170,7 +170,7 @@ impl Pair {
     pub(crate) async fn chain_at(&self, txid: Txid) -> Result<Option<String>, VerifyError> {
         let log = self.0.parts.log.clone();
         let chain = tokio::task::spawn_blocking(move || log.chain_at(txid)).await.map_err(|_| VerifyError::Died)??;
-        Ok(chain.map(|chain| super::pair::short(&chain.0)))
+        Ok(chain.map(|chain| super::standing::short(&chain.0)))
     }
 
     /// Looks at a piece; what of it was mended.

@@ -3,8 +3,8 @@
 
 use super::feed::Taken;
 use super::local::LocalLog;
-use super::pair::HearError;
 use super::primary::Shared;
+use super::standing::HearError;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::Txid;
 use crate::clock;
