@@ -7,7 +7,7 @@
 //! backup is for the day on which both nodes are gone: **the directory is a secret**, files 0600 in a directory 0700. The
 //! key of the cluster's authority is not: a restored node does not need it, and must not have it.
 //!
-//! A restored node begins a history of its own ([`restore`]): a *baseline*, under a forced epoch, in a cluster of a new id,
+//! A restored node begins a history of its own ([`restore()`]): a *baseline*, under a forced epoch, in a cluster of a new id,
 //! without the old authority. So nothing of it can be taken for a continuation of what the old cluster goes on with, or the
 //! other way round: a node of that cluster cannot even connect. The pair is made anew, by `init` and `join`.
 
