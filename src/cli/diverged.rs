@@ -166,11 +166,26 @@ fn told(turns: &[GivenUp]) -> String {
     if turns.is_empty() {
         text += "no turn was given up\n";
     }
-    text
+    plain(&text)
+}
+
+/// What people and models have written is shown as text: none of it may steer the terminal that it is shown on.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 /// The text of a user's message, or all of it where it is more than text.
 fn words(question: &str) -> String {
     let message: Value = serde_json::from_str(question).unwrap_or_default();
     message["content"].as_str().map_or_else(|| question.to_owned(), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_said_cannot_steer_the_terminal() {
+        assert_eq!(super::plain("a\tb\n\u{1b}[2J\r\u{9b}c"), "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}c");
+    }
 }
