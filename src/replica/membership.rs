@@ -100,7 +100,9 @@ impl Pair {
         let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
         let mut member = 0;
         let config = self.change(|config| {
-            if config.peer_of(me).is_some() && (is_connected || config.isr != [me]) {
+            // With maximum protection a lost node stays in the set, and nothing is acknowledged meanwhile: nor after this.
+            let may_go = config.isr == [me] || config.mode == Mode::MaxProtection;
+            if config.peer_of(me).is_some() && (is_connected || !may_go) {
                 return Err(Refusal("the cluster has two nodes, and the other one is there".to_owned()));
             }
             if config.next_member_id > MEMBER_ID_MAX {
@@ -108,6 +110,7 @@ impl Pair {
             }
             // The number of one that is lost, or that never came, is not used again: should it come back, it is nobody.
             config.members.retain(|member| member.id == me);
+            config.isr = vec![me];
             member = config.next_member_id;
             config.next_member_id += 1;
             config.members.push(Member { id: member, name: joining.name.clone(), address: joining.address.clone() });

@@ -62,7 +62,7 @@ impl Pair {
         if peer.name != name {
             return refuse(format!("{name} is not the other node; that is {}", peer.name));
         }
-        if config.is_in_sync(peer.id) || self.standby_seen().is_some_and(|seen| seen.is_connected) {
+        if self.standby_seen().is_some_and(|seen| seen.is_connected) {
             return refuse(format!(
                 "{name} is there: stop it first, or have it copied anew with `llmchat reinit` on it"
             ));

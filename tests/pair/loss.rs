@@ -61,6 +61,20 @@ fn with_maximum_protection_nothing_is_promised_by_one_node_alone() {
     cluster.start(1);
     cluster.in_sync();
     ask(&cluster, 1, "after");
+    // One that is lost for good is replaced, and nothing is promised until its successor is there.
+    cluster.kill(1);
+    let could = |cluster: &Cluster| cluster.homes[0].run(&["member", "replace", "b", "--dry-run"]).code == Some(0);
+    cluster.wait("known to be away", could);
+    let said = cluster.does(0, &["member", "replace", "b"]);
+    let token = said.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
+    let refused = cluster.browser(0).chat(&question("hi", "c3", "t", false));
+    assert_eq!(refused.code(503), "SERVICE_UNAVAILABLE");
+    cluster.anew(1);
+    let joined = cluster.join(&token);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
+    ask(&cluster, 1, "replaced");
+    cluster.alike();
 }
 
 #[test]
