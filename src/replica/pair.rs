@@ -12,7 +12,6 @@ use super::peers::Peers;
 use super::primary::{Primary, StandbySeen};
 use super::scrub::Scrub;
 use super::standby::{PrimarySeen, Standby, StandbyError};
-use super::standing::HearError;
 use super::wire::Stream;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
@@ -64,8 +63,6 @@ impl Role {
 pub(crate) enum PairError {
     #[error("keep the node's promises")]
     Node(#[from] NodeError),
-    #[error(transparent)]
-    Hear(#[from] HearError),
     #[error("open the store")]
     Open(#[from] OpenError),
     #[error("use the journal")]
