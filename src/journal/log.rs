@@ -49,6 +49,8 @@ pub(crate) struct Journal {
     needed: Txid,
     /// Who reads needs what follows from there on, as long as there is room.
     pinned: BTreeMap<Pin, Txid>,
+    /// The segment that grows came to harm: it is closed, and given up, before the next record.
+    is_harmed: bool,
 }
 
 /// Who reads the journal for long.
@@ -135,6 +137,7 @@ impl Journal {
             durable,
             needed,
             pinned,
+            is_harmed: false,
         })
     }
 
@@ -154,13 +157,17 @@ impl Journal {
         self.segments.first().expect("there is one").0
     }
 
-    /// A segment came to harm: its records, and those before them, count as not kept any more; whether there were such.
-    /// The last segment grows, and is never given up. What of it can be read is left on disk.
+    /// A segment came to harm: its records, and those before them, count as not kept any more; whether they did until now.
+    /// The one that grows is given up when the next record is about to come. What of it can be read is left on disk.
     pub(crate) fn give_up(&mut self, harmed: Txid) -> bool {
-        let place = self.segments.iter().position(|(first, _)| *first == harmed);
-        let Some(place) = place.filter(|place| place + 1 < self.segments.len()) else { return false };
-        self.segments.drain(..=place);
-        true
+        match self.segments.iter().position(|(first, _)| *first == harmed) {
+            Some(place) if place + 1 < self.segments.len() => {
+                self.segments.drain(..=place);
+                true
+            }
+            Some(_) => !std::mem::replace(&mut self.is_harmed, true),
+            None => false,
+        }
     }
 
     /// Records from `from` on are kept for `pin`, whatever their age, for as long as there is room for them.
@@ -222,8 +229,11 @@ impl Journal {
     /// Sets space aside, so that an append of `bytes` that follows does not meet a full disk. Begins a new segment where
     /// it is time to.
     pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), JournalError> {
-        if self.end >= self.settings.segment_bytes {
+        if self.is_harmed || self.end >= self.settings.segment_bytes {
             self.rotate()?;
+        }
+        if std::mem::take(&mut self.is_harmed) {
+            self.segments.drain(..self.segments.len() - 1);
         }
         let needed = self.end.saturating_add(bytes);
         if needed <= self.reserved {

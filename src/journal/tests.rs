@@ -5,6 +5,7 @@ use crate::disk::replace;
 use crate::protocol::pages::Pages;
 use crate::protocol::record::{self, ChainHash, ClusterId, Encoder, Kind, Record, Sealed};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -239,6 +240,39 @@ fn what_is_cut_off_is_gone_and_the_journal_goes_on_from_there() {
         let again = open(dir.path(), to + 1).unwrap();
         assert_eq!(again.tip(), tip, "cut to {to}");
         assert_eq!(read(&again, 4), (4..=to + 1).collect::<Vec<_>>());
+    }
+}
+
+/// Goal: a part of the journal that cannot be read any more is in nobody's way, wherever it lies. Method: a bit of a record
+/// flips in the first segment, in a middle one, and in the one that grows.
+#[test]
+fn a_segment_that_came_to_harm_is_given_up() {
+    let small = Settings { segment_bytes: 2_000, ..SETTINGS };
+    for place in [0, 2, usize::MAX] {
+        let dir = TempDir::new().unwrap();
+        let mut journal = filled(dir.path(), small, 20, |raw| raw - 1);
+        let segments = journal.segments();
+        let harmed = *segments.get(place).unwrap_or_else(|| segments.last().unwrap());
+        let path = dir.path().join(format!("{:020}.segment", harmed.raw()));
+        let (at, mut byte) = (u64::try_from(START_BYTES + 100).unwrap(), [0]);
+        let segment = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        segment.read_exact_at(&mut byte, at).unwrap();
+        segment.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        let mut reader = journal.read(harmed).unwrap();
+        let error = std::iter::from_fn(|| reader.next().transpose()).find_map(Result::err).expect("it is found");
+        assert_eq!(error.harmed(), Some(harmed));
+        assert!(journal.give_up(harmed), "it was not known");
+        assert!(!journal.give_up(harmed), "it is known now");
+        push(&mut journal, 21, 20);
+        journal.flusher().flush().unwrap();
+        let first = segments.iter().find(|first| **first > harmed).copied().unwrap_or(txid(21));
+        assert_eq!(read_all_kept(&journal), (first.raw()..=21).collect::<Vec<_>>());
+        assert!(path.exists(), "what of it can be read is for whoever needs it");
+        push(&mut journal, 22, 21);
+        assert_eq!(read(&journal, 21), [21, 22]);
+        let tip = journal.tip();
+        drop(journal);
+        assert_eq!(open(dir.path(), 22).unwrap().tip(), tip);
     }
 }
 

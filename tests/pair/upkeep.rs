@@ -105,6 +105,53 @@ fn pages_that_rot_are_found_and_mended_from_the_other_node() {
     assert_eq!(upstream.count(), before);
 }
 
+/// The only segment of a node's journal, and where its records end: space is set aside behind them.
+fn records_end(cluster: &Cluster, node: usize) -> (std::path::PathBuf, u64) {
+    let mut segments = std::fs::read_dir(cluster.homes[node].state().join("journal")).expect("it has a journal");
+    let path = segments.next().expect("it has a segment").expect("it can be listed").path();
+    assert!(segments.next().is_none(), "one segment");
+    let bytes = std::fs::read(&path).expect("it can be read");
+    let last = bytes.iter().rposition(|byte| *byte != 0).expect("it has records");
+    (path, u64::try_from(last).expect("64 bits"))
+}
+
+/// Goal: a primary whose journal rots where it grows, in what its standby lacks, has a standby again by itself. Method: a
+/// bit of it flips while the standby is away.
+#[test]
+fn a_standby_comes_back_past_a_journal_that_rots_where_it_grows() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut browser = cluster.browser(0);
+    let mut ask = |cluster: &Cluster, turn: &str| {
+        let said = browser.chat(&question("hi", turn, turn, false));
+        assert_eq!(said.answer(), "an answer", "{}", cluster.logs());
+    };
+    ask(&cluster, "both");
+    // Only its last segment is written again when a node starts: here all is in one.
+    cluster.kill(1);
+    ask(&cluster, "before");
+    let (path, from) = records_end(&cluster, 0);
+    ask(&cluster, "alone");
+    let (_, upto) = records_end(&cluster, 0);
+    ask(&cluster, "after");
+    let segment = OpenOptions::new().read(true).write(true).open(path).expect("it is there");
+    let (at, mut byte) = (u64::midpoint(from, upto), [0]);
+    segment.read_exact_at(&mut byte, at).expect("it is long enough");
+    segment.write_all_at(&[byte[0] ^ 1], at).expect("the disk takes it");
+    cluster.start(1);
+    cluster.node(0).wait_logged("a part of the journal came to harm");
+    ask(&cluster, "next");
+    cluster.in_sync();
+    cluster.alike();
+    assert_eq!(verified(&cluster, 1).0, Some(0));
+    cluster.does(0, &["switchover"]);
+    let before = upstream.count();
+    for turn in ["both", "before", "alone", "after", "next"] {
+        ask(&cluster, turn);
+    }
+    assert_eq!(upstream.count(), before, "every turn is there");
+}
+
 #[test]
 fn a_standby_is_copied_anew_when_it_is_asked_for_and_safe() {
     let upstream = Upstream::saying("an answer");
