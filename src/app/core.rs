@@ -11,7 +11,6 @@ use crate::net::{Authority, Resolver};
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
 use crate::protocol::cluster::{Config as ClusterConfig, Member, Mode};
-use crate::protocol::peer::Copying;
 use crate::protocol::record::ClusterId;
 use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
@@ -147,7 +146,7 @@ impl Core {
         let opened = tokio::task::spawn_blocking(move || {
             let log = open_log(&dir, (cluster, me), kept, settings, gives_up)?;
             if is_copied && log.is_put_aside() {
-                noted.note_copying(Some(Copying::ANEW))?;
+                noted.copy_anew()?;
             }
             anyhow::Ok(log)
         });

@@ -118,6 +118,33 @@ pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     flush_dir(dir).map_err(failed)
 }
 
+/// Gives a file a second name; it belongs to whom that one's directory belongs. On disk after [`sync_dir`].
+pub(crate) fn link(path: &Path, also: &Path) -> Result<(), DiskError> {
+    fs::hard_link(path, also).map_err(|source| DiskError::new("link", path, source))?;
+    belong(also)
+}
+
+/// Gives a file or a directory another name; `false` where there is none. On disk when this returns.
+pub(crate) fn move_to(from: &Path, to: &Path) -> Result<bool, DiskError> {
+    let moved = File::open(from).and_then(|file| rename(&file, from, to));
+    match moved {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        moved => moved.map_err(|source| DiskError::new("rename", from, source))?,
+    }
+    for dir in [from.parent(), to.parent()].into_iter().flatten() {
+        sync_dir(dir)?;
+    }
+    Ok(true)
+}
+
+/// Removes a directory and what is in it; a crash meanwhile leaves some of it.
+pub(crate) fn remove_dir_if_present(dir: &Path) -> Result<(), DiskError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", dir, error)),
+        _ => Ok(()),
+    }
+}
+
 /// What lies in `dir`; nothing where there is none.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DiskError> {
     let failed = |source| DiskError::new("list", dir, source);

@@ -8,8 +8,8 @@ mod space;
 mod write;
 
 pub(crate) use file::{
-    belong, entries, make_dir, make_private_dir, publish, read_if_present, read_text, remove_if_present, replace,
-    set_mode, sync_dir,
+    belong, entries, link, make_dir, make_private_dir, move_to, publish, read_if_present, read_text,
+    remove_dir_if_present, remove_if_present, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
 pub(crate) use space::{free_bytes, resident_bytes};

@@ -295,6 +295,15 @@ impl NodeState {
         })
     }
 
+    /// A copy has to begin, or the one that was begun has to begin again, with its first page.
+    pub(crate) fn copy_anew(&self) -> Result<(), NodeError> {
+        self.change(|identity| {
+            let again = |begun| Copying { next_page: 0, ..begun };
+            identity.copying = Some(identity.copying.map_or(Copying::ANEW, again));
+            Ok(())
+        })
+    }
+
     /// On disk when this returns.
     fn change<T>(&self, change: impl FnOnce(&mut Identity) -> Result<T, NodeError>) -> Result<T, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,6 +64,11 @@ pub struct Copying {
 impl Copying {
     /// Nothing of it is there yet.
     pub const ANEW: Self = Self { epoch: 0, start: 0, next_page: 0 };
+
+    /// Whether a primary has begun it: the journal beside it is of this copy then.
+    pub fn is_begun(&self) -> bool {
+        self.epoch != Self::ANEW.epoch
+    }
 }
 
 /// What a standby says.

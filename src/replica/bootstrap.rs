@@ -2,6 +2,7 @@
 //! all pages says whether that came out right.
 
 use super::apply::{Applying, Pace};
+use super::diverged;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::standby::{Following, Line, Standby, StandbyError, blocking};
@@ -17,19 +18,21 @@ use std::time::Duration;
 const NOTE_EVERY: Duration = Duration::from_secs(2);
 
 impl Standby {
-    /// Takes the primary's pages; what is left to do once the records behind them are here.
+    /// Takes the primary's pages; what is left to do once the records behind them are here. `is_kept`: what the primary
+    /// does not have is kept already.
     pub(super) async fn copy<S: Stream>(
         &self,
-        copying: Copying,
-        wants_hashes: bool,
+        (copying, wants_hashes): (Copying, bool),
+        is_kept: bool,
         line: &mut Line<S>,
     ) -> Result<Copied, StandbyError> {
-        let Following { node, store, log, state_dir, .. } = &self.0.following;
-        node.note_copying(Some(copying))?;
+        let Following { node, store, .. } = &self.0.following;
         if self.is_open() {
+            node.copy_anew()?;
             return Err(StandbyError::Restart);
         }
-        log.forget(state_dir)?;
+        alive(self.make_room(is_kept), line).await?;
+        node.note_copying(Some(copying))?;
         let mut replacement = store.replace(copying.next_page)?;
         if wants_hashes {
             let reading = blocking(move || {
@@ -72,6 +75,22 @@ impl Standby {
         Ok(Copied { replacement, start: Txid::from_raw(copying.start), end })
     }
 
+    /// Takes the journal away. What this node has had of its own is kept.
+    async fn make_room(&self, is_kept: bool) -> Result<(), StandbyError> {
+        let standby = self.clone();
+        blocking(move || {
+            // Whoever hung up before may still be at it.
+            let _alone = standby.applying();
+            let Following { node, store, log, state_dir, .. } = &standby.0.following;
+            if is_kept || node.copying()?.is_some_and(|copying| copying.is_begun()) {
+                Ok(log.discard()?)
+            } else {
+                Ok(diverged::keep_all(store, log, state_dir)?)
+            }
+        })
+        .await
+    }
+
     /// Every record that the copy needs is here: puts the database in its place, and follows.
     pub(super) async fn complete(&self, copied: Copied, receiver: &Receiver) -> Result<Pace, StandbyError> {
         let Following { store, log, node, arrivals, .. } = &self.0.following;
@@ -80,8 +99,7 @@ impl Standby {
         let Copied { replacement, start, end } = copied;
         let applying = blocking(move || {
             if let Err(error) = replacement.finish(&log, start, end) {
-                // The next one begins with the first page.
-                node.note_copying(Some(Copying::ANEW))?;
+                node.copy_anew()?;
                 return Err(error.into());
             }
             node.note_copying(None)?;
@@ -107,8 +125,9 @@ pub(super) struct Copied {
     pub(super) end: Txid,
 }
 
-/// Waits for what takes long, and says meanwhile that this node lives.
-async fn alive<T, S: Stream>(
+/// Waits for what takes long, and says meanwhile that this node lives. To its end also where the primary has hung up: it
+/// does not work twice at once.
+pub(super) async fn alive<T, S: Stream>(
     work: impl Future<Output = Result<T, StandbyError>>,
     line: &mut Line<S>,
 ) -> Result<T, StandbyError> {
@@ -117,7 +136,12 @@ async fn alive<T, S: Stream>(
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = beat.tick() => line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await?,
+            _ = beat.tick() => {
+                if let Err(gone) = line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await {
+                    work.await?;
+                    return Err(gone.into());
+                }
+            }
         }
     }
 }

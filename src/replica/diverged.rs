@@ -5,17 +5,20 @@ use crate::base::{Chain, Txid, hex};
 use crate::clock;
 use crate::disk::{self, DiskError};
 use crate::journal::JournalError;
-use crate::store::Store;
+use crate::protocol::record::Tip;
+use crate::store::{Candidates, KeepError, Store};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Below the state directory; one directory in it for each time.
 const DIR: &str = "diverged";
-/// Of the commits, for a person; written last.
+/// Of the commits, for a person.
 const ABOUT: &str = "commits.json";
-/// Turns among which are those that are given up; until the database stands in the other history.
-const CANDIDATES: &str = "candidates.jsonl";
 const TURNS: &str = "turns.jsonl";
+/// The whole journal, where it cannot be told which of its commits are given up.
+const JOURNAL: &str = "journal";
+/// What is not whole yet.
+const BEGUN: &str = "begun.new";
 
 /// Commits that were given up.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -23,7 +26,8 @@ const TURNS: &str = "turns.jsonl";
 pub(crate) struct About {
     /// RFC 3339.
     given_up_at: String,
-    commits: u64,
+    /// `None` where the histories had nothing in common any more: some of those from the first to the last.
+    commits: Option<u64>,
     first_txid: u64,
     last_txid: u64,
     /// Of the last of them: the number of its reign.
@@ -52,13 +56,62 @@ pub(crate) enum Turns {
     Unread,
 }
 
+/// Why nothing may be given up yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GiveUpError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("keep the turns that are about to be given up")]
+    Turns(#[from] KeepError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl About {
+    fn new(tip: Option<Tip>, first: Txid, commits: Option<u64>) -> Self {
+        let (position, chain) = tip.map(|tip| (tip.position, hex(&tip.chain.0))).unwrap_or_default();
+        Self {
+            given_up_at: clock::unix_millis().to_string(),
+            commits,
+            first_txid: first.raw(),
+            last_txid: position.txid.raw(),
+            epoch: position.epoch.counter(),
+            chain,
+        }
+    }
+}
+
+/// A directory that is filled, and has its name once it is whole.
+struct Place {
+    begun: PathBuf,
+    dir: PathBuf,
+}
+
+impl Place {
+    fn begin(state_dir: &Path, first: Txid) -> Result<Self, DiskError> {
+        let all = state_dir.join(DIR);
+        let place = Self { begun: all.join(BEGUN), dir: all.join(format!("{}-{first}", clock::unix_millis().0)) };
+        disk::make_dir(&all)?;
+        disk::remove_dir_if_present(&place.begun)?;
+        disk::make_dir(&place.begun)?;
+        Ok(place)
+    }
+
+    fn end(self, about: &About) -> Result<PathBuf, DiskError> {
+        let text = serde_json::to_vec_pretty(about).expect("texts and numbers always serialize");
+        disk::replace(&self.begun.join(ABOUT), &text)?;
+        disk::move_to(&self.begun, &self.dir)?;
+        Ok(self.dir)
+    }
+}
+
 /// Keeps what is behind `common` in `log`. Nothing of the database may be open: it has the rows for the last time. Blocks
 /// meanwhile.
 ///
 /// # Errors
 ///
-/// The commits are not kept, and must not be given up. That their turns cannot be read is no error.
-pub(super) fn keep(store: &Store, log: &LocalLog, state_dir: &Path, common: Txid) -> Result<(), JournalError> {
+/// The commits are not kept, and must not be given up. That their turns cannot be read is no error, unless that may pass.
+pub(super) fn keep(store: &Store, log: &LocalLog, state_dir: &Path, common: Txid) -> Result<(), GiveUpError> {
     let Some(tip) = log.last().filter(|tip| tip.position.txid > common) else { return Ok(()) };
     let chain = hex(&tip.chain.0);
     let suffix = format!("-{}", common.next());
@@ -67,46 +120,84 @@ pub(super) fn keep(store: &Store, log: &LocalLog, state_dir: &Path, common: Txid
     if list(state_dir)?.iter().any(|kept| kept.name.ends_with(&suffix) && is_same(kept)) {
         return Ok(());
     }
-    let now = clock::unix_millis();
-    let dir = state_dir.join(DIR).join(format!("{}{suffix}", now.0));
-    let commits = log.save_beyond(common, &dir)?;
-    let turns = store.keep_turns(log, (common, tip.position.txid), &dir.join(CANDIDATES));
-    if let Err(error) = turns {
-        tracing::error!(error = %Chain(&error), dir = %dir.display(), "the turns of what is given up cannot be read; the commits are kept");
+    let place = Place::begin(state_dir, common.next())?;
+    let commits = log.save_beyond(common, &place.begun)?;
+    match store.keep_turns(log, (common, tip.position.txid), &place.begun) {
+        Err(error) if !error.is_passing() => {
+            tracing::error!(error = %Chain(&error), "the turns of what is given up cannot be read; the commits are kept");
+        }
+        kept => drop(kept?),
     }
-    let about = About {
-        given_up_at: now.to_string(),
-        commits,
-        first_txid: common.next().raw(),
-        last_txid: tip.position.txid.raw(),
-        epoch: tip.position.epoch.counter(),
-        chain,
-    };
-    let text = serde_json::to_vec_pretty(&about).expect("texts and numbers always serialize");
-    disk::replace(&dir.join(ABOUT), &text)?;
+    let saved = place.end(&About::new(Some(tip), common.next(), Some(commits)))?;
     log.note_given_up(commits);
-    tracing::warn!(commits, after = common.raw(), saved = %dir.display(), "commits that the primary does not have are given up; `llmchat diverged` shows them");
+    tracing::warn!(commits, after = common.raw(), saved = %saved.display(), "commits that the primary does not have are given up; `llmchat diverged` shows them");
     Ok(())
 }
 
-/// Tells the turns that were given up from those that the other history has too: the database stands in it.
+/// Keeps all that this node has: it is about to be copied, and which of it the primary lacks can only be told afterwards.
+/// The database stays, under a second name; the journal goes. Nothing may be open. Blocks meanwhile.
+///
+/// # Errors
+///
+/// It is not kept, and must not be given up.
+pub(super) fn keep_all(store: &Store, log: &LocalLog, state_dir: &Path) -> Result<(), GiveUpError> {
+    let kept = disk::entries(&state_dir.join(DIR))?.into_iter().find(|dir| store.is_kept_in(dir));
+    let dir = match kept {
+        // This node died after that.
+        Some(dir) => dir,
+        None if log.last().is_none() && !store.has_database() => return Ok(()),
+        None => {
+            let first = log.first().unwrap_or_default();
+            let place = Place::begin(state_dir, first)?;
+            if store.has_database() {
+                store.keep_all_turns(log, &place.begun)?;
+            }
+            place.end(&About::new(log.last(), first, None))?
+        }
+    };
+    log.move_to(&dir.join(JOURNAL))?;
+    tracing::warn!(saved = %dir.display(), "what this node has is kept until it is known what of it the primary lacks");
+    Ok(())
+}
+
+/// Tells the turns that were given up from those that the other history has too: the database stands in it. Where all
+/// was kept and nothing is lost, nothing stays.
 pub(super) async fn settle(store: &Store, state_dir: &Path) {
-    let dirs = disk::entries(&state_dir.join(DIR)).unwrap_or_default();
-    for dir in dirs.into_iter().filter(|dir| dir.join(CANDIDATES).exists()) {
-        match store.settle_turns(&dir.join(CANDIDATES), &dir.join(TURNS)).await {
-            Ok(turns) => tracing::warn!(turns, dir = %dir.display(), "turns were given up for the primary's history"),
+    for dir in disk::entries(&state_dir.join(DIR)).unwrap_or_default() {
+        let Some(candidates) = Candidates::in_dir(&dir).filter(|_| !dir.ends_with(BEGUN)) else { continue };
+        let settled = match store.settle_turns(&candidates, &dir.join(TURNS)).await {
+            Ok(0) if candidates.are_all() => {
+                tracing::info!("the primary has every turn that this node had");
+                drop_kept(state_dir, &dir).map_err(KeepError::from)
+            }
+            Ok(turns) => {
+                tracing::warn!(turns, dir = %dir.display(), "turns were given up for the primary's history");
+                Ok(())
+            }
+            Err(error) if error.is_of_candidates() => candidates.set_aside().map_err(KeepError::from).and(Err(error)),
             // The next connection tries again.
-            Err(error) => tracing::error!(error = %Chain(&error), "the turns that were given up are not told apart"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            tracing::error!(error = %Chain(&error), dir = %dir.display(), "the turns that were given up are not told apart");
         }
     }
+}
+
+/// After a crash meanwhile nobody takes what is left of it for something.
+fn drop_kept(state_dir: &Path, dir: &Path) -> Result<(), DiskError> {
+    let begun = state_dir.join(DIR).join(BEGUN);
+    disk::remove_dir_if_present(&begun)?;
+    disk::move_to(dir, &begun)?;
+    disk::remove_dir_if_present(&begun)
 }
 
 /// What is kept below `state_dir`, oldest first.
 pub(crate) fn list(state_dir: &Path) -> Result<Vec<Diverged>, DiskError> {
     let mut kept = Vec::new();
-    for dir in disk::entries(&state_dir.join(DIR))? {
+    for dir in disk::entries(&state_dir.join(DIR))?.into_iter().filter(|dir| !dir.ends_with(BEGUN)) {
         let about = disk::read_if_present(&dir.join(ABOUT))?.and_then(|text| serde_json::from_slice(&text).ok());
-        let turns = match (dir.join(TURNS).exists(), dir.join(CANDIDATES).exists()) {
+        let turns = match (dir.join(TURNS).exists(), Candidates::in_dir(&dir).is_some()) {
             (true, _) => Turns::Known(dir.join(TURNS)),
             (false, true) => Turns::NotYet,
             (false, false) => Turns::Unread,
@@ -118,8 +209,8 @@ pub(crate) fn list(state_dir: &Path) -> Result<Vec<Diverged>, DiskError> {
     Ok(kept)
 }
 
-/// How many commits are kept below `state_dir`; those that cannot be read count for nothing.
+/// How many commits are kept below `state_dir`, as far as that is known.
 pub(crate) fn count(state_dir: &Path) -> u64 {
     let kept = list(state_dir).unwrap_or_default();
-    kept.iter().filter_map(|kept| kept.about.as_ref()).map(|about| about.commits).sum()
+    kept.iter().filter_map(|kept| kept.about.as_ref()?.commits).sum()
 }

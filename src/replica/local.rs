@@ -1,6 +1,7 @@
 use super::feed::Feed;
 use crate::base::{Chain, Txid};
 use crate::clock;
+use crate::disk::{self, DiskError};
 use crate::journal::{Flusher, Journal, JournalError, Pin, Reader, Settings};
 use crate::protocol::cluster::MemberId;
 use crate::protocol::record::{self, ChainHash, ClusterId, Record, Sealed, Tip};
@@ -192,6 +193,21 @@ impl LocalLog {
         Ok(reader.next()?.map(|(_, bytes)| bytes))
     }
 
+    /// Begins anew: the journal goes to `dir`, and the next record that is received is the first.
+    pub(super) fn move_to(&self, dir: &Path) -> Result<(), DiskError> {
+        let mut journal = self.lock();
+        disk::move_to(&self.dir, dir)?;
+        *journal = None;
+        Ok(())
+    }
+
+    /// Begins anew: the journal is one of a copy that was not finished, and nobody's history.
+    pub(super) fn discard(&self) -> Result<(), DiskError> {
+        let mut journal = self.lock();
+        *journal = None;
+        disk::remove_dir_if_present(&self.dir)
+    }
+
     /// Begins anew: the journal is put aside, and the next record that is received is the first.
     pub(super) fn forget(&self, state_dir: &Path) -> Result<(), JournalError> {
         let mut journal = self.lock();
@@ -213,14 +229,10 @@ impl LocalLog {
     pub(crate) fn put_aside(state_dir: &Path) -> Result<(), JournalError> {
         let dir = state_dir.join(Self::DIR);
         let aside = state_dir.join(format!("{}.{}", Self::DIR, clock::unix_millis().0));
-        match rustix::fs::rename(&dir, &aside) {
-            Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(JournalError::Io { path: dir, source: error.into() }),
-            Ok(()) => {
-                tracing::warn!(to = %aside.display(), "the journal was put aside: a history begins anew");
-                Ok(())
-            }
+        if disk::move_to(&dir, &aside)? {
+            tracing::warn!(to = %aside.display(), "the journal was put aside: a history begins anew");
         }
+        Ok(())
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run<S: Stream>(
                 shared.leaves_first().await;
             }
             line.outgoing.send(&FromPrimary::Follow { common: common.raw() }).await?;
-            match line.incoming.message(LOOK_WITHIN).await? {
+            match next_word(&mut line).await? {
                 FromStandby::Ready { flushed } if flushed <= common.raw() => {
                     shared.ready(Txid::from_raw(flushed));
                     common.next()
@@ -82,6 +82,16 @@ pub(super) async fn run<S: Stream>(
         None => copy(shared, &hello, &mut line).await?,
     };
     ship(shared, next, &mut line).await
+}
+
+/// The next message that is more than a sign of life.
+async fn next_word<S>(line: &mut Line<S>) -> Result<FromStandby, WireError> {
+    loop {
+        match line.incoming.message(LOOK_WITHIN).await? {
+            FromStandby::Ack { .. } => {}
+            word => return Ok(word),
+        }
+    }
 }
 
 /// Why the node is not served, if so.
@@ -166,10 +176,9 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     line.outgoing.send(&FromPrimary::Copy { copying, wants_hashes: resumed.is_none() }).await?;
     let mut has = Vec::new();
     loop {
-        match line.incoming.message(LOOK_WITHIN).await? {
+        match next_word(line).await? {
             FromStandby::Has(hashes) if hashes.is_empty() => break,
             FromStandby::Has(hashes) => has.extend(hashes),
-            FromStandby::Ack { .. } => {}
             _ => return Err(WireError::OutOfTurn),
         }
     }

@@ -3,8 +3,8 @@
 
 use super::apply::{Applying, Failed, FollowError, Pace};
 use super::arrivals::Arrivals;
-use super::bootstrap::Copied;
-use super::diverged;
+use super::bootstrap::{Copied, alive};
+use super::diverged::{self, GiveUpError};
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
@@ -15,7 +15,7 @@ use crate::disk::DiskError;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId};
-use crate::protocol::peer::{Copying, Frame, FromPrimary, FromStandby, Hello, Incarnation, PROTOCOL, SAMPLES_MAX};
+use crate::protocol::peer::{Frame, FromPrimary, FromStandby, Hello, Incarnation, PROTOCOL, SAMPLES_MAX};
 use crate::protocol::record::{self, ClusterId, Sealed};
 use crate::store::{OpenError, PAGE_BYTES, Rested, Store};
 use std::io;
@@ -50,6 +50,8 @@ pub(crate) enum StandbyError {
     Follow(#[from] FollowError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error("keep what is given up")]
+    GiveUp(#[from] GiveUpError),
     #[error("put the primary's pages")]
     Pages(#[source] io::Error),
     /// What has to be done now can only be done before the database is opened.
@@ -150,7 +152,7 @@ impl Standby {
         match store.append_beyond(*me, &mut log.clone()) {
             Err(error) if error.is_misfit() => {
                 tracing::warn!(error = %Chain(&error), "the database does not fit its journal, and is copied anew");
-                Ok(node.note_copying(Some(Copying::ANEW))?)
+                Ok(node.copy_anew()?)
             }
             appended => {
                 appended?;
@@ -166,11 +168,11 @@ impl Standby {
         let (incoming, outgoing) = wire::split(stream, SILENCE_MAX);
         let mut line = Line { incoming, outgoing, stop };
         let mut followed = self.converse(&mut line).await;
-        if let Err(StandbyError::Journal(error)) = &followed
+        if let Err(StandbyError::Journal(error) | StandbyError::GiveUp(GiveUpError::Journal(error))) = &followed
             && error.is_misfit()
         {
             tracing::error!(error = %Chain(error), "the journal came to harm: this node is copied anew");
-            self.0.following.node.note_copying(Some(Copying::ANEW))?;
+            self.0.following.node.copy_anew()?;
             followed = Err(StandbyError::Restart);
         }
         self.0.seen.send_modify(|seen| seen.is_connected = false);
@@ -216,6 +218,7 @@ impl Standby {
             _ => return Err(WireError::OutOfTurn.into()),
         };
         self.store_config(config).await?;
+        let mut is_kept = false;
         loop {
             match line.incoming.message(LOOK_WITHIN).await? {
                 FromPrimary::Probe { above, upto } => {
@@ -226,16 +229,17 @@ impl Standby {
                     line.outgoing.send(&FromStandby::Samples(samples.await?)).await?;
                 }
                 FromPrimary::Follow { common } => {
-                    if self.stand_at(Txid::from_raw(common), durable).await? {
+                    if alive(self.stand_at(Txid::from_raw(common), durable), line).await? {
                         line.outgoing.send(&FromStandby::Ready { flushed: common }).await?;
                         return self.receive(Txid::from_raw(common), None, line).await;
                     }
+                    is_kept = true;
                     line.outgoing.send(&FromStandby::CannotCut).await?;
                 }
                 FromPrimary::Copy { copying, wants_hashes } => {
                     let stop = line.stop.clone();
                     let copied = tokio::select! {
-                        copied = self.copy(copying, wants_hashes, line) => copied?,
+                        copied = self.copy((copying, wants_hashes), is_kept, line) => copied?,
                         () = stop.cancelled() => return Ok(()),
                     };
                     let before = Txid::from_raw(copying.start.saturating_sub(1));
@@ -396,7 +400,7 @@ impl Standby {
                 Some(Failed::Passing) => return Err(StandbyError::Restart),
                 // The database is not the primary's: it is copied anew.
                 Some(Failed::Misfit) => {
-                    self.0.following.node.note_copying(Some(Copying::ANEW))?;
+                    self.0.following.node.copy_anew()?;
                     return Err(StandbyError::Restart);
                 }
             }

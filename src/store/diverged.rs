@@ -6,21 +6,27 @@
 //! That is too many, as a page has neighbours, and a row that merely moved is not lost. *After*, once the database stands in
 //! the other history: those that it has, with the same content, go. What is left is exactly what was given up, whether the
 //! database was cut or copied anew, and without a look at any clock.
+//!
+//! A turn that had not ended before and is known to the other history is not lost: nobody was told that it is kept, and
+//! that history has its own end of it.
+//!
+//! Where the histories have no commit in common any more, every turn may be one that is given up. Then the old database
+//! keeps a second name while the new one is made, and its rows are compared with those.
 
 use super::error::{OpenError, StoreError};
 use super::handle::Store;
 use super::log::Log;
-use super::open;
+use super::open::{self, Files};
 use super::readers::Budget;
 use super::recover;
-use crate::base::Txid;
+use crate::base::{Chain, Txid};
 use crate::disk::{self, DiskError};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Turns that are looked up in one read.
@@ -52,6 +58,13 @@ pub(crate) struct GivenUp {
     pub(crate) finished_at: Option<i64>,
 }
 
+impl GivenUp {
+    /// Whether nothing of `other` is lost where there is this.
+    fn stands_for(&self, other: &Self) -> bool {
+        self == other || other.finished_at.is_none() && self.question == other.question
+    }
+}
+
 /// Why turns could not be kept or told apart; the commits are, as journals.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
@@ -65,12 +78,177 @@ pub(crate) enum KeepError {
     Disk(#[from] DiskError),
     #[error("`{path}` holds what no turn is")]
     Format { path: PathBuf, source: serde_json::Error },
+    #[error("read the database that was given up, `{path}`")]
+    Old { path: PathBuf, source: rusqlite::Error },
+    #[error("the work ended")]
+    Died,
+}
+
+impl KeepError {
+    /// The candidates themselves cannot be read, and never will be.
+    pub(crate) fn is_of_candidates(&self) -> bool {
+        matches!(self, Self::Format { .. } | Self::Old { .. })
+    }
+
+    /// Another try may come out otherwise: what is to be kept must not be given up yet.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Disk(_) | Self::Died => true,
+            Self::Open(error) => is_full(error),
+            Self::Read(_) | Self::Format { .. } | Self::Old { .. } => false,
+        }
+    }
+}
+
+/// Whether it came of a full disk, at whatever depth.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_sqlite = |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+    let of_file = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    error.downcast_ref().is_some_and(of_sqlite)
+        || error.downcast_ref().is_some_and(of_file)
+        || error.source().is_some_and(is_full)
+}
+
+/// Turns among which are those that were given up, until the database stands in the other history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Candidates {
+    /// One a line of this file.
+    Lines(PathBuf),
+    /// All of this database.
+    Database(PathBuf),
+}
+
+impl Candidates {
+    const LINES: &str = "candidates.jsonl";
+    const DATABASE: &str = "candidates.db";
+
+    pub(crate) fn in_dir(dir: &Path) -> Option<Self> {
+        let (lines, database) = (dir.join(Self::LINES), dir.join(Self::DATABASE));
+        let lines = lines.exists().then_some(Self::Lines(lines));
+        lines.or_else(|| database.exists().then_some(Self::Database(database)))
+    }
+
+    pub(crate) fn are_all(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+
+    fn open(&self) -> Result<Reading, KeepError> {
+        match self {
+            Self::Lines(path) => {
+                let file = File::open(path).map_err(|source| KeepError::Io { path: path.clone(), source })?;
+                Ok(Reading::Lines { path: path.clone(), lines: BufReader::new(file).lines() })
+            }
+            Self::Database(path) => {
+                let connection = open::reader(&Files::of(path.clone()));
+                let connection = connection.map_err(|source| KeepError::Old { path: path.clone(), source })?;
+                Ok(Reading::Database { path: path.clone(), connection, after: i64::MIN })
+            }
+        }
+    }
+
+    /// They cannot be read, and are no candidates any more; they stay for whoever can.
+    pub(crate) fn set_aside(&self) -> Result<(), DiskError> {
+        let aside = |path: &Path| disk::move_to(path, &path.with_file_name(format!("unread-{}", name_of(path))));
+        match self {
+            Self::Lines(path) => aside(path).map(drop),
+            Self::Database(path) => {
+                aside(&Files::of(path.clone()).wal)?;
+                // The one by which they are found goes last.
+                aside(path).map(drop)
+            }
+        }
+    }
+
+    /// They are told apart.
+    fn remove(&self) -> Result<(), DiskError> {
+        match self {
+            Self::Lines(path) => disk::remove_if_present(path),
+            Self::Database(path) => {
+                let Files { database, wal, .. } = Files::of(path.clone());
+                // The one by which they are found goes last.
+                [wal.with_extension("db-shm"), wal, database].iter().try_for_each(|file| disk::remove_if_present(file))
+            }
+        }
+    }
+}
+
+fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Candidates, some at a time.
+enum Reading {
+    Lines { path: PathBuf, lines: io::Lines<BufReader<File>> },
+    Database { path: PathBuf, connection: Connection, after: i64 },
+}
+
+impl Reading {
+    /// The next ones; none at the end.
+    fn some(&mut self) -> Result<Vec<GivenUp>, KeepError> {
+        match self {
+            Self::Lines { path, lines } => {
+                let turn = |line: io::Result<String>| {
+                    let line = line.map_err(|source| KeepError::Io { path: path.clone(), source })?;
+                    serde_json::from_str(&line).map_err(|source| KeepError::Format { path: path.clone(), source })
+                };
+                lines.by_ref().take(LOOKED_UP_MAX).map(turn).collect()
+            }
+            Self::Database { path, connection, after } => {
+                some_of(connection, after).map_err(|source| KeepError::Old { path: path.clone(), source })
+            }
+        }
+    }
+}
+
+/// The turns behind row `after`, which moves on.
+fn some_of(connection: &Connection, after: &mut i64) -> rusqlite::Result<Vec<GivenUp>> {
+    let sql = format!("{GIVEN_UP} turns.id > ?1 ORDER BY turns.id LIMIT {LOOKED_UP_MAX}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([*after], |row| Ok((row.get(12)?, given_up(row)?)))?;
+    let mut turns = Vec::new();
+    for row in rows {
+        let (id, turn) = row?;
+        *after = id;
+        turns.push(turn);
+    }
+    Ok(turns)
 }
 
 impl Store {
-    /// Writes the turns into `to` that commits behind `above`, up to `until`, may have changed, one a line, on disk when this
+    /// Whether there is a database that holds anything.
+    pub(crate) fn has_database(&self) -> bool {
+        std::fs::metadata(&self.place.files.database).is_ok_and(|found| found.len() > 0)
+    }
+
+    /// Whether the database is the one that [`Store::keep_all_turns`] has kept in `dir`.
+    pub(crate) fn is_kept_in(&self, dir: &Path) -> bool {
+        let of = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        let ours = of(&self.place.files.database);
+        ours.is_some() && ours == of(&dir.join(Candidates::DATABASE))
+    }
+
+    /// Keeps the database in `dir`, as all of `log` leaves it, or as it is where the two do not fit: it is about to be
+    /// replaced. Nothing may be open, and nothing may be written to it any more. Blocks meanwhile.
+    pub(crate) fn keep_all_turns(&self, log: &dyn Log, dir: &Path) -> Result<(), KeepError> {
+        let files = &self.place.files;
+        let position = open::reader(files).and_then(|connection| open::position(&connection));
+        if let Some(tip) = log.tip().map(|tip| tip.position.txid)
+            && position.is_ok_and(|position| position.txid < tip)
+            && let Err(error) = recover::rested(files, self.place.cluster, self.place.settings, log, tip)
+        {
+            tracing::warn!(error = %Chain(&error), "the database is kept without the last commits of its journal");
+        }
+        let kept = Files::of(dir.join(Candidates::DATABASE));
+        if files.wal.exists() {
+            disk::link(&files.wal, &kept.wal)?;
+        }
+        disk::link(&files.database, &kept.database)?;
+        Ok(disk::sync_dir(dir)?)
+    }
+
+    /// Writes the turns into `dir` that commits behind `above`, up to `until`, may have changed, one a line, on disk when this
     /// returns. Nothing may be open; the database stands at `until` afterwards, and can be cut as before. Blocks meanwhile.
-    pub(crate) fn keep_turns(&self, log: &dyn Log, (above, until): (Txid, Txid), to: &Path) -> Result<u64, KeepError> {
+    pub(crate) fn keep_turns(&self, log: &dyn Log, (above, until): (Txid, Txid), dir: &Path) -> Result<u64, KeepError> {
         let files = &self.place.files;
         let of_database = |source| OpenError::Open { path: files.database.clone(), source };
         let rows =
@@ -83,7 +261,7 @@ impl Store {
         }
         let sql = format!("{GIVEN_UP} turns.id = ?1");
         let mut statement = connection.prepare(&sql).map_err(of_database)?;
-        let mut lines = Lines::begin(to)?;
+        let mut lines = Lines::begin(&dir.join(Candidates::LINES))?;
         for row in rows {
             if let Some(turn) = statement.query_row([row], given_up).optional().map_err(of_database)? {
                 lines.put(&turn)?;
@@ -93,18 +271,15 @@ impl Store {
     }
 
     /// Writes those of the turns in `from` into `to` that the database, which stands in another history now, does not have
-    /// as they are; how many. `to` is on disk when this returns, and `from` is gone.
-    pub(crate) async fn settle_turns(&self, from: &Path, to: &Path) -> Result<u64, KeepError> {
-        let failed = |source| KeepError::Io { path: from.to_owned(), source };
-        let mut read = BufReader::new(File::open(from).map_err(failed)?).lines();
+    /// as they are; how many. `to` is on disk when this returns, and `from` is gone. A call that is given up leaves
+    /// everything for the next.
+    pub(crate) async fn settle_turns(&self, from: &Candidates, to: &Path) -> Result<u64, KeepError> {
         let mut lines = Lines::begin(to)?;
+        let mut reading = from.open()?;
         loop {
-            let mut some = Vec::new();
-            for line in read.by_ref().take(LOOKED_UP_MAX) {
-                let turn: GivenUp = serde_json::from_str(&line.map_err(failed)?)
-                    .map_err(|source| KeepError::Format { path: from.to_owned(), source })?;
-                some.push(turn);
-            }
+            let read = tokio::task::spawn_blocking(move || reading.some().map(|some| (some, reading)));
+            let (some, going_on) = read.await.map_err(|_| KeepError::Died)??;
+            reading = going_on;
             if some.is_empty() {
                 break;
             }
@@ -112,8 +287,9 @@ impl Store {
                 lines.put(&turn)?;
             }
         }
+        drop(reading);
         let count = lines.end()?;
-        disk::remove_if_present(from)?;
+        from.remove()?;
         Ok(count)
     }
 
@@ -125,7 +301,7 @@ impl Store {
             let mut lacking = Vec::new();
             for turn in &turns {
                 let here = statement.query_row([&turn.turn_id], given_up).optional().map_err(doing())?;
-                if here.as_ref() != Some(turn) {
+                if here.is_none_or(|here| !here.stands_for(turn)) {
                     lacking.push(turn.clone());
                 }
             }
@@ -135,10 +311,10 @@ impl Store {
     }
 }
 
-/// The columns that [`given_up`] reads, in its order.
+/// The columns that [`given_up`] reads, in its order, and the number of the row.
 const GIVEN_UP: &str =
     "SELECT turn_id, turns.owner, agent_id, chat_id, label, state, question, answer, reasoning, failure,
-    turns.created_at, finished_at FROM turns JOIN sessions ON sessions.id = session_id WHERE";
+    turns.created_at, finished_at, turns.id FROM turns JOIN sessions ON sessions.id = session_id WHERE";
 
 fn given_up(row: &Row<'_>) -> rusqlite::Result<GivenUp> {
     Ok(GivenUp {
@@ -232,6 +408,31 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_that_had_not_ended_is_not_lost_where_the_other_history_has_it() {
+        let running = GivenUp {
+            turn_id: "t".to_owned(),
+            owner: "o".to_owned(),
+            agent_id: "a".to_owned(),
+            chat_id: "c".to_owned(),
+            label: "l".to_owned(),
+            state: "running".to_owned(),
+            question: "q".to_owned(),
+            answer: String::new(),
+            reasoning: String::new(),
+            failure: None,
+            created_at: 1,
+            finished_at: None,
+        };
+        let ended = |answer: &str| GivenUp { answer: answer.to_owned(), finished_at: Some(2), ..running.clone() };
+        let asked_otherwise = GivenUp { question: "other".to_owned(), ..ended("one") };
+        assert!(running.stands_for(&running) && ended("one").stands_for(&ended("one")));
+        assert!(ended("one").stands_for(&running), "it has an end there");
+        assert!(!ended("one").stands_for(&ended("two")), "a client may have been told of the other end");
+        assert!(!running.stands_for(&ended("one")));
+        assert!(!asked_otherwise.stands_for(&running));
+    }
 
     #[test]
     fn the_rows_of_a_page_are_found_and_nonsense_has_none() {

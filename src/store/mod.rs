@@ -48,7 +48,7 @@ pub(crate) use apply::ApplyError;
 pub(crate) use backup::{inspect, schema_supported};
 pub(crate) use commit::Rested;
 pub(crate) use copy::{PAGE_BYTES, PageFile, Piece, Replacement};
-pub(crate) use diverged::GivenUp;
+pub(crate) use diverged::{Candidates, GivenUp, KeepError};
 pub(crate) use durable::Durable;
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use follow::Follower;

@@ -74,7 +74,12 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn in_dir(dir: &Path) -> Self {
-        Self { database: dir.join("llmchat.db"), wal: dir.join("llmchat.db-wal"), sums: dir.join("llmchat.db-sums") }
+        Self::of(dir.join("llmchat.db"))
+    }
+
+    /// `database` has the extension `db`.
+    pub(super) fn of(database: PathBuf) -> Self {
+        Self { wal: database.with_extension("db-wal"), sums: database.with_extension("db-sums"), database }
     }
 }
 
