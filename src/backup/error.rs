@@ -74,6 +74,14 @@ pub(crate) enum RestoreError {
         "`{dir}` holds a node's state, chats among it perhaps; with --accept-loss it is put aside there, not deleted, and does not count any more"
     )]
     Occupied { dir: PathBuf },
+    #[error(
+        "`{path}` cannot be put aside: {why}. Nothing was touched; unmount it or move it away, or restore into another node.state_dir"
+    )]
+    Fixed { path: PathBuf, why: &'static str },
+    #[error(
+        "the backup `{dir}` is in `{place}`, which a restore moves; nothing was touched, move the backup elsewhere first"
+    )]
+    BackupMoves { dir: PathBuf, place: PathBuf },
     #[error("there are {free} bytes free in `{dir}`, and the database takes {needed}")]
     NoSpace { dir: PathBuf, free: u64, needed: u64 },
     #[error(transparent)]

@@ -13,6 +13,7 @@
 
 mod check;
 mod error;
+mod known;
 mod make;
 mod manifest;
 mod restore;

@@ -1,7 +1,7 @@
 //! What there is, is put aside; what comes is complete beside it before. In between a mark keeps the node from being started.
 
 use super::RestoreError;
-use super::{BadBackup, DATABASE, SECRETS, SPARE_BYTES, Whole};
+use super::{BadBackup, DATABASE, SECRETS, SPARE_BYTES, Whole, known};
 use crate::base::{Epoch, Position, Txid, hex};
 use crate::clock;
 use crate::disk::{self, StateLock};
@@ -24,7 +24,6 @@ const NEW: &str = "restore.new";
 const MARK: &str = "restoring";
 /// What was there before, and since when not any more.
 const ASIDE: &str = "before-restore.";
-const LOCK: &str = "lock";
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Where to, and what may be given up for it.
@@ -108,9 +107,18 @@ fn look(whole: &Whole, target: &Target) -> Result<(), RestoreError> {
     let Target { state_dir, accept_loss, .. } = target;
     // Whoever has begun a restore has accepted what it costs.
     let is_begun = state_dir.join(MARK).exists();
-    let is_node = || [NodeState::FILE, DATABASE, "journal"].iter().any(|name| state_dir.join(name).exists());
-    if !accept_loss && !is_begun && is_node() {
+    let names = known::names(state_dir)?;
+    if !accept_loss && !is_begun && !names.is_empty() {
         return Err(RestoreError::Occupied { dir: state_dir.clone() });
+    }
+    for name in &names {
+        let path = state_dir.join(name);
+        if let Some(why) = disk::why_fixed(state_dir, &path)? {
+            return Err(RestoreError::Fixed { path, why });
+        }
+    }
+    if let Some(place) = place_that_moves(&whole.dir, state_dir) {
+        return Err(RestoreError::BackupMoves { dir: whole.dir.clone(), place });
     }
     let mut there = state_dir.as_path();
     while !there.exists()
@@ -124,6 +132,14 @@ fn look(whole: &Whole, target: &Target) -> Result<(), RestoreError> {
         return Err(RestoreError::NoSpace { dir: there.to_owned(), free, needed });
     }
     Ok(())
+}
+
+/// Where a backup in `dir` would be moved, or removed, by its own restore: it could not be begun again.
+fn place_that_moves(dir: &Path, state_dir: &Path) -> Option<PathBuf> {
+    let below = dir.strip_prefix(state_dir).ok()?;
+    let Some(first) = below.components().next() else { return Some(state_dir.to_owned()) };
+    let moves = first.as_os_str().to_str().is_some_and(|name| name == NEW || known::is_known(name));
+    moves.then(|| state_dir.join(first))
 }
 
 /// Makes all that a node needs in `new`, on disk when this returns; the cluster that it is of.
@@ -197,17 +213,11 @@ fn switch(whole: &Whole, new: &Path, state_dir: &Path) -> Result<Option<PathBuf>
     disk::replace(&mark, whole.manifest.made_at.as_bytes())?;
     let aside = state_dir.join(format!("{ASIDE}{}", clock::unix_millis().0));
     let mut moved = false;
-    for path in disk::entries(state_dir)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let stays = [LOCK, MARK, NEW].contains(&name.as_str()) || name.starts_with(ASIDE);
-        // The backup may lie in there, and what belongs to nobody's state.
-        if stays || whole.dir.starts_with(&path) {
-            continue;
-        }
+    for name in known::names(state_dir)? {
         if !std::mem::replace(&mut moved, true) {
             disk::make_dir(&aside)?;
         }
-        rename(&path, &aside.join(&name))?;
+        rename(&state_dir.join(&name), &aside.join(&name))?;
     }
     if moved {
         disk::sync_dir(&aside)?;

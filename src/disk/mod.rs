@@ -4,6 +4,7 @@
 pub(crate) mod faults;
 mod file;
 mod lock;
+mod place;
 mod space;
 mod write;
 
@@ -12,6 +13,7 @@ pub(crate) use file::{
     remove_dir_if_present, remove_if_present, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
+pub(crate) use place::{is_there, why_fixed};
 pub(crate) use space::{free_bytes, resident_bytes};
 pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 

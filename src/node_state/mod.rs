@@ -15,6 +15,9 @@ pub(crate) use secrets::Secrets;
 
 use std::path::PathBuf;
 
+/// What this room calls its files in a state directory, those among them that are being written.
+pub(crate) const NAMES: [&str; 4] = [NodeState::FILE, "node.redb.new", secrets::FILE, "cluster-secrets.new"];
+
 /// The node's own files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {

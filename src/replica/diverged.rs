@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Below the state directory; one directory in it for each time.
-const DIR: &str = "diverged";
+pub(crate) const DIR: &str = "diverged";
 /// Of the commits, for a person.
 const ABOUT: &str = "commits.json";
 const TURNS: &str = "turns.jsonl";

@@ -39,6 +39,12 @@ impl LocalLog {
     /// The directory below the state's.
     const DIR: &str = "journal";
 
+    /// Whether a name in a state directory is that of a journal, or of one that was put aside.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let aside = name.strip_prefix(Self::DIR).and_then(|rest| rest.strip_prefix('.'));
+        name == Self::DIR || aside.is_some_and(|millis| millis.parse::<u64>().is_ok())
+    }
+
     /// Opens the journal below `state_dir`, where there is one. Every record in it is on disk when this returns.
     pub(crate) fn open(
         state_dir: &Path,

@@ -63,6 +63,17 @@ fn has_log(files: &Files) -> bool {
     read.is_ok() && LOG_MAGIC.contains(&magic)
 }
 
+/// What this room calls its files in a state directory: SQLite's own, and those among them that are being written.
+pub(crate) const NAMES: [&str; 7] = [
+    "llmchat.db",
+    "llmchat.db-wal",
+    "llmchat.db-shm",
+    "llmchat.db-journal",
+    "llmchat.db-sums",
+    "llmchat.db-sums.new",
+    "llmchat.db.new",
+];
+
 /// Where a store's files lie.
 #[derive(Clone, Debug)]
 pub(super) struct Files {

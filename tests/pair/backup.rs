@@ -12,19 +12,19 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
 #[track_caller]
-fn does(home: &Home, command: &[&str]) -> String {
+pub(crate) fn does(home: &Home, command: &[&str]) -> String {
     let ran = home.run(command);
     assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.stderr);
     ran.stdout
 }
 
 #[track_caller]
-fn is_refused(ran: &Ran, words: &[&str]) {
+pub(crate) fn is_refused(ran: &Ran, words: &[&str]) {
     assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
     for word in words {
         assert!(ran.stderr.contains(word), "no `{word}` in: {}", ran.stderr);
@@ -32,7 +32,7 @@ fn is_refused(ran: &Ran, words: &[&str]) {
 }
 
 /// One node with a chat, stopped, and the backup of it.
-fn backed_up(upstream: &Upstream) -> (Home, PathBuf) {
+pub(crate) fn backed_up(upstream: &Upstream) -> (Home, PathBuf) {
     let home = Home::new(&[Agent::of("a", upstream)]);
     let mut node = home.start();
     assert_eq!(node.browser().chat(&question("hi", "c", "t", false)).answer(), "an answer");

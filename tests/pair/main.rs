@@ -10,6 +10,7 @@ mod disk;
 mod diverged;
 mod load;
 mod loss;
+mod restore;
 mod service;
 mod upkeep;
 

@@ -115,7 +115,12 @@ impl Home {
 
     /// Runs a command to its end, which must come by itself.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        Node::run(self.command(arguments), PATIENCE)
+        Self::ran(self.command(arguments))
+    }
+
+    /// Runs what is made of [`Home::command`] to its end.
+    pub(crate) fn ran(command: Command) -> Ran {
+        Node::run(command, PATIENCE)
     }
 
     /// Every file of the state, with its bytes.

@@ -1,0 +1,117 @@
+//! Restores into directories that are not a node's alone.
+
+use crate::backup::{backed_up, is_refused, text};
+use crate::question;
+use crate::support::{Home, Ran, Upstream};
+use rustix::fs::rename;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).expect("it is a directory");
+    entries.map(|entry| entry.expect("it can be read").file_name().into_string().expect("UTF-8")).collect()
+}
+
+/// Runs a command of `home` in a world of its own where `mounts`, a shell's words, are made first; `None` where this machine
+/// does not let us have one.
+fn with_mounts(home: &Home, mounts: &str, words: &[&str]) -> Option<Ran> {
+    let apart = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-ec", script]).stdin(Stdio::null());
+        command.current_dir(home.state().parent().expect("it has a home"));
+        command
+    };
+    if !apart("mount -t tmpfs none /mnt").output().is_ok_and(|tried| tried.status.success()) {
+        let why = "unshare is not installed, or may not mount here";
+        assert!(std::env::var_os("CI").is_none(), "{why}");
+        eprintln!("NOT TESTED: {why}");
+        return None;
+    }
+    let plain = home.command(words);
+    let mut command = apart(&format!("{mounts}\nexec \"$0\" \"$@\""));
+    command.arg(plain.get_program()).args(plain.get_args()).env("NO_COLOR", "1");
+    Some(Home::ran(command))
+}
+
+/// What is somebody else's in a state directory.
+fn with_strangers(home: &Home) {
+    fs::create_dir(home.state().join("lost+found")).expect("it is ours");
+    home.put("state/lost+found/#12", "found");
+    home.put("state/notes.txt", "whose?");
+}
+
+/// Goal: a restore puts aside what is a node's, all of it, and nothing else. Method: a state directory that is a mount point,
+/// with what a file system and a person have in it.
+#[test]
+fn a_restore_into_a_mount_point_moves_a_nodes_names_and_leaves_everybody_elses() {
+    let upstream = Upstream::saying("an answer");
+    let (home, dir) = backed_up(&upstream);
+    home.start().kill();
+    with_strangers(&home);
+    let strangers = ["control.sock", "lock", "lost+found", "notes.txt"].map(ToOwned::to_owned);
+    let ours: BTreeSet<_> = names(&home.state()).into_iter().filter(|name| !strangers.contains(name)).collect();
+    let restore = ["restore", text(&dir), "--accept-loss"];
+    let Some(ran) = with_mounts(&home, "mount --bind state state", &restore) else { return };
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let (aside, rest): (BTreeSet<_>, BTreeSet<_>) =
+        names(&home.state()).into_iter().partition(|name| name.starts_with("before-restore."));
+    let aside: Vec<_> = aside.into_iter().collect();
+    let [aside] = &aside[..] else { panic!("{aside:?}") };
+    assert_eq!(names(&home.state().join(aside)), ours, "all that was the node's, and no more");
+    let new = ["cluster-secrets", "journal", "llmchat.db", "node.redb"].map(ToOwned::to_owned);
+    assert_eq!(rest, new.into_iter().chain(strangers).collect());
+    assert_eq!(fs::read(home.state().join("lost+found/#12")).ok().as_deref(), Some(&b"found"[..]));
+    let node = home.start();
+    assert_eq!(node.browser().chat(&question("again", "c2", "t", false)).answer(), "an answer");
+}
+
+/// Goal: what cannot be moved is found before anything was. Method: one name after the other is mounted, from the same file
+/// system and from another one.
+#[test]
+fn a_restore_over_a_name_that_cannot_be_moved_is_refused_and_nothing_is_touched() {
+    let upstream = Upstream::saying("an answer");
+    let (home, dir) = backed_up(&upstream);
+    let state = home.files();
+    fs::create_dir(home.path("elsewhere")).expect("it is ours");
+    let mounts = [
+        ("journal", "mount --bind elsewhere state/journal"),
+        ("journal", "mount -t tmpfs none state/journal"),
+        ("llmchat.db", "mount --bind state/llmchat.db state/llmchat.db"),
+        ("cluster-secrets", "mount --bind agents.json state/cluster-secrets"),
+    ];
+    for (name, mount) in mounts {
+        for command in
+            [&["restore", text(&dir), "--accept-loss"][..], &["restore", text(&dir), "--accept-loss", "--dry-run"]]
+        {
+            let Some(ran) = with_mounts(&home, mount, command) else { return };
+            is_refused(&ran, &[name, "mount point", "Nothing was touched"]);
+        }
+        let unlocked = |(path, _): &(std::path::PathBuf, Vec<u8>)| !path.ends_with("lock");
+        let now: Vec<_> = home.files().into_iter().filter(unlocked).collect();
+        assert!(
+            now == state.iter().filter(|file| unlocked(file)).cloned().collect::<Vec<_>>(),
+            "{mount}: it was touched"
+        );
+    }
+}
+
+#[test]
+fn a_backup_in_what_its_restore_would_move_is_refused_and_one_beside_it_is_not() {
+    let upstream = Upstream::saying("an answer");
+    let (home, dir) = backed_up(&upstream);
+    for inside in ["journal/backup", "restore.new"] {
+        rename(&dir, home.state().join(inside)).expect("it is ours");
+        let state = home.files();
+        let ran = home.run(&["restore", text(&home.state().join(inside)), "--accept-loss"]);
+        is_refused(&ran, &[inside, "nothing was touched"]);
+        assert_eq!(home.files().len(), state.len());
+        rename(home.state().join(inside), &dir).expect("it is there still");
+    }
+    let beside = home.state().join("backups");
+    rename(&dir, &beside).expect("it is ours");
+    assert_eq!(home.run(&["restore", text(&beside), "--accept-loss"]).code, Some(0));
+    assert!(beside.join("manifest.json").exists());
+    home.start().kill();
+}
