@@ -98,7 +98,7 @@ pub(crate) enum RestoreError {
     Log(#[from] LogError),
     /// Found at a start.
     #[error(
-        "a restore into `{dir}` was begun and not finished; run `llmchat restore` again. What was there before is in its `{aside}*` directories"
+        "a restore into `{dir}` was begun and not finished, and no node starts there before it is; run `{command}` again. What was there before, if anything, is in its `{aside}*` directories"
     )]
-    Unfinished { dir: PathBuf, aside: &'static str },
+    Unfinished { dir: PathBuf, command: String, aside: &'static str },
 }

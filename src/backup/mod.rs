@@ -16,13 +16,18 @@ mod error;
 mod known;
 mod make;
 mod manifest;
+mod mark;
 mod restore;
+mod stage;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use check::{Whole, check};
 pub(crate) use error::RestoreError;
 use error::{BackupError, BadBackup};
 pub(crate) use make::{Backups, Made};
-pub(crate) use restore::{Restored, Target, refuse_unfinished, restore};
+pub(crate) use mark::refuse_unfinished;
+pub(crate) use restore::{Restored, Target, restore};
 
 /// The finished database.
 const DATABASE: &str = "llmchat.db";

@@ -14,6 +14,10 @@ pub(crate) enum Deed {
     Cut,
     Flush,
     FlushDir,
+    /// It is made: a file or a directory.
+    Make,
+    /// With all that is in it, where it is a directory.
+    Remove,
     /// It gets its name.
     Name,
 }
@@ -44,12 +48,26 @@ impl Drop for Mounted {
 
 pub(super) fn meet(deed: Deed, file: &File, real: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
     let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let disks = DISKS.read().unwrap_or_else(PoisonError::into_inner);
-    let disk = disks.iter().find(|(dir, _)| path.starts_with(dir)).map(|(_, disk)| Arc::clone(disk));
-    // Not held meanwhile: a disk may keep somebody waiting.
-    drop(disks);
-    match disk {
-        Some(disk) => disk.meet(deed, &path, real),
+    meet_there(deed, &path, real)
+}
+
+/// As [`meet`], of what is done to a name.
+pub(super) fn meet_at(deed: Deed, path: &Path, real: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Nothing is below a test's disk where not even its directory is.
+    let Ok(above) = above.canonicalize() else { return real() };
+    meet_there(deed, &above.join(path.file_name().unwrap_or_default()), real)
+}
+
+fn meet_there(deed: Deed, path: &Path, real: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+    match below(path) {
+        Some(disk) => disk.meet(deed, path, real),
         None => real(),
     }
+}
+
+/// Not held meanwhile: a disk may keep somebody waiting.
+fn below(path: &Path) -> Option<Arc<dyn Disk>> {
+    let disks = DISKS.read().unwrap_or_else(PoisonError::into_inner);
+    disks.iter().find(|(dir, _)| path.starts_with(dir)).map(|(_, disk)| Arc::clone(disk))
 }

@@ -1,8 +1,8 @@
 use super::DiskError;
-use super::write::{flush_all, flush_dir, rename, write};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use super::write::{self, flush_all, flush_dir, write};
+use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The longest text file that we read: an agents file of thousands is far below.
@@ -36,11 +36,10 @@ pub(crate) fn make_dir(dir: &Path) -> Result<bool, DiskError> {
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above).map_err(failed)?;
     }
-    match DirBuilder::new().mode(0o700).create(dir) {
+    match write::create_dir(dir) {
         Ok(()) => {
             belong(dir)?;
-            let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            flush_dir(above).map_err(failed)?;
+            flush_dir(above_of(dir)).map_err(failed)?;
             Ok(true)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -55,8 +54,7 @@ pub(crate) fn belong(path: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     let failed = |source| DiskError::new("set the owner of", path, source);
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = fs::metadata(dir).map_err(failed)?;
+    let dir = fs::metadata(above_of(path)).map_err(failed)?;
     // Not through a link: the directory's owner may put one there.
     std::os::unix::fs::lchown(path, Some(dir.uid()), Some(dir.gid())).map_err(failed)
 }
@@ -87,10 +85,31 @@ pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, DiskError>
 }
 
 pub(crate) fn remove_if_present(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_file(path) {
+    match write::remove(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
         _ => Ok(()),
     }
+}
+
+/// Removes a directory with all that is in it, where it is there.
+pub(crate) fn remove_tree(dir: &Path) -> Result<(), DiskError> {
+    match write::remove_tree(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", dir, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes an empty file, mode 0600, where nothing lies yet; it belongs to whom its directory belongs.
+pub(crate) fn create(path: &Path) -> Result<File, DiskError> {
+    let file = write::create(path).map_err(|source| DiskError::new("make", path, source))?;
+    belong(path)?;
+    Ok(file)
+}
+
+/// Gives what lies at `from` another name on the same device, in the place of a file that has it. Both directories have to
+/// be synced for it to be on disk.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
+    write::rename(from, to).map_err(|source| DiskError::new("move", from, source))
 }
 
 /// Puts `bytes` at `path`, mode 0600: after a crash at any moment the file is the old one or the
@@ -101,7 +120,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     beside.push(".new");
     let beside = Path::new(&beside);
     remove_if_present(beside)?; // Left over from a crash.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failed)?;
+    let file = write::create(beside).map_err(failed)?;
     write(&file, bytes).map_err(failed)?;
     drop(file);
     publish(beside, path)
@@ -113,9 +132,13 @@ pub(crate) fn publish(beside: &Path, path: &Path) -> Result<(), DiskError> {
     let failed = |source| DiskError::new("write", path, source);
     belong(beside)?;
     let file = File::open(beside).map_err(failed)?;
-    flush_all(&file).and_then(|()| rename(&file, beside, path)).map_err(failed)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    flush_dir(dir).map_err(failed)
+    flush_all(&file).and_then(|()| write::rename(beside, path)).map_err(failed)?;
+    flush_dir(above_of(path)).map_err(failed)
+}
+
+/// The directory that `path` is in.
+fn above_of(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Gives a file a second name; it belongs to whom that one's directory belongs. On disk after [`sync_dir`].
@@ -126,8 +149,7 @@ pub(crate) fn link(path: &Path, also: &Path) -> Result<(), DiskError> {
 
 /// Gives a file or a directory another name; `false` where there is none. On disk when this returns.
 pub(crate) fn move_to(from: &Path, to: &Path) -> Result<bool, DiskError> {
-    let moved = File::open(from).and_then(|file| rename(&file, from, to));
-    match moved {
+    match write::rename(from, to) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         moved => moved.map_err(|source| DiskError::new("rename", from, source))?,
     }
@@ -135,14 +157,6 @@ pub(crate) fn move_to(from: &Path, to: &Path) -> Result<bool, DiskError> {
         sync_dir(dir)?;
     }
     Ok(true)
-}
-
-/// Removes a directory and what is in it; a crash meanwhile leaves some of it.
-pub(crate) fn remove_dir_if_present(dir: &Path) -> Result<(), DiskError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(DiskError::new("remove", dir, error)),
-        _ => Ok(()),
-    }
 }
 
 /// What lies in `dir`; nothing where there is none.

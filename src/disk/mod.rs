@@ -9,8 +9,8 @@ mod space;
 mod write;
 
 pub(crate) use file::{
-    belong, entries, link, make_dir, make_private_dir, move_to, publish, read_if_present, read_text,
-    remove_dir_if_present, remove_if_present, replace, set_mode, sync_dir,
+    belong, create, entries, link, make_dir, make_private_dir, move_to, publish, read_if_present, read_text,
+    remove_if_present, remove_tree, rename, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
 pub(crate) use place::{is_there, why_fixed};

@@ -1,9 +1,9 @@
 //! What is done to a file whose loss would be a broken promise. A test can stand between here and the disk, and fail any
 //! of it or keep it from being done; of that nothing is left in a release.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 #[cfg(not(test))]
@@ -18,6 +18,22 @@ macro_rules! done {
 macro_rules! done {
     ($deed:ident, $file:expr, $real:expr) => {
         super::faults::meet(super::faults::Deed::$deed, $file, &mut || $real)
+    };
+}
+
+/// The same to a name.
+#[cfg(not(test))]
+macro_rules! done_at {
+    ($deed:ident, $path:expr, $real:expr) => {{
+        let _ = $path;
+        $real
+    }};
+}
+
+#[cfg(test)]
+macro_rules! done_at {
+    ($deed:ident, $path:expr, $real:expr) => {
+        super::faults::meet_at(super::faults::Deed::$deed, $path, &mut || $real)
     };
 }
 
@@ -59,7 +75,32 @@ pub(super) fn flush_dir(dir: &Path) -> io::Result<()> {
     done!(FlushDir, &dir, dir.sync_all())
 }
 
-/// Gives `file`, which lies at `from`, the name `to`, in the place of what has it.
-pub(super) fn rename(file: &File, from: &Path, to: &Path) -> io::Result<()> {
-    done!(Name, file, rustix::fs::rename(from, to).map_err(io::Error::from))
+/// Gives what lies at `from` the name `to`, in the place of what has it.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    done_at!(Name, from, rustix::fs::rename(from, to).map_err(io::Error::from))
+}
+
+/// Makes an empty file for nobody but us, where nothing lies yet.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    let mut made = None;
+    let mut create = || -> io::Result<()> {
+        made = Some(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?);
+        Ok(())
+    };
+    done_at!(Make, path, create())?;
+    made.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Makes a directory for nobody but us, where nothing lies yet.
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    done_at!(Make, path, DirBuilder::new().mode(0o700).create(path))
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    done_at!(Remove, path, fs::remove_file(path))
+}
+
+/// A directory with all that is in it.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    done_at!(Remove, path, fs::remove_dir_all(path))
 }

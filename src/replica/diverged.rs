@@ -92,7 +92,7 @@ impl Place {
         let all = state_dir.join(DIR);
         let place = Self { begun: all.join(BEGUN), dir: all.join(format!("{}-{first}", clock::unix_millis().0)) };
         disk::make_dir(&all)?;
-        disk::remove_dir_if_present(&place.begun)?;
+        disk::remove_tree(&place.begun)?;
         disk::make_dir(&place.begun)?;
         Ok(place)
     }
@@ -187,9 +187,9 @@ pub(super) async fn settle(store: &Store, state_dir: &Path) {
 /// After a crash meanwhile nobody takes what is left of it for something.
 fn drop_kept(state_dir: &Path, dir: &Path) -> Result<(), DiskError> {
     let begun = state_dir.join(DIR).join(BEGUN);
-    disk::remove_dir_if_present(&begun)?;
+    disk::remove_tree(&begun)?;
     disk::move_to(dir, &begun)?;
-    disk::remove_dir_if_present(&begun)
+    disk::remove_tree(&begun)
 }
 
 /// What is kept below `state_dir`, oldest first.

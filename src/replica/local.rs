@@ -37,7 +37,7 @@ pub(crate) enum Kept {
 
 impl LocalLog {
     /// The directory below the state's.
-    const DIR: &str = "journal";
+    pub(crate) const DIR: &str = "journal";
 
     /// Whether a name in a state directory is that of a journal, or of one that was put aside.
     pub(crate) fn is_name(name: &str) -> bool {
@@ -211,7 +211,7 @@ impl LocalLog {
     pub(super) fn discard(&self) -> Result<(), DiskError> {
         let mut journal = self.lock();
         *journal = None;
-        disk::remove_dir_if_present(&self.dir)
+        disk::remove_tree(&self.dir)
     }
 
     /// Begins anew: the journal is put aside, and the next record that is received is the first.

@@ -173,7 +173,8 @@ impl faults::Disk for Disk {
                 let length = length();
                 state.flushed.entry(path.to_owned()).and_modify(|certain| *certain = length.min(*certain));
             }
-            Deed::Write | Deed::Allocate | Deed::FlushDir => {}
+            Deed::Remove => state.flushed.retain(|flushed, _| !flushed.starts_with(path)),
+            Deed::Write | Deed::Allocate | Deed::FlushDir | Deed::Make => {}
         }
         Ok(())
     }
