@@ -24,11 +24,14 @@ pub(crate) struct Whole {
 ///
 /// By the name of the file that is missing, damaged, or contradicts the others.
 pub(crate) fn check(dir: &Path) -> Result<Whole, BadBackup> {
-    let manifest = Manifest::read(dir)?;
-    let secrets = text(dir, &manifest)?;
-    let record = record(dir, &manifest)?;
-    database(dir, &manifest, &record)?;
-    Ok(Whole { dir: dir.to_owned(), manifest, secrets, record })
+    let found = disk::resolve(dir);
+    let dir =
+        found.map_err(|source| BadBackup::Read { path: dir.to_owned(), source: std::io::Error::other(source) })?;
+    let manifest = Manifest::read(&dir)?;
+    let secrets = text(&dir, &manifest)?;
+    let record = record(&dir, &manifest)?;
+    database(&dir, &manifest, &record)?;
+    Ok(Whole { dir, manifest, secrets, record })
 }
 
 /// Reads a small file, and compares it with what the manifest says of it.

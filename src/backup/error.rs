@@ -16,7 +16,7 @@ pub(crate) enum BackupError {
     NotEmpty { dir: PathBuf },
     #[error("`{dir}` is no absolute path, and this node runs elsewhere")]
     Relative { dir: PathBuf },
-    #[error("`{dir}` is in the node's state directory, or its path has `..` in it; a backup belongs elsewhere")]
+    #[error("`{dir}` is in the node's state directory; a backup belongs elsewhere")]
     Inside { dir: PathBuf },
     #[error("the node is stopping, or begins again")]
     Stopping,

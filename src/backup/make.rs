@@ -9,7 +9,7 @@ use crate::protocol::record;
 use crate::replica::{LocalLog, Pair, Pin, Role};
 use crate::store::{PAGE_BYTES, PageFile, Piece, Store, StoreError, inspect};
 use serde::Serialize;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -32,7 +32,8 @@ pub(crate) struct Backups {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Made {
-    dir: PathBuf,
+    /// For a person, as what is no UTF-8 cannot be said in JSON.
+    dir: String,
     #[serde(flatten)]
     manifest: Manifest,
     took_ms: u64,
@@ -97,7 +98,7 @@ impl Backups {
         let took = clock::now().saturating_duration_since(began);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(dir = %unfinished.dir.display(), txid = end.raw(), bytes = manifest.bytes, took_ms, "a backup was made");
-        Ok(Made { dir: unfinished.done(), manifest, took_ms, may_lack })
+        Ok(Made { dir: unfinished.done().to_string_lossy().into_owned(), manifest, took_ms, may_lack })
     }
 }
 
@@ -195,11 +196,8 @@ impl Unfinished {
         if !dir.is_absolute() {
             return Err(BackupError::Relative { dir });
         }
-        let real = |path: &Path| std::fs::canonicalize(path).ok();
-        // What is not there yet is where its nearest parent is.
-        let place = dir.ancestors().find_map(real);
-        let is_plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        if !is_plain || place.zip(real(state_dir)).is_none_or(|(place, state)| place.starts_with(state)) {
+        let dir = disk::resolve(&dir)?;
+        if dir.starts_with(disk::resolve(state_dir)?) {
             return Err(BackupError::Inside { dir });
         }
         let is_made = !dir.exists();

@@ -29,9 +29,10 @@ pub(crate) struct Target {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Restored {
     pub(crate) dry_run: bool,
-    pub(crate) state_dir: PathBuf,
+    /// For a person, as what is no UTF-8 cannot be said in JSON; and so is the other.
+    pub(crate) state_dir: String,
     /// Where what was there before lies now.
-    pub(crate) put_aside: Option<PathBuf>,
+    pub(crate) put_aside: Option<String>,
     /// What the node goes on from.
     pub(crate) txid: u64,
     pub(crate) made_at: String,
@@ -63,10 +64,12 @@ struct Found {
 /// aside.
 pub(crate) fn restore(whole: &Whole, target: &Target) -> Result<Restored, RestoreError> {
     let began = clock::now();
+    // Whoever restores may be in another directory than the node is started in, and what is printed is read anywhere.
+    let target = &Target { state_dir: disk::resolve(&target.state_dir)?, ..target.clone() };
     let Target { state_dir, dry, .. } = target;
     let mut restored = Restored {
         dry_run: *dry,
-        state_dir: state_dir.clone(),
+        state_dir: shown(state_dir),
         put_aside: None,
         txid: whole.manifest.txid,
         made_at: whole.manifest.made_at.clone(),
@@ -89,11 +92,15 @@ pub(crate) fn restore(whole: &Whole, target: &Target) -> Result<Restored, Restor
     let marked = if names.is_empty() { mark.put(state_dir) } else { Ok(()) };
     let staged = marked.and_then(|()| stage(whole, &state_dir.join(NEW), target.journal));
     let cluster = staged.inspect_err(|_| take_back(state_dir, is_first))?;
-    restored.put_aside = switch(&mark, state_dir, &names)?;
+    restored.put_aside = switch(&mark, state_dir, &names)?.map(|aside| shown(&aside));
     restored.cluster_id = Some(hex(&cluster.0));
     let took: Duration = clock::now().saturating_duration_since(began);
     restored.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     Ok(restored)
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Whether it can be done. Changes nothing.

@@ -108,7 +108,7 @@ impl<'a> Scene<'a> {
         let disk = Arc::new(Steps { fault, met: Mutex::default() });
         let _mounted = faults::mount(self.home.path(), Arc::<Steps>::clone(&disk));
         let target = Target { state_dir: self.state(), journal, accept_loss: self.is_occupied, dry: false };
-        let restored = restore(self.whole, &target).map(|restored| restored.put_aside);
+        let restored = restore(self.whole, &target).map(|restored| restored.put_aside.map(PathBuf::from));
         let met = disk.met.lock().unwrap().clone();
         (restored, met)
     }

@@ -5,11 +5,12 @@ use super::control_client::{self, Reached};
 use super::say;
 use crate::backup::{self, Restored, Target};
 use crate::config::Config;
+use crate::disk;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,19 +54,23 @@ pub(super) async fn run(config: Config, Command::Now { dir, json }: Command) -> 
             )
         }
     };
-    let dir = absolute(&dir)?;
-    let body = json!({ "dir": dir }).to_string();
+    // The node runs in another directory, and is told in JSON.
+    let dir = disk::resolve(&dir)?;
+    let Some(told) = dir.to_str() else {
+        bail!("the name of `{}` is not UTF-8, and the running node cannot be told of it: name another", dir.display());
+    };
+    let body = json!({ "dir": told }).to_string();
     let made = client.call_within(BACKUP_MAX, "POST", "/backup", body).await?;
-    let text = if json { format!("{made:#}\n") } else { made_text(&dir, &made) };
+    let text = if json { format!("{made:#}\n") } else { made_text(&made) };
     say(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn made_text(dir: &Path, made: &Value) -> String {
+fn made_text(made: &Value) -> String {
     let (bytes, took_ms) = (made["bytes"].as_u64().unwrap_or_default(), made["tookMs"].as_u64().unwrap_or_default());
     let mut text = format!(
         "backed up to {}: everything up to commit {}, {} at {}\n{}\n",
-        dir.display(),
+        made["dir"].as_str().unwrap_or_default(),
         made["txid"],
         amount(bytes),
         rate(bytes, took_ms),
@@ -83,8 +88,7 @@ pub(super) async fn restore(config: Config, args: Restore) -> Result<ExitCode> {
         bail!("a node runs here: stop it first (systemctl stop llmchat)");
     }
     let Restore { dir, dry_run, accept_loss, json } = args;
-    let target = Target { state_dir: absolute(&config.state_dir)?, journal: config.journal, accept_loss, dry: dry_run };
-    let dir = absolute(&dir)?;
+    let target = Target { state_dir: config.state_dir, journal: config.journal, accept_loss, dry: dry_run };
     let restoring = tokio::task::spawn_blocking(move || {
         let whole = backup::check(&dir).map_err(backup::RestoreError::from)?;
         backup::restore(&whole, &target)
@@ -97,30 +101,24 @@ pub(super) async fn restore(config: Config, args: Restore) -> Result<ExitCode> {
 
 fn restored_text(restored: &Restored) -> String {
     let Restored { dry_run, state_dir, put_aside, txid, made_at, cluster, bytes, took_ms, .. } = restored;
-    let state = state_dir.display();
     if *dry_run {
         return format!(
-            "The backup is whole: commit {txid} of the cluster {cluster}, made at {made_at}, {}.\nIt could be restored into {state}; nothing was changed.\n",
+            "The backup is whole: commit {txid} of the cluster {cluster}, made at {made_at}, {}.\nIt could be restored into {state_dir}; nothing was changed.\n",
             amount(*bytes)
         );
     }
     let mut text = format!(
-        "restored into {state}: commit {txid} of the cluster {cluster}, made at {made_at}, {} at {}\n",
+        "restored into {state_dir}: commit {txid} of the cluster {cluster}, made at {made_at}, {} at {}\n",
         amount(*bytes),
         rate(*bytes, *took_ms)
     );
     if let Some(aside) = put_aside {
-        let aside = aside.display();
         let _ = writeln!(text, "What was there before is in {aside}; remove it when nobody wants it any more."); // Text takes all.
     }
     text + "What was acknowledged after that is not in it.\n\
         This node is a cluster of its own now, with a history that begins here: a node of the old one cannot join or follow it,\n\
         and must not go on beside it. Start it, then make the pair anew: `llmchat init` here; on the other server, with its\n\
         state directory moved away, `llmchat join`.\n"
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("find `{}`", path.display()))
 }
 
 fn amount(bytes: u64) -> String {

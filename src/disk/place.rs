@@ -4,9 +4,26 @@ use super::DiskError;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+
+/// `path` as everybody on this machine understands it, whatever directory they are in: absolute, and without links or `..`.
+/// What is not there yet is where its nearest parent is that can be looked at.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, DiskError> {
+    let failed = |source| DiskError::new("find", path, source);
+    let whole = std::path::absolute(path).map_err(failed)?;
+    for above in whole.ancestors() {
+        let Ok(mut real) = fs::canonicalize(above) else { continue };
+        let rest = whole.strip_prefix(above).unwrap_or(Path::new(""));
+        if rest.components().all(|part| matches!(part, Component::Normal(_))) {
+            real.extend(rest);
+            return Ok(real);
+        }
+        break;
+    }
+    Err(failed(io::Error::new(ErrorKind::NotFound, "it has `..` in it, behind a directory that cannot be found")))
+}
 
 /// Whether anything has this name: a link that leads nowhere has it too.
 pub(crate) fn is_there(path: &Path) -> Result<bool, DiskError> {
@@ -33,7 +50,7 @@ pub(crate) fn why_fixed(dir: &Path, path: &Path) -> Result<Option<&'static str>,
 }
 
 /// The device does not tell where the same one is mounted twice.
-fn is_mount_point(path: &Path) -> std::io::Result<bool> {
+fn is_mount_point(path: &Path) -> io::Result<bool> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     match rustix::fs::statx(CWD, path, flags, StatxFlags::empty()) {
         Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
@@ -47,6 +64,23 @@ fn is_mount_point(path: &Path) -> std::io::Result<bool> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_path_is_resolved_to_where_it_leads_or_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(real.join("a/b")).unwrap();
+        symlink("a/b", real.join("link")).unwrap();
+        for (given, found) in
+            [("a/b", "a/b"), ("a/../link", "a/b"), ("link/..", "a"), ("link/../new/deep", "a/new/deep"), ("new", "new")]
+        {
+            assert_eq!(resolve(&real.join(given)).unwrap().as_os_str(), real.join(found).as_os_str(), "{given}");
+        }
+        assert!(resolve(&real.join("new/../a")).is_err());
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(resolve(Path::new("no-such-name")).unwrap(), here.join("no-such-name"));
+        assert_eq!(resolve(Path::new("src/../src")).unwrap(), here.join("src"));
+    }
 
     #[test]
     fn what_is_mounted_or_lies_on_another_device_is_fixed_and_nothing_else() {

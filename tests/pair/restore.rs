@@ -2,10 +2,14 @@
 
 use crate::backup::{backed_up, is_refused, text};
 use crate::question;
-use crate::support::{Home, Ran, Upstream};
+use crate::support::{Agent, Home, Ran, Upstream};
 use rustix::fs::rename;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -114,4 +118,62 @@ fn a_backup_in_what_its_restore_would_move_is_refused_and_one_beside_it_is_not()
     assert_eq!(home.run(&["restore", text(&beside), "--accept-loss"]).code, Some(0));
     assert!(beside.join("manifest.json").exists());
     home.start().kill();
+}
+
+/// A command of `home` from `here`, with the last word as bytes.
+fn from(home: &Home, here: &Path, words: &[&str], dir: &[u8]) -> Ran {
+    let mut command = home.command(words);
+    command.current_dir(here).arg(OsStr::from_bytes(dir));
+    Home::ran(command)
+}
+
+/// Goal: a directory is the caller's, and is said so that anybody finds it. Method: the commands are called from another
+/// directory than the node's, with names that lead there through `..` and a link.
+#[test]
+fn a_directory_that_is_named_from_elsewhere_is_where_the_caller_means_it() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let here = home.path("elsewhere");
+    fs::create_dir_all(here.join("deep")).expect("it is ours");
+    symlink("deep", here.join("link")).expect("it is ours");
+    for (given, found) in
+        [("one", "one"), ("../elsewhere/two", "two"), ("link/three", "deep/three"), ("./link/../four", "four")]
+    {
+        let ran = from(&home, &here, &["backup", "now"], given.as_bytes());
+        let found = here.canonicalize().expect("it is there").join(found);
+        assert!(ran.code == Some(0) && ran.stdout.contains(&format!("backed up to {}:", text(&found))), "{ran:?}");
+        assert!(found.join("manifest.json").exists() && !home.path(given).join("manifest.json").exists(), "{given}");
+    }
+    is_refused(&from(&home, &here, &["backup", "now"], b"gone/../five"), &["gone/../five", ".."]);
+    node.kill();
+    let ran = from(&home, &here, &["restore", "--accept-loss", "--json"], b"link/../four");
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!(said["stateDir"].as_str(), home.state().canonicalize().ok().as_deref().map(text), "{said}");
+    home.start().kill();
+}
+
+/// Goal: no name makes a command panic, or fail after it has done what it was asked. Method: names that are no UTF-8, of a
+/// backup to make, of one to restore, and of what it is restored into.
+#[test]
+fn a_directory_whose_name_is_no_utf8_is_refused_up_front_or_said_as_well_as_it_can_be() {
+    let upstream = Upstream::saying("an answer");
+    let (home, dir) = backed_up(&upstream);
+    let node = home.start();
+    let here = home.state().parent().expect("it has a home").to_owned();
+    let ran = from(&home, &here, &["backup", "now"], b"b\xff");
+    is_refused(&ran, &["not UTF-8"]);
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    let odd = here.join(OsStr::from_bytes(b"odd\xfe"));
+    fs::create_dir(&odd).expect("it is ours");
+    is_refused(&from(&home, &odd, &["backup", "now"], b"plain"), &["not UTF-8"]);
+    node.kill();
+    let there = odd.join("backup");
+    rename(&dir, &there).expect("it is ours");
+    let mut command = home.command(&["restore", "backup", "--json"]);
+    command.current_dir(&odd).env("LLMCHAT__NODE__STATE_DIR", "state");
+    let ran = Home::ran(command);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert!(said["stateDir"].as_str().is_some_and(|dir| dir.contains("odd\u{fffd}")), "{said}");
+    assert!(odd.join("state/llmchat.db").exists());
 }
