@@ -23,6 +23,10 @@ pub(crate) enum BackupError {
     #[error("there are {free} bytes free in `{dir}`, and the backup takes {needed}")]
     NoSpace { dir: PathBuf, free: u64, needed: u64 },
     #[error(
+        "there are {free} bytes free in `{dir}`, which is on the node's own disk: a backup takes {needed} more, and {reserve} have to stay free for what the node writes; back up to another disk, or make room"
+    )]
+    Reserve { dir: PathBuf, free: u64, needed: u64, reserve: u64 },
+    #[error(
         "this node has no database that can be read yet: `llmchat status` says what it waits for; back up the other one"
     )]
     NotHere,

@@ -1,6 +1,7 @@
 use super::manifest::{FileSeal, Manifest};
+use super::room::Room;
 use super::{BackupError, BadBackup};
-use super::{DATABASE, MANIFEST, RECORD, SECRETS, SPARE_BYTES};
+use super::{DATABASE, MANIFEST, RECORD, SECRETS};
 use crate::base::{Chain, Txid, hex};
 use crate::clock;
 use crate::disk;
@@ -73,14 +74,11 @@ impl Backups {
         let unfinished = Unfinished::begin(dir, &self.state_dir)?;
         catch_up(&store, &log).await?;
         let first = store.pages(1, 1).await.map_err(of_store)?;
-        let needed = u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096") + SPARE_BYTES;
-        let free = disk::free_bytes(&unfinished.dir)?;
-        if free < needed {
-            return Err(BackupError::NoSpace { dir: unfinished.dir.clone(), free, needed });
-        }
+        let room = Room::look(&unfinished.dir, &self.state_dir, store.reserve_bytes() + log.ahead_bytes())?;
+        room.take(u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096"))?;
         let start = first.at;
         let _kept = Kept::from(log.clone(), start);
-        let (pages, end) = copy(&store, unfinished.dir.join(DATABASE)).await?;
+        let (pages, end) = copy(&store, unfinished.dir.join(DATABASE), &Arc::new(room)).await?;
         // What the pages hold is in the journal then, and on this node's disk for good.
         store.durable().reached_here(end).await;
         let state_dir = self.state_dir.clone();
@@ -112,7 +110,7 @@ async fn catch_up(store: &Store, log: &LocalLog) -> Result<(), BackupError> {
 }
 
 /// Copies every page, each as it is when its turn comes; the last commit that any of them may be of.
-async fn copy(store: &Store, path: PathBuf) -> Result<(PageFile, Txid), BackupError> {
+async fn copy(store: &Store, path: PathBuf, room: &Arc<Room>) -> Result<(PageFile, Txid), BackupError> {
     let mut file = PageFile::open(path.clone())?;
     let (mut next, mut end) = (1_u32, Txid::default());
     loop {
@@ -120,8 +118,9 @@ async fn copy(store: &Store, path: PathBuf) -> Result<(PageFile, Txid), BackupEr
         end = end.max(piece.at);
         next = next.saturating_add(PIECE_PAGES);
         let is_last = next > piece.db_pages;
-        let path = path.clone();
+        let (path, room) = (path.clone(), Arc::clone(room));
         let put = tokio::task::spawn_blocking(move || {
+            room.keep()?;
             put(&mut file, &piece).map_err(|source| BackupError::Write { path, source })?;
             Ok::<_, BackupError>(file)
         });

@@ -18,6 +18,7 @@ mod make;
 mod manifest;
 mod mark;
 mod restore;
+mod room;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -37,5 +38,6 @@ const SECRETS: &str = "cluster-secrets";
 const RECORD: &str = "last.record";
 /// Says what the others are; written last.
 const MANIFEST: &str = "manifest.json";
-/// What a restored node's file system must have beside the database: journal, identity, and room to begin.
+/// What the file system of a restored node, or of a backup elsewhere than on the node's, must have beside the database:
+/// journal, identity, and room to begin.
 const SPARE_BYTES: u64 = 64 << 20;

@@ -234,3 +234,50 @@ async fn a_restore_that_is_cut_off_twice_loses_nothing_and_puts_the_old_state_in
         }
     }
 }
+
+/// A disk with so much free as it says, one answer after the other; the last of them stays.
+struct Free(Mutex<Vec<u64>>);
+
+impl faults::Disk for Free {
+    fn meet(&self, _: Deed, _: &Path, real: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        real()
+    }
+
+    fn free_bytes(&self, _: u64) -> u64 {
+        let mut said = self.0.lock().unwrap();
+        if said.len() > 1 { said.remove(0) } else { said[0] }
+    }
+}
+
+/// Goal: a backup never takes what the node needs to write. Method: a disk that has one byte too few before it, or falls below
+/// in the middle of it; and another disk, to which the node does not write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_leaves_the_node_its_reserve_and_nothing_of_itself_where_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("source"));
+    let core = Core::open(&config, false).await.unwrap();
+    core.lead_offline().await.unwrap();
+    let database = u64::from(core.store.pages(1, 1).await.unwrap().db_pages) * 4096;
+    let reserve = core.store.reserve_bytes() + config.journal.ahead_bytes();
+    assert!(reserve > (68 << 20) + config.store.checkpoint_restart_bytes, "a commit, the database's log, and more");
+    let backups = Backups::new(core.pair.clone(), config.state_dir.clone());
+    let backup = |to: PathBuf, free: &[u64]| {
+        let (backups, free) = (backups.clone(), Arc::new(Free(Mutex::new(free.to_vec()))));
+        async move {
+            let _mounted = faults::mount(to.parent().unwrap(), free);
+            backups.make(to).await.map_err(|error| error.to_string())
+        }
+    };
+    let enough = database + reserve;
+    for (free, is_enough) in [(&[enough - 1][..], false), (&[enough, reserve - 1], false), (&[enough, reserve], true)] {
+        let to = dir.path().join(format!("backup-{}", free.len()));
+        let made = backup(to.clone(), free).await;
+        assert_eq!(made.is_ok(), is_enough, "{free:?}: {made:?}");
+        assert_eq!(to.exists(), is_enough, "{free:?}: what was begun is left");
+        assert!(is_enough || made.unwrap_err().contains(&reserve.to_string()), "{free:?}");
+    }
+    // On a disk of its own it may take what it finds.
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    backup(elsewhere.path().join("backup"), &[database + super::SPARE_BYTES]).await.unwrap();
+    core.close().await.unwrap();
+}

@@ -26,6 +26,11 @@ pub(crate) enum Deed {
 pub(crate) trait Disk: Send + Sync {
     /// Does `real`, or does not; and says how that went. `path` is where the file lies before it.
     fn meet(&self, deed: Deed, path: &Path, real: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+
+    /// What is said to be free where there are `real` bytes.
+    fn free_bytes(&self, real: u64) -> u64 {
+        real
+    }
 }
 
 static DISKS: RwLock<Vec<(PathBuf, Arc<dyn Disk>)>> = RwLock::new(Vec::new());
@@ -70,4 +75,8 @@ fn meet_there(deed: Deed, path: &Path, real: &mut dyn FnMut() -> io::Result<()>)
 fn below(path: &Path) -> Option<Arc<dyn Disk>> {
     let disks = DISKS.read().unwrap_or_else(PoisonError::into_inner);
     disks.iter().find(|(dir, _)| path.starts_with(dir)).map(|(_, disk)| Arc::clone(disk))
+}
+
+pub(super) fn free_bytes(path: &Path, real: u64) -> u64 {
+    path.canonicalize().ok().and_then(|path| below(&path)).map_or(real, |disk| disk.free_bytes(real))
 }

@@ -13,7 +13,7 @@ pub(crate) use file::{
     remove_if_present, remove_tree, rename, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
-pub(crate) use place::{is_there, resolve, why_fixed};
+pub(crate) use place::{is_on_one_device, is_there, resolve, why_fixed};
 pub(crate) use space::{free_bytes, resident_bytes};
 pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 

@@ -33,6 +33,15 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, DiskError> {
     }
 }
 
+/// Whether what is written to one of two directories takes room from the other.
+pub(crate) fn is_on_one_device(one: &Path, other: &Path) -> Result<bool, DiskError> {
+    let device = |path: &Path| {
+        let found = fs::metadata(path).map_err(|source| DiskError::new("look at", path, source));
+        found.map(|found| found.dev())
+    };
+    Ok(device(one)? == device(other)?)
+}
+
 /// Why what lies at `path`, in `dir`, cannot be given another name there; `None` where it can. A link to another device
 /// could be, and counts as what it leads to: whoever has put it there wants that on that device.
 pub(crate) fn why_fixed(dir: &Path, path: &Path) -> Result<Option<&'static str>, DiskError> {

@@ -26,6 +26,13 @@ pub(crate) struct Settings {
     pub(crate) bytes_max: u64,
 }
 
+impl Settings {
+    /// Set aside beyond what is asked for, as the call is dear.
+    pub(crate) fn ahead_bytes(&self) -> u64 {
+        self.segment_bytes / 4
+    }
+}
+
 /// Each start that finds a tail to write again makes a segment, and one that starts again and again makes many.
 const SEGMENTS_MAX: usize = 1024;
 
@@ -240,8 +247,8 @@ impl Journal {
             return Ok(());
         }
         let path = self.path();
-        // More than is needed now, as the call is dear; what is left over is given back when the segment is closed.
-        let until = needed.saturating_add(self.settings.segment_bytes / 4);
+        // What is left over is given back when the segment is closed.
+        let until = needed.saturating_add(self.settings.ahead_bytes());
         match disk::allocate(&self.file, until) {
             // A file system that cannot do it has to be taken as it is.
             Err(error) if error.kind() != ErrorKind::Unsupported => return Err(JournalError::io(&path)(error)),

@@ -90,6 +90,11 @@ impl LocalLog {
         self.lock().as_ref().map(Journal::durable).unwrap_or_default()
     }
 
+    /// What is set aside of the disk beyond what the next commit may take, in bytes.
+    pub(crate) fn ahead_bytes(&self) -> u64 {
+        self.settings.ahead_bytes()
+    }
+
     /// The first record that is kept.
     pub(super) fn first(&self) -> Option<Txid> {
         self.lock().as_ref().map(Journal::first)

@@ -1,7 +1,9 @@
 //! A database's file as a backup has it: alone, without a log, read byte by byte and not by SQLite, which would change what
 //! it only looks at.
 
+use super::commit::RESERVE_BYTES;
 use super::copy::{PAGE_BYTES, sum_of_file};
+use super::handle::Store;
 use super::open;
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use sha2::{Digest, Sha256};
@@ -25,6 +27,14 @@ pub(crate) struct Inspected {
     pub(crate) stamp: Option<Stamp>,
     pub(crate) is_ours: bool,
     pub(crate) schema: u32,
+}
+
+impl Store {
+    /// Bytes that have to be free on the disk, so that the next commits find room: a record at its largest in the journal,
+    /// and the database's own log as far as it may grow before it is reset.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        RESERVE_BYTES.saturating_add(self.place.settings.checkpoint_restart_bytes)
+    }
 }
 
 /// The newest schema that this version reads.

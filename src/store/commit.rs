@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use std::io;
 
 /// What a commit may take in the journal: a record at its largest.
-const RESERVE_BYTES: u64 = 68 << 20;
+pub(super) const RESERVE_BYTES: u64 = 68 << 20;
 
 /// Turns transactions of the one connection that writes into the commits of a history.
 pub(super) struct Committer {
