@@ -7,7 +7,7 @@ use crate::clock;
 use crate::disk;
 use crate::node_state::Secrets;
 use crate::protocol::record;
-use crate::replica::{LocalLog, Pair, Pin, Role};
+use crate::replica::{LocalLog, Pair, Pin};
 use crate::store::{PAGE_BYTES, PageFile, Piece, Store, StoreError, inspect};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,8 @@ pub(crate) struct Made {
     #[serde(flatten)]
     manifest: Manifest,
     took_ms: u64,
-    /// A standby that may lack what its primary has acknowledged meanwhile, alone.
+    /// Something that was acknowledged before it was asked for may not be in it: it is a standby's that has not come that
+    /// far, or cannot know how far that is.
     may_lack: bool,
 }
 
@@ -69,10 +70,9 @@ impl Backups {
     async fn make_alone(&self, dir: PathBuf) -> Result<Made, BackupError> {
         let began = clock::now();
         let (store, log) = (self.pair.store().clone(), self.pair.log().clone());
-        let may_lack = *self.pair.role().borrow() != Role::Primary
-            && !(self.pair.config().borrow().is_in_sync(self.pair.me()) && self.pair.is_connected());
         let unfinished = Unfinished::begin(dir, &self.state_dir)?;
-        catch_up(&store, &log).await?;
+        let acknowledged = self.pair.acknowledged().await;
+        catch_up(&store, &log, acknowledged).await?;
         let first = store.pages(1, 1).await.map_err(of_store)?;
         let room = Room::look(&unfinished.dir, &self.state_dir, store.reserve_bytes() + log.ahead_bytes())?;
         room.take(u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096"))?;
@@ -96,17 +96,24 @@ impl Backups {
         let took = clock::now().saturating_duration_since(began);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(dir = %unfinished.dir.display(), txid = end.raw(), bytes = manifest.bytes, took_ms, "a backup was made");
+        let may_lack = acknowledged.is_none_or(|acknowledged| end < acknowledged);
         Ok(Made { dir: unfinished.done().to_string_lossy().into_owned(), manifest, took_ms, may_lack })
     }
 }
 
-/// Waits until what the journal has is in the database: acknowledged turns may be in the journal alone.
-async fn catch_up(store: &Store, log: &LocalLog) -> Result<(), BackupError> {
+/// Waits until what the journal has is in the database: acknowledged turns may be in the journal alone. And for a while until
+/// all that was acknowledged is, where not even the journal may have it: a standby that has fallen behind.
+async fn catch_up(store: &Store, log: &LocalLog, acknowledged: Option<Txid>) -> Result<(), BackupError> {
     let last = log.last().ok_or(BackupError::NotHere)?.position.txid;
     // Whether it can be read at all comes first: nothing is ever applied to a database that is not open.
     store.pages(1, 1).await.map_err(of_store)?;
     let applied = tokio::time::timeout(APPLIED_WITHIN, store.durable().reached_here(last)).await;
-    applied.map_err(|_| BackupError::Behind(APPLIED_WITHIN))
+    applied.map_err(|_| BackupError::Behind(APPLIED_WITHIN))?;
+    if let Some(acknowledged) = acknowledged {
+        // One that does not come so far is a backup all the same, and says so.
+        let _ = tokio::time::timeout(APPLIED_WITHIN, store.durable().reached_here(acknowledged)).await;
+    }
+    Ok(())
 }
 
 /// Copies every page, each as it is when its turn comes; the last commit that any of them may be of.

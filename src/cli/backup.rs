@@ -77,7 +77,7 @@ fn made_text(made: &Value) -> String {
         "It is a secret: the keys of the cluster are in it, and whoever has it reads every chat and agent's key."
     );
     if made["mayLack"] == true {
-        text += "This standby is not in sync: what the primary has acknowledged alone may not be in it.\n";
+        text += "The primary did not say how far it is, or this standby has not come that far: what was acknowledged last may not be in it.\n";
     }
     text
 }

@@ -3,7 +3,7 @@
 use super::pair::{Pair, Role};
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
-use crate::base::UnixMillis;
+use crate::base::{Txid, UnixMillis};
 use crate::clock;
 use crate::protocol::cluster::Config;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// The other node is asked, and shown as away where it does not answer.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
+
+/// A standby waits so long for the primary to say what it has acknowledged: a second's load on both is no reason not to know.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cluster as one of its nodes sees it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -92,6 +95,30 @@ impl Pair {
             },
             failover: failover(&config),
             nodes,
+        }
+    }
+
+    /// A commit that everything which was acknowledged before this call is at or before; `None` where this node cannot know.
+    ///
+    /// What a standby has last heard is no answer: its primary may have gone on alone since. It asks, 2 s at most, and takes
+    /// the answer of none but the primary whose history it follows.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn acknowledged(&self) -> Option<Txid> {
+        let role = self.role().borrow().clone();
+        match role {
+            Role::Starting(_) => None,
+            Role::Primary => Some(self.store().durable().get()),
+            Role::Standby => {
+                let (peers, primary) = self.primary()?;
+                let epoch = self.config().borrow().epoch;
+                let theirs = peers.exchange(&primary, &self.standing(), ACKNOWLEDGED_WITHIN).await.ok()?;
+                let is_followed = self.primary_seen().is_some_and(|seen| seen.is_connected);
+                let is_primary = theirs.role == Role::Primary.as_str() && theirs.config.epoch == epoch;
+                (is_followed && is_primary).then(|| Txid::from_raw(theirs.durable))
+            }
         }
     }
 
