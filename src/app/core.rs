@@ -18,6 +18,7 @@ use crate::store::{Base, Expect, Store};
 use crate::upstream::Client;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -242,8 +243,9 @@ impl Core {
         Ok(self.node.node_id()?)
     }
 
-    pub(crate) fn control(&self) -> Control {
-        Control::new(self.agents.clone(), self.pair.clone(), self.state_dir.clone())
+    /// What operators may do; other nodes would reach this one on `peer_listen`.
+    pub(crate) fn control(&self, peer_listen: SocketAddr) -> Control {
+        Control::new(self.agents.clone(), self.pair.clone(), self.state_dir.clone(), peer_listen)
     }
 
     /// Closes the store: what was accepted is on disk when this returns.

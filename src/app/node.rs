@@ -80,7 +80,7 @@ pub(crate) async fn run(
     let drained = CancellationToken::new();
     let (decides, begun_anew, later) = (pair.clone(), again.clone(), drained.clone());
     tasks.spawn("pair", async move |_| decide(decides, begun_anew, later).await);
-    let (served, begun_anew) = (core.control(), again.clone());
+    let (served, begun_anew) = (core.control(config.peer_listen), again.clone());
     tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();

@@ -81,7 +81,7 @@ async fn offline(config: &Config, command: &Command) -> Result<Value> {
     }
     let core = Core::open(config, false).await?;
     core.lead_offline().await?;
-    let control = core.control();
+    let control = core.control(config.peer_listen);
     let answer = match command {
         Command::List { .. } => control.list().await.map_err(anyhow::Error::from),
         Command::Import { file } => control.import(&text(file)?).await.map_err(anyhow::Error::from),

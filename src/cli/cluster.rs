@@ -1,7 +1,7 @@
 //! `llmchat init|invite|join|status|switchover|failover|pause|resume`: a pair, over the control socket of a running node.
 
 use super::control_client::{self, Client, Reached};
-use super::say;
+use super::outcome::{How, tell};
 use crate::base::UnixMillis;
 use crate::config::Config;
 use crate::protocol::cluster::Mode;
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// Make this node the first of a pair, and print the token for the second
     Init {
         /// Host and port that the other node reaches this one at, such as 10.0.0.11:7443
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         address: String,
         /// What the cluster is called
         #[arg(long, default_value = "llmchat")]
@@ -32,14 +32,19 @@ pub(super) enum Command {
         /// What is done when the standby is lost
         #[arg(long, value_enum, default_value_t = ModeName::MaxAvailability)]
         mode: ModeName,
+        #[command(flatten)]
+        how: How,
     },
     /// Print a new token for the second node; the one before it is worth nothing any more
-    Invite,
+    Invite {
+        #[command(flatten)]
+        how: How,
+    },
     /// Make this node the second of the pair that the token is of
     Join {
         token: String,
         /// Host and port that the other node reaches this one at
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         address: String,
         /// What this node is called
         #[arg(long, default_value = "b")]
@@ -47,6 +52,8 @@ pub(super) enum Command {
         /// Give up the chats that are on this node
         #[arg(long)]
         discard: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Show the cluster, as this node sees it
     Status {
@@ -59,9 +66,8 @@ pub(super) enum Command {
     },
     /// Make the standby the primary; nothing is lost, and no request fails
     Switchover {
-        /// Only say whether it could be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Make this standby the primary although the primary does not answer
     Failover {
@@ -71,17 +77,21 @@ pub(super) enum Command {
         /// What the primary acknowledged and this node does not have is given up
         #[arg(long, required = true)]
         accept_loss: bool,
-        /// Only say whether it could be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Keep every node from taking over by itself
-    Pause,
+    Pause {
+        #[command(flatten)]
+        how: How,
+    },
     /// End a pause; or let this node, which waits for its peer, go on without it
     Resume {
         /// Go on without the peer, which is powered off or cut off, and has not taken over
         #[arg(long)]
         alone: bool,
+        #[command(flatten)]
+        how: How,
     },
 }
 
@@ -106,47 +116,45 @@ impl From<ModeName> for Mode {
 /// Runs one command and prints its answer on standard output.
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Init { address, name, node, mode } => {
-            check_address(&address)?;
+        Command::Init { address, name, node, mode, how } => {
             let body = json!({ "name": name, "node": node, "address": address, "mode": Mode::from(mode) });
-            let answer = ask(&config, "/cluster/init", &body).await?;
-            invited(&answer)
+            how.tell(ask(&config, "/cluster/init", body, how).await?, invitation)
         }
-        Command::Invite => invited(&ask(&config, "/cluster/invite", &json!({})).await?),
-        Command::Join { token, address, node, discard } => {
-            check_address(&address)?;
+        Command::Invite { how } => how.tell(ask(&config, "/cluster/invite", json!({}), how).await?, invitation),
+        Command::Join { token, address, node, discard, how } => {
             let body = json!({ "token": token, "name": node, "address": address, "discard": discard });
-            let answer = ask(&config, "/cluster/join", &body).await?;
-            let name = answer["cluster"].as_str().unwrap_or_default();
-            say(&format!("joined {name} as its standby; `llmchat status --watch` shows how far the copy is\n"))?;
-            Ok(ExitCode::SUCCESS)
+            how.tell(ask(&config, "/cluster/join", body, how).await?, joined)
         }
         Command::Status { json, watch } => loop {
             let status = status(&config).await?;
-            let text = if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) };
-            say(&text)?;
+            tell(json, &status, || table(&status))?;
             if !watch {
                 return Ok(ExitCode::SUCCESS);
             }
             tokio::time::sleep(WATCH_EVERY).await;
         },
-        Command::Switchover { dry_run } => {
-            let answer = ask(&config, "/cluster/switchover", &json!({ "dry": dry_run })).await?;
-            done(&answer, if dry_run { "could hand over now" } else { "is the primary now" })
+        Command::Switchover { how } => {
+            let words = if how.dry_run { "could hand over now" } else { "is the primary now" };
+            changes(&config, "/cluster/switchover", words, how).await
         }
-        Command::Failover { dry_run, .. } => {
-            let answer = ask(&config, "/cluster/failover", &json!({ "dry": dry_run })).await?;
-            let said = "has taken over; do not start the old primary until it can reach this node";
-            done(&answer, if dry_run { "does not answer; this node could take over" } else { said })
+        Command::Failover { how, .. } => {
+            let took = "has taken over; do not start the old primary until it can reach this node";
+            let words = if how.dry_run { "does not answer; this node could take over" } else { took };
+            changes(&config, "/cluster/failover", words, how).await
         }
-        Command::Pause => {
-            done(&ask(&config, "/cluster/pause", &json!({})).await?, "stays the primary until `llmchat resume`")
+        Command::Pause { how } => {
+            let words =
+                if how.dry_run { "could be kept the primary" } else { "stays the primary until `llmchat resume`" };
+            changes(&config, "/cluster/pause", words, how).await
         }
-        Command::Resume { alone: false } => {
-            done(&ask(&config, "/cluster/resume", &json!({})).await?, "is the primary; the pause is over")
+        Command::Resume { alone: false, how } => {
+            let words =
+                if how.dry_run { "is the primary; a pause could end" } else { "is the primary; the pause is over" };
+            changes(&config, "/cluster/resume", words, how).await
         }
-        Command::Resume { alone: true } => {
-            done(&ask(&config, "/cluster/resume-alone", &json!({})).await?, "goes on alone")
+        Command::Resume { alone: true, how } => {
+            let words = if how.dry_run { "could go on alone" } else { "goes on alone" };
+            changes(&config, "/cluster/resume-alone", words, how).await
         }
     }
 }
@@ -158,8 +166,15 @@ pub(super) async fn connect(config: &Config) -> Result<Client> {
     }
 }
 
-pub(super) async fn ask(config: &Config, path: &str, body: &Value) -> Result<Value> {
+pub(super) async fn ask(config: &Config, path: &str, mut body: Value, how: How) -> Result<Value> {
+    body["dry"] = json!(how.dry_run);
     connect(config).await?.call("POST", path, body.to_string()).await
+}
+
+/// Asks for a change of which there is no more to say than `words`, of the primary.
+async fn changes(config: &Config, path: &str, words: &str, how: How) -> Result<ExitCode> {
+    let answer = ask(config, path, json!({}), how).await?;
+    how.tell(answer, |answer| format!("{} {words}\n", answer["primary"].as_str().unwrap_or("the node")))
 }
 
 async fn status(config: &Config) -> Result<Status> {
@@ -167,26 +182,28 @@ async fn status(config: &Config) -> Result<Status> {
     Ok(serde_json::from_value(answer)?)
 }
 
-fn check_address(address: &str) -> Result<()> {
-    let port =
-        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+/// As nodes of the cluster take it.
+pub(super) fn address(text: &str) -> Result<String, &'static str> {
+    let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
     match port {
-        Some(port) if port > 0 => Ok(()),
-        _ => bail!("`{address}` is no host and port, such as 10.0.0.11:7443"),
+        Some(port) if port > 0 => Ok(text.to_owned()),
+        _ => Err("it is no host and port, such as 10.0.0.11:7443"),
     }
 }
 
-pub(super) fn invited(answer: &Value) -> Result<ExitCode> {
-    let token = answer["token"].as_str().unwrap_or_default();
-    say(&format!(
+/// What is done with a token; without one it was only asked for.
+pub(super) fn invitation(answer: &Value) -> String {
+    let Some(token) = answer["token"].as_str() else { return "a node could be invited\n".to_owned() };
+    format!(
         "On the other server, within reach of this one, and within the token's one use:\n\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can join.\n"
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    )
 }
 
-fn done(answer: &Value, what: &str) -> Result<ExitCode> {
-    say(&format!("{} {what}\n", answer["primary"].as_str().unwrap_or("the node")))?;
-    Ok(ExitCode::SUCCESS)
+fn joined(answer: &Value) -> String {
+    let Some(name) = answer["cluster"].as_str() else {
+        return "this node could join; the token is still good\n".to_owned();
+    };
+    format!("joined {name} as its standby; `llmchat status --watch` shows how far the copy is\n")
 }
 
 fn table(status: &Status) -> String {

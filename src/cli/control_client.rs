@@ -1,5 +1,6 @@
 //! The operator's end of the control socket.
 
+use super::outcome::Unfinished;
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -65,6 +66,7 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::from(body))
             .context("write the request")?;
+        // From here on the node may have heard it.
         let answered = tokio::time::timeout(within, async {
             let response = self.sender.send_request(request).await.context("ask the running node")?;
             let status = response.status();
@@ -73,10 +75,12 @@ impl Client {
             let body: Value = serde_json::from_slice(&body).context("read the running node's answer")?;
             anyhow::Ok((status, body))
         });
-        let (status, body) = answered.await.context("the running node did not answer")??;
-        if !status.is_success() {
-            bail!("{}", body["message"].as_str().unwrap_or("the running node refused"));
+        let (status, body) = answered.await.map_err(anyhow::Error::from).flatten().context(Unfinished::Unheard)?;
+        let said = || body["message"].as_str().unwrap_or("the running node refused").to_owned();
+        match body["code"].as_str() {
+            _ if status.is_success() => Ok(body),
+            Some("UNFINISHED") => Err(Unfinished::Begun(said()).into()),
+            _ => bail!(said()),
         }
-        Ok(body)
     }
 }

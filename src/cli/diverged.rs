@@ -1,7 +1,7 @@
 //! `llmchat diverged list|show|export`: what this node had alone and gave up. It reads files that nobody changes any more,
 //! whether the node runs or not.
 
-use super::say;
+use super::outcome::{How, say, tell};
 use crate::base::UnixMillis;
 use crate::config::Config;
 use crate::replica::diverged::{self, Diverged, Turns};
@@ -38,6 +38,12 @@ pub(super) enum Command {
         name: String,
         /// A file that is not there yet [default: standard output]
         file: Option<PathBuf>,
+        /// Make every check, say whether it could be written, and write nothing
+        #[arg(long, requires = "file")]
+        dry_run: bool,
+        /// How it went as JSON, for scripts; the turns are JSON either way
+        #[arg(long, requires = "file")]
+        json: bool,
     },
 }
 
@@ -46,30 +52,39 @@ pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode> {
     match command {
         Command::List { json } => {
             let shown = kept.iter().map(listed).collect::<Result<Vec<_>>>()?;
-            say(&if json { format!("{:#}\n", Value::from(shown)) } else { table(&shown) })?;
+            tell(json, &shown, || table(&shown))
         }
         Command::Show { name, json } => {
             let turns = turns(find(&kept, &name)?)?;
-            let text = if json { serde_json::to_string_pretty(&turns)? + "\n" } else { told(&turns) };
-            say(&text)?;
+            tell(json, &turns, || told(&turns))
         }
-        Command::Export { name, file } => {
+        Command::Export { name, file, dry_run, json } => {
             let turns = turns(find(&kept, &name)?)?;
             let mut lines = String::new();
             for turn in &turns {
                 lines += &serde_json::to_string(turn)?;
                 lines.push('\n');
             }
-            match file {
-                None => say(&lines)?,
-                Some(file) => {
-                    write(&file, lines.as_bytes()).with_context(|| format!("write `{}`", file.display()))?;
-                    say(&format!("{} turns are in {}\n", turns.len(), file.display()))?;
-                }
+            let Some(file) = file else { return say(&lines).map(|()| ExitCode::SUCCESS) };
+            let doing = || format!("write `{}`", file.display());
+            can_write(&file).with_context(doing)?;
+            if !dry_run {
+                write(&file, lines.as_bytes()).with_context(doing)?;
             }
+            let (count, are) = (turns.len(), if dry_run { "could be" } else { "are" });
+            let answer = json!({ "turns": count, "file": &file });
+            How { dry_run, json }.tell(answer, |_| format!("{count} turns {are} in {}\n", file.display()))
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether [`write`] could, as far as that can be known beforehand.
+fn can_write(file: &Path) -> std::io::Result<()> {
+    if file.symlink_metadata().is_ok() {
+        return Err(rustix::io::Errno::EXIST.into());
+    }
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
 }
 
 fn find<'a>(kept: &'a [Diverged], name: &str) -> Result<&'a Diverged> {

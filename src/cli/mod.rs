@@ -8,16 +8,16 @@ mod control_client;
 mod demo;
 mod diverged;
 mod fastgpt_sim;
+mod outcome;
 mod print_config;
 mod serve;
 mod upkeep;
 
-use crate::app::BadAgentsFile;
-use crate::config::{self, Config, Problems, Sources};
+use crate::config::{self, Config, Sources};
 use crate::telemetry;
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use std::io::Write;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use outcome::say;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,19 +62,17 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let matched = outcome::documented(Cli::command()).try_get_matches();
+    let cli = match matched.and_then(|matched| Cli::from_arg_matches(&matched)) {
         Ok(cli) => cli,
-        Err(told) => {
-            let _ = told.print(); // Nobody is left to tell.
-            return if told.use_stderr() { ExitCode::from(Problems::EXIT_CODE) } else { ExitCode::SUCCESS };
-        }
+        Err(told) => return outcome::misread(&told),
     };
     // One TLS provider for every connection; a second call would be an error, and this is the first.
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no provider was installed before");
     let sources = Sources::new(cli.config, std::env::vars_os());
     match run(cli.command, &sources) {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => outcome::fail(&error),
     }
 }
 
@@ -122,39 +120,11 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     done
 }
 
-/// The error for a person, and the exit code for a script.
-fn fail(error: &anyhow::Error) -> ExitCode {
-    // The log may not have been started, or be set to `off`; a person must see this line either way. There is
-    // nothing to do about a stderr that is closed.
-    let mut stderr = std::io::stderr().lock();
-    match error.downcast_ref::<Problems>() {
-        Some(problems) => {
-            for problem in problems.iter() {
-                let _ = writeln!(stderr, "{problem}");
-            }
-            ExitCode::from(Problems::EXIT_CODE)
-        }
-        None => {
-            let _ = writeln!(stderr, "llmchat: {error:#}");
-            let is_input = error.is::<BadAgentsFile>() || error.is::<check_config::BadAgents>();
-            if is_input { ExitCode::from(Problems::EXIT_CODE) } else { ExitCode::FAILURE }
-        }
-    }
-}
-
-/// Writes `text` to stdout. A reader that has heard enough (`| head`) is no error.
-fn say(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
-        super::Cli::command().debug_assert();
+        super::outcome::documented(super::Cli::command()).debug_assert();
     }
 }

@@ -1,7 +1,7 @@
 //! `llmchat verify|history|reinit|member`: the disks, the history and the members of a pair that stands.
 
-use super::cluster::{ask, connect, invited, time};
-use super::say;
+use super::cluster::{address, ask, connect, invitation, time};
+use super::outcome::{How, tell};
 use crate::config::Config;
 use crate::replica::{Change, Verified};
 use anyhow::{Result, bail};
@@ -21,9 +21,8 @@ pub(super) enum Command {
         /// Look at every page of this node's database too, and mend with the other node's what came to harm
         #[arg(long)]
         deep: bool,
-        /// As JSON, for scripts
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Show what has become of the cluster, as this node has learned of it
     History {
@@ -33,9 +32,8 @@ pub(super) enum Command {
     },
     /// Have this standby copied anew from the primary
     Reinit {
-        /// Only say whether it could be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Change the cluster's members; on the primary
     #[command(subcommand)]
@@ -48,67 +46,60 @@ pub(super) enum Member {
     Replace {
         /// What the lost node is called
         name: String,
-        /// Only say whether it could be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Tell every node where one of them is reached from now on
     Move {
         /// What the node is called
         name: String,
         /// Host and port that other nodes reach it at
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         address: String,
-        /// Only say whether it could be done
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: How,
     },
 }
 
 /// Runs one command and prints its answer on standard output.
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Verify { deep, json } => {
-            let body = json!({ "deep": deep }).to_string();
+        Command::Verify { deep, how } => {
+            let body = json!({ "deep": deep, "dry": how.dry_run }).to_string();
             let answer = connect(&config).await?.call_within(VERIFY_MAX, "POST", "/cluster/verify", body).await?;
-            let found: Verified = serde_json::from_value(answer)?;
-            say(&if json { serde_json::to_string_pretty(&found)? + "\n" } else { told(&found, deep) })?;
-            if !found.is_whole() {
-                bail!("not everything is as it was written; see above");
-            }
+            let found: Verified = serde_json::from_value(answer.clone())?;
+            let told = how.tell(answer, |_| told(&found, deep, how.dry_run))?;
+            if found.is_whole() { Ok(told) } else { bail!("not everything is as it was written; see above") }
         }
         Command::History { json } => {
             let answer = connect(&config).await?.call("GET", "/cluster/history", String::new()).await?;
             let changes: Vec<Change> = serde_json::from_value(answer)?;
-            say(&if json { serde_json::to_string_pretty(&changes)? + "\n" } else { table(&changes) })?;
+            tell(json, &changes, || table(&changes))
         }
-        Command::Reinit { dry_run } => {
-            ask(&config, "/cluster/reinit", &json!({ "dry": dry_run })).await?;
-            say(if dry_run {
+        Command::Reinit { how } => {
+            let words = if how.dry_run {
                 "this standby could be copied anew now; until that is done it does not count: commits are on the primary alone, or refused (max-protection)\n"
             } else {
                 "this standby is copied anew; `llmchat status --watch` shows how far it is\n"
-            })?;
+            };
+            how.tell(ask(&config, "/cluster/reinit", json!({}), how).await?, |_| words.to_owned())
         }
-        Command::Member(Member::Replace { name, dry_run }) => {
-            let answer = ask(&config, "/cluster/members/replace", &json!({ "name": name, "dry": dry_run })).await?;
-            if dry_run {
-                say(&format!("a new node could take the place of {name}\n"))?;
-            } else {
-                return invited(&answer);
-            }
+        Command::Member(Member::Replace { name, how }) => {
+            let answer = ask(&config, "/cluster/members/replace", json!({ "name": name }), how).await?;
+            how.tell(answer, |answer| {
+                if how.dry_run { format!("a new node could take the place of {name}\n") } else { invitation(answer) }
+            })
         }
-        Command::Member(Member::Move { name, address, dry_run }) => {
-            let body = json!({ "name": name, "address": address, "dry": dry_run });
-            ask(&config, "/cluster/members/move", &body).await?;
-            let is = if dry_run { "could be" } else { "is" };
-            say(&format!("{name} {is} reached at {address}\n"))?;
+        Command::Member(Member::Move { name, address, how }) => {
+            let body = json!({ "name": name, "address": address });
+            let is = if how.dry_run { "could be" } else { "is" };
+            let answer = ask(&config, "/cluster/members/move", body, how).await?;
+            how.tell(answer, |_| format!("{name} {is} reached at {address}\n"))
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn told(found: &Verified, deep: bool) -> String {
+fn told(found: &Verified, deep: bool, is_dry: bool) -> String {
     let mut text = format!("journal: {} records are as they were written\n", found.records);
     // Text takes all.
     if let Some(txid) = found.broken_at {
@@ -132,7 +123,8 @@ fn told(found: &Verified, deep: bool) -> String {
         );
         let open = found.damaged.iter().filter(|page| !found.mended.contains(page));
         for page in open {
-            let _ = writeln!(text, "database: page {page} is DAMAGED; the log says why it is not mended");
+            let why = if is_dry { "nothing is mended by a dry run" } else { "the log says why it is not mended" };
+            let _ = writeln!(text, "database: page {page} is DAMAGED; {why}");
         }
     }
     text

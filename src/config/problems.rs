@@ -33,10 +33,6 @@ impl Problems {
     /// sysexits' `EX_USAGE`: the operator's input was wrong, and starting again will not help.
     pub(crate) const EXIT_CODE: u8 = 64;
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,7 +3,7 @@
 use super::control::Control;
 use super::error::ApiError;
 use crate::base::Chain;
-use crate::net::Resolver;
+use crate::net::{self, Resolver};
 use crate::protocol::cluster::Config;
 use crate::replica::{self, Founding, JoinError, Peers, Refusal, Token};
 use axum::extract::State;
@@ -35,14 +35,15 @@ pub(super) fn routes(control: Control, again: CancellationToken) -> Router {
         .route("/cluster/switchover", post(switch_over))
         .route("/cluster/failover", post(fail_over))
         .route("/cluster/resume-alone", post(resume_alone))
-        .route("/cluster/pause", post(async |parts: State<Parts>| pause(parts, true).await))
-        .route("/cluster/resume", post(async |parts: State<Parts>| pause(parts, false).await))
+        .route("/cluster/pause", post(async |parts: State<Parts>, how: Json<How>| pause(parts, how, true).await))
+        .route("/cluster/resume", post(async |parts: State<Parts>, how: Json<How>| pause(parts, how, false).await))
         .merge(super::upkeep::routes())
         .with_state(Parts { control, again })
 }
 
 pub(super) fn refused(refusal: Refusal) -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "REFUSED", refusal.0)
+    let code = if refusal.is_begun { "UNFINISHED" } else { "REFUSED" };
+    ApiError::new(StatusCode::CONFLICT, code, refusal.why)
 }
 
 /// The whole chain is for the operator who asked, on a socket that is theirs alone.
@@ -50,19 +51,56 @@ pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "REFUSED", Chain(error).to_string())
 }
 
-fn changed(config: &Config) -> Value {
+/// What the configuration is now, or was left at.
+pub(super) fn changed(config: &Config) -> Json<Value> {
     let primary = config.member(config.primary).map(|member| member.name.clone());
-    json!({ "epoch": config.epoch.counter(), "version": config.version, "primary": primary, "paused": config.paused })
+    let (epoch, version) = (config.epoch.counter(), config.version);
+    Json(json!({ "epoch": epoch, "version": version, "primary": primary, "paused": config.paused }))
+}
+
+pub(super) fn invited(token: Option<&Token>) -> Json<Value> {
+    Json(json!({ "token": token.map(Token::to_text) }))
+}
+
+/// A node of which others are told has to listen. One that is told of already does, or tries to.
+fn can_listen(parts: &Parts) -> Result<(), ApiError> {
+    if parts.control.pair().peers().is_none() {
+        net::listen(parts.control.peer_listen()).map_err(|error| {
+            let why = format!("no other node could reach this one: {}; see cluster.listen", Chain(&error));
+            refused(Refusal::new(why))
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether it is only to be said whether it could be done.
+#[derive(Deserialize)]
+pub(super) struct How {
+    #[serde(default)]
+    pub(super) dry: bool,
 }
 
 async fn status(State(parts): State<Parts>) -> Json<replica::Status> {
     Json(parts.control.pair().status().await)
 }
 
-async fn init(State(parts): State<Parts>, Json(founding): Json<Founding>) -> Result<Json<Value>, ApiError> {
-    let pair = parts.control.pair();
+#[derive(Deserialize)]
+struct Init {
+    #[serde(flatten)]
+    founding: Founding,
+    #[serde(flatten)]
+    how: How,
+}
+
+async fn init(State(parts): State<Parts>, Json(init): Json<Init>) -> Result<Json<Value>, ApiError> {
+    let (pair, founding) = (parts.control.pair(), init.founding);
     let config = pair.config().borrow().clone();
-    founding.check().map_err(refused)?;
+    founding.check(&config).map_err(refused)?;
+    pair.is_primary().map_err(refused)?;
+    can_listen(&parts)?;
+    if init.how.dry {
+        return Ok(invited(None));
+    }
     let founded = replica::found(pair.node(), parts.control.state_dir(), &config, &founding);
     let (founded, authority, secrets, token) = founded.map_err(|error| failed(&error))?;
     let (name, members, mode) = (founded.name, founded.members, founded.mode);
@@ -74,19 +112,13 @@ async fn init(State(parts): State<Parts>, Json(founding): Json<Founding>) -> Res
     pair.set_peers(Peers::new(pair.me(), authority, Resolver::new(crate::clock::now)), secrets.text().to_owned());
     if tokio::time::timeout(REACHED_WITHIN, pair.is_reached()).await.is_err() {
         let why = "the cluster is made, and no other node can reach this one yet: the log says why. Is cluster.listen the right address, and free? `llmchat invite` prints a token then";
-        return Err(refused(Refusal(why.to_owned())));
+        return Err(refused(Refusal::begun(why)));
     }
-    Ok(Json(json!({ "token": token.to_text() })))
+    Ok(invited(Some(&token)))
 }
 
-async fn invite(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
-    let pair = parts.control.pair();
-    let Some(peers) = pair.peers() else {
-        return Err(refused(Refusal("this node is part of no cluster; `llmchat init` makes one".to_owned())));
-    };
-    let config = pair.config().borrow().clone();
-    let token = replica::invite(pair.node(), &config, peers.authority()).map_err(|error| failed(&error))?;
-    Ok(Json(json!({ "token": token.to_text() })))
+async fn invite(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().invite(how.dry).map(|token| invited(token.as_ref())).map_err(refused)
 }
 
 /// What a node joins with.
@@ -97,6 +129,8 @@ struct Join {
     address: String,
     /// Chats that are here already are given up.
     discard: bool,
+    #[serde(default)]
+    dry: bool,
 }
 
 async fn join(State(parts): State<Parts>, Json(join): Json<Join>) -> Result<Json<Value>, ApiError> {
@@ -109,51 +143,51 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
     let config = pair.config().borrow().clone();
     if config.members.len() > 1 {
-        return Err(refused(Refusal("this node is one of a pair already".to_owned())));
+        return Err(refused(Refusal::new("this node is one of a pair already")));
     }
     let Some(token) = Token::parse(&join.token) else {
-        return Err(refused(Refusal("that is no token; it looks like llmchat1.AAAA".to_owned())));
+        return Err(refused(Refusal::new("that is no token; it looks like llmchat1.AAAA")));
     };
+    can_listen(&parts)?;
     // Nobody may chat here from the look at what there is until there is another history.
-    let held = pair.hold().await;
+    let held = if join.dry { None } else { Some(pair.hold().await) };
     if !join.discard && pair.store().has_turns().await.map_err(|error| failed(&error))? {
         let why = "there are chats on this node, which would be given up for the cluster's; `--discard` says that they may be";
-        return Err(refused(Refusal(why.to_owned())));
+        return Err(refused(Refusal::new(why)));
     }
     let joined = async {
-        let invited = replica::ask_to_join(&token, &join.name, &join.address).await?;
-        replica::become_member(pair.node(), parts.control.state_dir(), &invited)?;
+        let invited = replica::ask_to_join(&token, (&join.name, &join.address), join.dry).await?;
+        if let Some(invited) = &invited {
+            replica::become_member(pair.node(), parts.control.state_dir(), invited)?;
+        }
         Ok::<_, JoinError>(invited)
     };
-    let invited = joined.await.map_err(|error| failed(&error))?;
+    let Some(invited) = joined.await.map_err(|error| failed(&error))? else {
+        return Ok(Json(json!({ "member": null, "cluster": null })));
+    };
     parts.again.cancel();
-    pair.hold_for_good(held);
+    if let Some(held) = held {
+        pair.hold_for_good(held);
+    }
     Ok(Json(json!({ "member": invited.member, "cluster": invited.config.name })))
 }
 
-/// Whether it is only to be said whether it could be done.
-#[derive(Deserialize)]
-struct How {
-    #[serde(default)]
-    dry: bool,
-}
-
 async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().switch_over(how.dry).await.map(|config| Json(changed(&config))).map_err(refused)
+    parts.control.pair().switch_over(how.dry).await.map(|config| changed(&config)).map_err(refused)
 }
 
 async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().force(how.dry).await.map(|config| Json(changed(&config))).map_err(refused)
+    parts.control.pair().force(how.dry).await.map(|config| changed(&config)).map_err(refused)
 }
 
-async fn resume_alone(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().resume_alone().await.map(|config| Json(changed(&config))).map_err(refused)
+async fn resume_alone(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().resume_alone(how.dry).await.map(|config| changed(&config)).map_err(refused)
 }
 
-async fn pause(State(parts): State<Parts>, is_paused: bool) -> Result<Json<Value>, ApiError> {
-    let stored = parts.control.pair().change(|config| {
+async fn pause(State(parts): State<Parts>, Json(how): Json<How>, is_paused: bool) -> Result<Json<Value>, ApiError> {
+    let stored = parts.control.pair().change_or_look(how.dry, |config| {
         config.paused = is_paused;
         Ok(())
     });
-    stored.await.map(|config| Json(changed(&config))).map_err(refused)
+    stored.await.map(|config| changed(&config)).map_err(refused)
 }

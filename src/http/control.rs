@@ -16,6 +16,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -30,12 +31,13 @@ pub(crate) struct Control {
     pair: Pair,
     backups: Backups,
     state_dir: PathBuf,
+    peer_listen: SocketAddr,
 }
 
 impl Control {
-    pub(crate) fn new(agents: Agents, pair: Pair, state_dir: PathBuf) -> Self {
+    pub(crate) fn new(agents: Agents, pair: Pair, state_dir: PathBuf, peer_listen: SocketAddr) -> Self {
         let backups = Backups::new(pair.clone(), state_dir.clone());
-        Self { agents, pair, backups, state_dir }
+        Self { agents, pair, backups, state_dir, peer_listen }
     }
 
     pub(super) fn pair(&self) -> &Pair {
@@ -48,6 +50,11 @@ impl Control {
 
     pub(super) fn state_dir(&self) -> &FilePath {
         &self.state_dir
+    }
+
+    /// Where other nodes reach this one, once it is part of a cluster.
+    pub(super) fn peer_listen(&self) -> SocketAddr {
+        self.peer_listen
     }
 
     /// Every agent as an operator sees it; keys never.

@@ -8,7 +8,7 @@ use super::forward::Forwarded;
 use super::router;
 use crate::base::{Chain, Txid};
 use crate::protocol::cluster::MemberId;
-use crate::replica::{CLIENT, HOP, HearError, Invited, Joining, Refusal, Standing};
+use crate::replica::{CLIENT, HOP, HearError, Invited, JOIN, Joining, MAY_JOIN, Refusal, Standing};
 use crate::store::{StoreError, TurnEnd};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
@@ -78,7 +78,8 @@ fn routes(edge: &Edge) -> Router {
         .route("/peer/turns", post(turns).layer(DefaultBodyLimit::max(TURN_BYTES_MAX)))
         .route("/peer/pages/{number}", get(page))
         .route("/peer/chain/{txid}", get(chain))
-        .route("/peer/join", post(join))
+        .route(JOIN, post(async |edge: State<Edge>, joining: Json<Joining>| join(edge, joining, false).await))
+        .route(MAY_JOIN, post(async |edge: State<Edge>, joining: Json<Joining>| join(edge, joining, true).await))
         .layer(middleware::map_response(render))
         .with_state(edge.clone());
     peers.merge(router::router(edge)).layer(middleware::from_fn(members_only))
@@ -87,7 +88,7 @@ fn routes(edge: &Edge) -> Router {
 /// A node that has not joined may ask to.
 async fn members_only(request: Request, next: Next) -> Response {
     let is_member = request.extensions().get::<Asking>().is_some_and(|asking| asking.0.is_some());
-    if is_member || request.uri().path() == "/peer/join" {
+    if is_member || [JOIN, MAY_JOIN].contains(&request.uri().path()) {
         next.run(request).await
     } else {
         StatusCode::FORBIDDEN.into_response()
@@ -153,7 +154,11 @@ async fn turns(State(edge): State<Edge>, Json(end): Json<TurnEnd>) -> Result<Jso
     }
 }
 
-async fn join(State(edge): State<Edge>, Json(joining): Json<Joining>) -> Result<Json<Invited>, ApiError> {
+async fn join(
+    State(edge): State<Edge>,
+    Json(joining): Json<Joining>,
+    dry: bool,
+) -> Result<Json<Option<Invited>>, ApiError> {
     let refused = |refusal: Refusal| ApiError::new(StatusCode::FORBIDDEN, "REFUSED", refusal.to_string());
-    edge.pair.admit(joining).await.map(Json).map_err(refused)
+    edge.pair.admit(joining, dry).await.map(Json).map_err(refused)
 }

@@ -1,13 +1,13 @@
 //! What operators ask of a running node about its disks, its history and its members, on the control socket.
 
-use super::cluster::{Parts, failed, refused};
+use super::cluster::{How, Parts, changed, failed, invited, refused};
 use super::error::ApiError;
 use crate::replica::{Change, Verified, VerifyError};
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 pub(super) fn routes() -> Router<Parts> {
@@ -23,12 +23,15 @@ pub(super) fn routes() -> Router<Parts> {
 #[derive(Deserialize)]
 struct Verify {
     deep: bool,
+    /// Nothing is mended.
+    #[serde(default)]
+    dry: bool,
 }
 
 async fn verify(State(parts): State<Parts>, Json(verify): Json<Verify>) -> Result<Json<Verified>, ApiError> {
     let pair = parts.control.pair().clone();
     // On a task of its own: a page is mended to its end, also where the operator has lost patience.
-    let verified = TaskTracker::new().spawn(async move { pair.verify(verify.deep).await }).await;
+    let verified = TaskTracker::new().spawn(async move { pair.verify(verify.deep, verify.dry).await }).await;
     verified.unwrap_or(Err(VerifyError::Died)).map(Json).map_err(|error| failed(&error))
 }
 
@@ -36,13 +39,8 @@ async fn history(State(parts): State<Parts>) -> Result<Json<Vec<Change>>, ApiErr
     parts.control.pair().history().await.map(Json).map_err(|error| failed(&error))
 }
 
-#[derive(Deserialize)]
-struct Reinit {
-    dry: bool,
-}
-
-async fn reinit(State(parts): State<Parts>, Json(how): Json<Reinit>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().reinit(how.dry).await.map(|()| Json(json!({}))).map_err(refused)
+async fn reinit(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().reinit(how.dry).await.map(|config| changed(&config)).map_err(refused)
 }
 
 #[derive(Deserialize)]
@@ -54,7 +52,7 @@ struct Move {
 
 async fn move_member(State(parts): State<Parts>, Json(to): Json<Move>) -> Result<Json<Value>, ApiError> {
     let moved = parts.control.pair().move_member(&to.name, &to.address, to.dry).await;
-    moved.map(|_| Json(json!({}))).map_err(refused)
+    moved.map(|config| changed(&config)).map_err(refused)
 }
 
 #[derive(Deserialize)]
@@ -64,6 +62,6 @@ struct Replace {
 }
 
 async fn replace_member(State(parts): State<Parts>, Json(which): Json<Replace>) -> Result<Json<Value>, ApiError> {
-    let token = parts.control.pair().replace_member(&which.name, which.dry).map_err(refused)?;
-    Ok(Json(json!({ "token": token.map(|token| token.to_text()) })))
+    let token = parts.control.pair().replace_member(&which.name, which.dry);
+    token.map(|token| invited(token.as_ref())).map_err(refused)
 }

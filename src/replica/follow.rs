@@ -117,7 +117,7 @@ impl Pair {
             Order::Switchover { told, .. } => {
                 drop(told.send(refuse("this node is the standby; the primary hands over")));
             }
-            Order::ResumeAlone { told } => {
+            Order::ResumeAlone { told, .. } => {
                 drop(told.send(refuse("this node is the standby and was not the primary before")));
             }
         }

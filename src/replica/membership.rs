@@ -86,27 +86,28 @@ pub(crate) struct Invited {
 }
 
 impl Pair {
-    /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost.
-    pub(crate) async fn admit(&self, joining: Joining) -> Result<Invited, Refusal> {
+    /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost. `dry`,
+    /// only says whether it could be; `None` then.
+    pub(crate) async fn admit(&self, joining: Joining, dry: bool) -> Result<Option<Invited>, Refusal> {
         let _alone = self.0.joining.lock().await;
         check(&joining.name, &joining.address)?;
         let node = Arc::clone(self.node());
         let word = URL_SAFE_NO_PAD.decode(&joining.word).unwrap_or_default();
         let hash: [u8; 32] = Sha256::digest(&word).into();
         if node.invitation().ok().flatten() != Some(hash) {
-            return Err(Refusal("the token was used, or a newer one was made; `llmchat invite` makes one".to_owned()));
+            return Err(Refusal::new("the token was used, or a newer one was made; `llmchat invite` makes one"));
         }
-        let secrets = self.secrets_text().ok_or_else(|| Refusal("this node is part of no cluster".to_owned()))?;
+        let secrets = self.secrets_text().ok_or_else(|| Refusal::new("this node is part of no cluster"))?;
         let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
         let mut member = 0;
-        let config = self.change(|config| {
+        let config = self.change_or_look(dry, |config| {
             // With maximum protection a lost node stays in the set, and nothing is acknowledged meanwhile: nor after this.
             let may_go = config.isr == [me] || config.mode == Mode::MaxProtection;
             if config.peer_of(me).is_some() && (is_connected || !may_go) {
-                return Err(Refusal("the cluster has two nodes, and the other one is there".to_owned()));
+                return Err(Refusal::new("the cluster has two nodes, and the other one is there"));
             }
             if config.next_member_id > MEMBER_ID_MAX {
-                return Err(Refusal("no member's number is left".to_owned()));
+                return Err(Refusal::new("no member's number is left"));
             }
             // The number of one that is lost, or that never came, is not used again: should it come back, it is nobody.
             config.members.retain(|member| member.id == me);
@@ -117,11 +118,14 @@ impl Pair {
             Ok(())
         });
         let config = config.await?;
+        if dry {
+            return Ok(None);
+        }
         if let Err(error) = node.invite(None) {
             tracing::error!(error = %Chain(&error), "a used token stays good");
         }
         tracing::info!(member, name = joining.name, address = joining.address, "a node has joined");
-        Ok(Invited { cluster: self.cluster().0, member, config, secrets })
+        Ok(Some(Invited { cluster: self.cluster().0, member, config, secrets }))
     }
 }
 
@@ -130,7 +134,7 @@ fn check(name: &str, address: &str) -> Result<(), Refusal> {
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_name {
-        return Err(Refusal("a node's name is 1 to 64 letters, digits, `-`, `_` or `.`".to_owned()));
+        return Err(Refusal::new("a node's name is 1 to 64 letters, digits, `-`, `_` or `.`"));
     }
     check_address(address)
 }
@@ -138,7 +142,7 @@ fn check(name: &str, address: &str) -> Result<(), Refusal> {
 pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
     let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
     if address.len() > ADDRESS_BYTES_MAX || port != Some(true) {
-        return Err(Refusal("an address is a host and a port, such as 10.0.0.11:7443".to_owned()));
+        return Err(Refusal::new("an address is a host and a port, such as 10.0.0.11:7443"));
     }
     Ok(())
 }
@@ -155,23 +159,25 @@ pub(crate) struct Founding {
 }
 
 impl Founding {
-    /// Names and addresses are kept by every node, and shown.
-    pub(crate) fn check(&self) -> Result<(), Refusal> {
+    /// Names and addresses are kept by every node, and shown; and a node is in one cluster.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), Refusal> {
         check(&self.name, &self.address)?;
-        check(&self.node, &self.address)
+        check(&self.node, &self.address)?;
+        if config.members.len() > 1 {
+            return Err(Refusal::new("this node is one of two already; `llmchat status` shows them"));
+        }
+        Ok(())
     }
 }
 
-/// Makes the node of `state_dir` the first of a cluster: its authority, and the token for the second.
+/// Makes the node of `state_dir` the first of a cluster: its authority, and the token for the second. It was checked before
+/// whether it may be.
 pub(crate) fn found(
     node: &NodeState,
     state_dir: &Path,
     config: &Config,
     founding: &Founding,
 ) -> Result<(Config, Authority, Secrets, Token), FoundError> {
-    if config.members.len() > 1 {
-        return Err(FoundError::Already);
-    }
     let mut secrets = Secrets::open_or_make(state_dir)?;
     let authority = match secrets.authority() {
         Some((certificate, key)) => Authority::from_der(certificate.clone(), key.clone()),
@@ -201,8 +207,6 @@ pub(crate) fn invite(node: &NodeState, config: &Config, authority: &Authority) -
 /// Why no cluster can be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FoundError {
-    #[error("this node is one of two already; `llmchat status` shows them")]
-    Already,
     #[error("make the cluster's authority")]
     Authority(#[from] ClusterTlsError),
     #[error("keep the cluster's secrets")]
@@ -220,14 +224,28 @@ pub(crate) enum JoinError {
     Disk(#[from] disk::DiskError),
 }
 
-/// Asks the cluster of `token` to take this node in.
-pub(crate) async fn ask_to_join(token: &Token, name: &str, address: &str) -> Result<Invited, JoinError> {
+/// Where a node asks to be taken in; and whether it could be. Two ways, not one with a word for it: an older version, which
+/// would not know the word, takes nobody in by mistake.
+pub(crate) const JOIN: &str = "/peer/join";
+pub(crate) const MAY_JOIN: &str = "/peer/may-join";
+
+/// Asks the cluster of `token` to take this node in, as `name` at `address`; `dry`, only whether it would: `None` then.
+pub(crate) async fn ask_to_join(
+    token: &Token,
+    (name, address): (&str, &str),
+    dry: bool,
+) -> Result<Option<Invited>, JoinError> {
     let failed = |source| JoinError::Ask { address: token.address.clone(), source };
-    let asked = tokio::time::timeout(JOIN_WITHIN, ask(token, name, address)).await;
-    asked.unwrap_or(Err(AskError::Silent(JOIN_WITHIN))).map_err(failed)
+    let path = if dry { MAY_JOIN } else { JOIN };
+    let asked = tokio::time::timeout(JOIN_WITHIN, ask(token, (name, address), path)).await;
+    let answer = asked.unwrap_or(Err(AskError::Silent(JOIN_WITHIN))).map_err(failed)?;
+    if dry {
+        return Ok(None);
+    }
+    serde_json::from_slice(&answer).map(Some).map_err(|error| failed(AskError::Nonsense(error)))
 }
 
-async fn ask(token: &Token, name: &str, address: &str) -> Result<Invited, AskError> {
+async fn ask(token: &Token, (name, address): (&str, &str), path: &str) -> Result<Bytes, AskError> {
     let http = |error: Box<dyn std::error::Error + Send + Sync>| AskError::Http(error);
     let to = (token.address.clone(), token.member);
     let resolver = Resolver::new(crate::clock::now);
@@ -239,13 +257,13 @@ async fn ask(token: &Token, name: &str, address: &str) -> Result<Invited, AskErr
     let joining =
         Joining { word: URL_SAFE_NO_PAD.encode(token.word), name: name.to_owned(), address: address.to_owned() };
     let body = serde_json::to_vec(&joining).map_err(AskError::Nonsense)?;
-    let request = Request::post("https://peer/peer/join").header("content-type", "application/json");
+    let request = Request::post(format!("https://peer{path}")).header("content-type", "application/json");
     let request = request.body(Full::from(body)).map_err(|error| http(error.into()))?;
     let response = sender.send_request(request).await.map_err(|error| http(error.into()))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(http)?.to_bytes();
     if status.is_success() {
-        return serde_json::from_slice(&body).map_err(AskError::Nonsense);
+        return Ok(body);
     }
     let said = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
     Err(AskError::Refused { status, said: said["message"].as_str().unwrap_or("no").to_owned() })

@@ -27,7 +27,9 @@ pub(crate) use crate::journal::{Pin, Settings};
 pub(crate) use crate::register::Timing;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
-pub(crate) use membership::{Founding, Invited, JoinError, Joining, Token, ask_to_join, become_member, found, invite};
+pub(crate) use membership::{
+    Founding, Invited, JOIN, JoinError, Joining, MAY_JOIN, Token, ask_to_join, become_member, found,
+};
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
 pub(crate) use scrub::{Verified, VerifyError};

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// The end of a turn is said again after so long, where it was not heard.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+const NOT_THE_PRIMARY: &str = "this node is not the primary; ask the one that is";
 
 impl Pair {
     /// Changes the configuration, on the primary, to what `change` makes of it.
@@ -22,11 +23,30 @@ impl Pair {
         change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
     ) -> Result<Config, Refusal> {
         let primary = lock(&self.0.primary).clone();
-        let Some(primary) = primary else { return refuse("this node is not the primary; ask the one that is") };
+        let Some(primary) = primary else { return refuse(NOT_THE_PRIMARY) };
         primary.change(change).await.unwrap_or_else(|error| {
             tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
             refuse("it could not be stored; see the log")
         })
+    }
+
+    /// As [`Pair::change`]; `dry`, only says what would come of it.
+    pub(crate) async fn change_or_look(
+        &self,
+        dry: bool,
+        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+    ) -> Result<Config, Refusal> {
+        if !dry {
+            return self.change(change).await;
+        }
+        self.is_primary()?;
+        let mut config = self.config().borrow().clone();
+        change(&mut config).map(|()| config)
+    }
+
+    /// Whether this node may change the configuration.
+    pub(crate) fn is_primary(&self) -> Result<(), Refusal> {
+        if lock(&self.0.primary).is_some() { Ok(()) } else { refuse(NOT_THE_PRIMARY) }
     }
 
     /// Hands the reign over to the standby; `dry`, only says whether that could be done.
@@ -34,12 +54,12 @@ impl Pair {
         self.order(|told| Order::Switchover { told, dry }).await
     }
 
-    /// Starts alone, although the peer does not answer.
-    pub(crate) async fn resume_alone(&self) -> Result<Config, Refusal> {
-        self.order(|told| Order::ResumeAlone { told }).await
+    /// Starts alone, although the peer does not answer; `dry`, only says whether that could be done.
+    pub(crate) async fn resume_alone(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::ResumeAlone { told, dry }).await
     }
 
-    /// Takes over from a primary that is gone.
+    /// Takes over from a primary that is gone; `dry`, only says whether that could be done.
     pub(crate) async fn force(&self, dry: bool) -> Result<Config, Refusal> {
         self.order(|told| Order::Force { told, dry }).await
     }

@@ -83,11 +83,25 @@ pub(crate) enum PairError {
 
 /// Why an order is not carried out, and what would make it possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Refusal(pub(crate) String);
+#[error("{why}")]
+pub(crate) struct Refusal {
+    pub(crate) why: String,
+    /// It is begun all the same, and may come to its end by itself.
+    pub(crate) is_begun: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_begun: false }
+    }
+
+    pub(crate) fn begun(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_begun: true }
+    }
+}
 
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal(why.into()))
+    Err(Refusal::new(why))
 }
 
 /// How a cluster behaves.
@@ -154,7 +168,7 @@ pub(super) type Told = oneshot::Sender<Result<Config, Refusal>>;
 /// What an operator wants.
 pub(super) enum Order {
     Switchover { told: Told, dry: bool },
-    ResumeAlone { told: Told },
+    ResumeAlone { told: Told, dry: bool },
     Force { told: Told, dry: bool },
     CopyAnew { told: Told, dry: bool },
 }

@@ -102,8 +102,9 @@ impl Pair {
             tokio::select! {
                 () = tokio::time::sleep(ASK_EVERY) => {}
                 Some(order) = orders.recv() => match order {
-                    Order::ResumeAlone { told } if is_final => drop(told.send(refuse(why))),
-                    Order::ResumeAlone { told } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
+                    Order::ResumeAlone { told, .. } if is_final => drop(told.send(refuse(why))),
+                    Order::ResumeAlone { told, dry: true } => drop(told.send(Ok(config))),
+                    Order::ResumeAlone { told, .. } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
                     Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
                     }
@@ -234,7 +235,7 @@ impl Pair {
                             break self.hand_over(&primary, (peer, peers), (held, told), stop).await?;
                         }
                     },
-                    Order::ResumeAlone { told } | Order::Force { told, .. } => {
+                    Order::ResumeAlone { told, .. } | Order::Force { told, .. } => {
                         drop(told.send(refuse("this node is the primary already")));
                     }
                     Order::CopyAnew { told, .. } => drop(told.send(refuse(NOT_A_PRIMARY))),
@@ -340,13 +341,14 @@ impl Pair {
             if clock::now().saturating_duration_since(began) > LOOK_EVERY {
                 // It takes over as soon as it hears of it; meanwhile this node is what it will be.
                 let why = "has been named the primary and does not answer; it takes over as soon as it does";
-                drop(told.send(refuse(format!("{} {why}", peer.name))));
+                drop(told.send(Err(Refusal::begun(format!("{} {why}", peer.name)))));
                 return Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)));
             }
             tokio::select! {
                 () = tokio::time::sleep(TAKEN_OVER_EVERY) => {}
                 () = stop.cancelled() => {
-                    drop(told.send(refuse("the node is stopping; the other one takes over when it can")));
+                    let why = "the node is stopping; the other one takes over when it can";
+                    drop(told.send(Err(Refusal::begun(why))));
                     return Ok(Next::End);
                 }
             }

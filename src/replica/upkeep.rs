@@ -13,8 +13,8 @@ impl Pair {
     ///
     /// It keeps all that it has, and counts for it, until the primary has counted it out: it only says at its next
     /// connection that it has nothing.
-    pub(crate) async fn reinit(&self, dry: bool) -> Result<(), Refusal> {
-        self.order(|told| Order::CopyAnew { told, dry }).await.map(drop)
+    pub(crate) async fn reinit(&self, dry: bool) -> Result<Config, Refusal> {
+        self.order(|told| Order::CopyAnew { told, dry }).await
     }
 
     /// Whether this standby may give up its copy for another.
@@ -34,7 +34,7 @@ impl Pair {
     /// The node called `name` is reached at `address` from now on.
     pub(crate) async fn move_member(&self, name: &str, address: &str, dry: bool) -> Result<Config, Refusal> {
         check_address(address)?;
-        let change = |config: &mut Config| {
+        let moved = self.change_or_look(dry, |config| {
             let known = names(config);
             let member = config.members.iter_mut().find(|member| member.name == name);
             let Some(member) = member else { return refuse(format!("no node is called {name}; there are {known}")) };
@@ -43,20 +43,28 @@ impl Pair {
                 return refuse(format!("another node is reached at {address}"));
             }
             Ok(())
+        });
+        moved.await
+    }
+
+    /// The token for the second node; the one before it is worth nothing any more. `None` where `dry`.
+    pub(crate) fn invite(&self, dry: bool) -> Result<Option<Token>, Refusal> {
+        self.is_primary()?;
+        let Some(peers) = self.peers() else {
+            return refuse("this node is part of no cluster; `llmchat init` makes one");
         };
         if dry {
-            self.is_primary()?;
-            let mut config = self.config().borrow().clone();
-            return change(&mut config).map(|()| config);
+            return Ok(None);
         }
-        self.change(change).await
+        let token = invite(self.node(), &self.config().borrow().clone(), peers.authority());
+        token.map(Some).map_err(|error: FoundError| Refusal::new(Chain(&error).to_string()))
     }
 
     /// The token for a new node in the place of the one called `name`, which is lost; `None` where `dry`.
     pub(crate) fn replace_member(&self, name: &str, dry: bool) -> Result<Option<Token>, Refusal> {
         self.is_primary()?;
         let config = self.config().borrow().clone();
-        let Some((peer, peers)) = config.peer_of(self.me()).zip(self.peers()) else {
+        let Some(peer) = config.peer_of(self.me()) else {
             return refuse("there is no other node; `llmchat invite` lets one join");
         };
         if peer.name != name {
@@ -67,18 +75,7 @@ impl Pair {
                 "{name} is there: stop it first, or have it copied anew with `llmchat reinit` on it"
             ));
         }
-        if dry {
-            return Ok(None);
-        }
-        let token = invite(self.node(), &config, peers.authority());
-        token.map(Some).map_err(|error: FoundError| Refusal(Chain(&error).to_string()))
-    }
-
-    fn is_primary(&self) -> Result<(), Refusal> {
-        if *self.role().borrow() == Role::Primary {
-            return Ok(());
-        }
-        refuse("this node is not the primary; ask the one that is")
+        self.invite(dry)
     }
 }
 

@@ -63,6 +63,10 @@ fn shown(cluster: &Cluster, list: &Value, alone: &[&str]) {
     let shown = cluster.does(0, &["diverged", "show", &name]);
     let file = cluster.homes[0].path("turns.jsonl");
     let file = file.to_str().expect("UTF-8");
+    let would = cluster.does(0, &["diverged", "export", &name, file, "--dry-run", "--json"]);
+    let would: Value = serde_json::from_str(&would).expect("JSON for scripts");
+    assert_eq!(would, serde_json::json!({ "turns": alone.len(), "file": file, "dryRun": true }));
+    assert!(!std::path::Path::new(file).exists(), "nothing was written");
     cluster.does(0, &["diverged", "export", &name, file]);
     let exported = std::fs::read_to_string(file).expect("it was written");
     assert_eq!(exported, cluster.does(0, &["diverged", "export", &name]));
@@ -81,6 +85,8 @@ fn shown(cluster: &Cluster, list: &Value, alone: &[&str]) {
     assert!(!shown.contains("both") && !shown.contains("forced"), "{shown}");
     let again = cluster.homes[0].run(&["diverged", "export", &name, file]);
     assert!(again.code == Some(1) && again.stderr.contains("turns.jsonl"), "it writes over nothing: {}", again.stderr);
+    let would = cluster.homes[0].run(&["diverged", "export", &name, file, "--dry-run"]);
+    assert_eq!((would.code, would.stderr), (Some(1), again.stderr), "neither would it");
     let unknown = cluster.homes[0].run(&["diverged", "show", "nothing"]);
     assert!(unknown.code == Some(1) && unknown.stderr.contains("diverged list"), "{}", unknown.stderr);
     assert_eq!(listed(cluster, 1), Value::Array(Vec::new()), "the other node gave nothing up");

@@ -5,6 +5,7 @@
 
 mod backup;
 mod cluster;
+mod commands;
 mod crash;
 mod disk;
 mod diverged;

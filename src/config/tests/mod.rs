@@ -36,7 +36,7 @@ fn bad(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let (file, sources) = sources(text, variables);
     let problems = load(&sources).expect_err("it is wrong");
     let name = file.path().display().to_string();
-    problems.iter().map(|problem| problem.to_string().replace(&name, "FILE")).collect()
+    problems.to_string().lines().map(|problem| problem.replace(&name, "FILE")).collect()
 }
 
 #[test]
