@@ -90,7 +90,7 @@ pub(crate) async fn run(
     let (listening, reached) = (pair.clone(), edge.clone());
     let later = drained.clone();
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
-    beside(&mut tasks, &config, &pair);
+    beside(&mut tasks, &config, &pair, listeners.tls.clone());
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -138,11 +138,17 @@ pub(crate) async fn run(
 }
 
 /// What nobody waits for.
-fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair) {
+fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair, tls: Option<ServerTls>) {
+    pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
         tasks.spawn("hook", async move |stop| hook::follow(command, hooked, stop).await);
     }
+    let warns = pair.clone();
+    tasks.spawn("alarms", async move |stop| {
+        stop.run_until_cancelled(warns.warn()).await;
+        Ok(())
+    });
     let scrubs = pair.clone();
     tasks.spawn("scrub", async move |stop| {
         scrubs.scrub(stop).await;

@@ -1,8 +1,10 @@
 //! What is counted in other rooms, shown as metrics.
 
 use super::core::Core;
+use crate::base::UnixMillis;
+use crate::clock;
 use crate::gateway::{Breakers, Gateway};
-use crate::replica::{Pair, Role};
+use crate::replica::{Certificate, Pair, Role};
 use crate::telemetry::Telemetry;
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ pub(super) fn all(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gat
     telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
     of_pair(telemetry, &core.pair);
     of_scrub(telemetry, &core.pair);
+    of_certificates(telemetry, &core.pair);
     telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
     let gateway = gateway.clone();
     telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
@@ -89,6 +92,21 @@ fn of_scrub(telemetry: &Telemetry, pair: &Pair) {
     });
     let scrub = pair.clone();
     telemetry.observe("llmchat_scrub_damaged", "Pages that are damaged now.", move || count(scrub.scrubbed().open));
+}
+
+fn of_certificates(telemetry: &Telemetry, pair: &Pair) {
+    let pair = pair.clone();
+    telemetry.observe_by(
+        "llmchat_certificate_expiry_seconds",
+        "Until a certificate ends; below 0 it has.",
+        "certificate",
+        move || {
+            let now = clock::unix_millis();
+            let left = |ends_at: UnixMillis| i32::try_from((ends_at.0 - now.0) / 1000).unwrap_or(i32::MAX);
+            let all = pair.certificates();
+            all.iter().map(|one: &Certificate| (one.of.as_str(), f64::from(left(one.ends_at)))).collect()
+        },
+    );
 }
 
 /// Counts stay far below 2^53, where a float still tells neighbours apart.

@@ -3,7 +3,7 @@
 use crate::base::{Chain, UnixMillis};
 use crate::clock;
 use crate::http::{self, Edge};
-use crate::net::{self, PeerProtocol, belongs};
+use crate::net::{self, PeerProtocol, Shown, belongs};
 use crate::replica::{Pair, Peers};
 use anyhow::{Context, Result};
 use rustls::ServerConfig;
@@ -20,6 +20,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Certificates live in memory, and are made anew long before they end: after a day.
 const CERTIFICATE_MILLIS: i64 = 24 * 3600 * 1000;
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 /// Two nodes need a handful; more are closed unanswered.
 const CONNECTIONS_MAX: usize = 64;
 /// A node that has not joined has so long to.
@@ -42,7 +43,8 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
     tracing::info!("peers reach this node on {}", listener.local_addr().context("read the peers' address")?);
     pair.note_reached();
     let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    let mut tls = Certified::new(&peers, pair.me())?;
+    let mut tls = Certified::new(&peers, &pair)?;
+    let mut renew = tokio::time::interval(LOOK_EVERY);
     loop {
         let (socket, from) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -53,10 +55,15 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
                     continue;
                 }
             },
+            // Also where nobody connects: what is shown next is what `status` shows.
+            _ = renew.tick() => {
+                tls.config(&peers, &pair)?;
+                continue;
+            }
             () = stop.cancelled() => break,
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
-        let config = tls.config(&peers, pair.me())?;
+        let config = tls.config(&peers, &pair)?;
         let (pair, edge, stop) = (pair.clone(), edge.clone(), stop.clone());
         connections.spawn(async move {
             connection(pair, edge, (socket, from), config, stop).await;
@@ -85,24 +92,23 @@ async fn listener(listen: SocketAddr) -> TcpListener {
 
 /// What the next handshake shows.
 struct Certified {
-    config: Arc<ServerConfig>,
+    shown: Shown,
     made: UnixMillis,
 }
 
 impl Certified {
-    fn new(peers: &Peers, me: u8) -> Result<Self> {
-        Ok(Self {
-            config: peers.authority().server(me).context("make this node's certificate")?,
-            made: clock::unix_millis(),
-        })
+    fn new(peers: &Peers, pair: &Pair) -> Result<Self> {
+        let shown = peers.authority().server(pair.me()).context("make this node's certificate")?;
+        pair.note_certificate(shown.ends_at);
+        Ok(Self { shown, made: clock::unix_millis() })
     }
 
-    fn config(&mut self, peers: &Peers, me: u8) -> Result<Arc<ServerConfig>> {
+    fn config(&mut self, peers: &Peers, pair: &Pair) -> Result<Arc<ServerConfig>> {
         // By the clock that certificates go by, which may have been set meanwhile.
         if !(0..CERTIFICATE_MILLIS).contains(&(clock::unix_millis().0 - self.made.0)) {
-            *self = Self::new(peers, me)?;
+            *self = Self::new(peers, pair)?;
         }
-        Ok(Arc::clone(&self.config))
+        Ok(Arc::clone(&self.shown.config))
     }
 }
 

@@ -220,10 +220,15 @@ fn table(status: &Status) -> String {
     if let Some(reason) = &status.reason {
         let _ = writeln!(text, "{}: {reason}", status.node); // Text takes all.
     }
+    for node in &status.nodes {
+        for alarm in &node.alarms {
+            let _ = writeln!(text, "{}: {alarm}", node.name);
+        }
+    }
     let _ = writeln!(
         text,
-        "{:<12} {:<22} {:<9} {:<20} {:>12} {:>12} {:>8} {:>17}",
-        "NODE", "ADDRESS", "ROLE", "STATE", "TXID", "APPLIED", "LAG", "SCRUBBED"
+        "{:<12} {:<22} {:<9} {:<20} {:>12} {:>12} {:>8} {:>17} {:>11}",
+        "NODE", "ADDRESS", "ROLE", "STATE", "TXID", "APPLIED", "LAG", "SCRUBBED", "CERTIFICATE"
     );
     for node in &status.nodes {
         let NodeStatus { name, address, role, txid, applied, lag, .. } = node;
@@ -234,10 +239,11 @@ fn table(status: &Status) -> String {
             None => node.state.clone(),
         };
         let scrubbed = scrubbed(node);
+        let ends = node.certificate_ends_at.map_or_else(|| "-".to_owned(), |at| time(at, "%Y-%m-%d"));
         let (txid, applied, lag) = (number(txid), number(applied), number(lag));
         let _ = writeln!(
             text,
-            "{name:<12} {address:<22} {role:<9} {state:<20} {txid:>12} {applied:>12} {lag:>8} {scrubbed:>17}"
+            "{name:<12} {address:<22} {role:<9} {state:<20} {txid:>12} {applied:>12} {lag:>8} {scrubbed:>17} {ends:>11}"
         );
     }
     text

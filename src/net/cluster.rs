@@ -1,5 +1,8 @@
 //! Who belongs to a cluster: its own authority signs its nodes, and nobody else's word counts.
 
+use super::certificate::ends_at;
+use super::timeless::{Timeless, at_any_time};
+use crate::base::UnixMillis;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -12,12 +15,13 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A node's certificate is good for so long, from a day ago on: clocks differ. It is made at each start and lives in
-/// memory only.
-const NODE_DAYS: i64 = 90;
-const AUTHORITY_DAYS: i64 = 20 * 365;
+/// memory only. Nodes of this version do not look at the days (see [`super::timeless`]).
+const NODE_DAYS: Range<i64> = -1..90;
+const AUTHORITY_DAYS: Range<i64> = -1..20 * 365;
 /// What is spoken on the peers' port.
 const ALPN: [&[u8]; 2] = [STREAM_ALPN, HTTP_ALPN];
 /// Records and their acknowledgements.
@@ -42,6 +46,16 @@ pub(crate) enum ClusterTlsError {
     #[error("use the cluster's certificates")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
+
+/// What a node shows to others on its peers' port.
+pub(crate) struct Shown {
+    pub(crate) config: Arc<ServerConfig>,
+    /// Of the certificate.
+    pub(crate) ends_at: Option<UnixMillis>,
+}
+
+/// A chain, and the key of the first of it.
+type Signed = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The authority of a cluster, which both data nodes hold. Never shown.
 #[derive(Clone)]
@@ -76,12 +90,17 @@ impl Authority {
         Sha256::digest(&self.certificate).into()
     }
 
-    /// A certificate for `member`, with the authority's own behind it, and its key.
-    fn sign(&self, member: u8) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ClusterTlsError> {
+    /// When its certificate ends.
+    pub(crate) fn ends_at(&self) -> Option<UnixMillis> {
+        ends_at(&self.certificate)
+    }
+
+    /// A certificate for `member`, good for `days` from today on, with the authority's own behind it, and its key.
+    fn sign(&self, member: u8, days: Range<i64>) -> Result<Signed, ClusterTlsError> {
         let authority_key = KeyPair::try_from(self.key.as_slice())?;
         let issuer = Issuer::new(authority_params(), authority_key);
         let key = KeyPair::generate()?;
-        let mut params = params(&name_of(member), NODE_DAYS);
+        let mut params = params(&name_of(member), days);
         params.subject_alt_names =
             vec![rcgen::SanType::DnsName(name_of(member).try_into().expect("letters, digits and dots"))];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -99,26 +118,43 @@ impl Authority {
 
     /// For the peers' port of `member`: TLS 1.3, both protocols. A client without a certificate comes through, and may do
     /// no more than join: see [`belongs`].
-    pub(crate) fn server(&self, member: u8) -> Result<Arc<ServerConfig>, ClusterTlsError> {
+    pub(crate) fn server(&self, member: u8) -> Result<Shown, ClusterTlsError> {
+        self.server_for(member, NODE_DAYS)
+    }
+
+    pub(super) fn server_for(&self, member: u8, days: Range<i64>) -> Result<Shown, ClusterTlsError> {
         let provider = provider();
         let clients = WebPkiClientVerifier::builder_with_provider(self.roots()?, Arc::clone(&provider))
             .allow_unauthenticated()
             .build()?;
-        let (chain, key) = self.sign(member)?;
+        let (chain, key) = self.sign(member, days)?;
+        let ends_at = chain.first().and_then(|certificate| ends_at(certificate));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(clients)
+            .with_client_cert_verifier(Arc::new(Timeless(clients)))
             .with_single_cert(chain, key)?;
         config.alpn_protocols = ALPN.iter().map(|alpn| alpn.to_vec()).collect();
-        Ok(Arc::new(config))
+        Ok(Shown { config: Arc::new(config), ends_at })
     }
 
     /// For `member`, to reach another one.
     pub(crate) fn client(&self, member: u8, protocol: PeerProtocol) -> Result<ClientConfig, ClusterTlsError> {
-        let (chain, key) = self.sign(member)?;
+        self.client_for(member, protocol, NODE_DAYS)
+    }
+
+    pub(super) fn client_for(
+        &self,
+        member: u8,
+        protocol: PeerProtocol,
+        days: Range<i64>,
+    ) -> Result<ClientConfig, ClusterTlsError> {
+        let (chain, key) = self.sign(member, days)?;
+        let servers: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(self.roots()?, provider()).build()?;
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(self.roots()?)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Timeless(servers)))
             .with_client_auth_cert(chain, key)?;
         config.alpn_protocols = vec![protocol.alpn().to_vec()];
         Ok(config)
@@ -188,7 +224,7 @@ impl ServerCertVerifier for Pinned {
         roots.add(authority.clone().into_owned())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build();
         let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        at_any_time(now, |now| verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now))
     }
 
     fn verify_tls12_signature(
@@ -226,7 +262,7 @@ fn authority_params() -> CertificateParams {
     params
 }
 
-fn params(name: &str, days: i64) -> CertificateParams {
+fn params(name: &str, days: Range<i64>) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -236,7 +272,7 @@ fn params(name: &str, days: i64) -> CertificateParams {
         let part = |part: i8| u8::try_from(part).expect("months and days count from 1");
         rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
     };
-    (params.not_before, params.not_after) = (day(-1), day(days));
+    (params.not_before, params.not_after) = (day(days.start), day(days.end));
     params
 }
 
@@ -270,7 +306,7 @@ mod tests {
     async fn nodes_of_a_cluster_know_each_other_and_nobody_else() {
         let (ours, other) = (Authority::make().unwrap(), Authority::make().unwrap());
         let ours = Authority::from_der(ours.certificate().to_vec(), ours.key().to_vec());
-        let server = || ours.server(1).unwrap();
+        let server = || ours.server(1).unwrap().config;
         let client = |of: &Authority, member| of.client(member, PeerProtocol::Stream).unwrap();
         assert_eq!(meet(server(), client(&ours, 2), &name_of(1)).await, (Some(true), true));
         assert_eq!(meet(server(), client(&ours, 3), &name_of(1)).await, (Some(false), true), "another member");

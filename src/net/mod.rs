@@ -4,6 +4,7 @@
 //! Whoever opens a connection, to an upstream, a collector or a peer, takes the [`Resolver`] and the roots from
 //! here, so that an operator who mends a name or adds an authority has mended it everywhere.
 
+mod certificate;
 mod cluster;
 mod connect;
 mod listen;
@@ -12,9 +13,10 @@ mod resolver;
 mod roots;
 #[cfg(test)]
 mod tests;
+mod timeless;
 mod tls;
 
-pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, belongs, pinned};
+pub(crate) use cluster::{Authority, ClusterTlsError, PeerProtocol, Shown, belongs, pinned};
 pub(crate) use connect::{Connector, Speaks};
 pub(crate) use listen::listen;
 pub(crate) use peer::{PeerConnector, PeerError, PeerStream};

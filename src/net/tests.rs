@@ -1,15 +1,20 @@
 use crate::clock;
 use crate::net::resolver::System;
 use crate::net::tls::TlsError;
-use crate::net::{ResolveError, Resolver, RootsError, ServerTls, TlsFiles, client_tls, roots};
+use crate::net::{
+    Authority, PeerProtocol, ResolveError, Resolver, RootsError, ServerTls, TlsFiles, belongs, client_tls, pinned,
+    roots,
+};
 use hickory_resolver::Hosts;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -224,4 +229,73 @@ fn roots_are_the_built_in_ones_at_least_and_a_bad_file_is_named() {
     assert!(matches!(roots(Some(&file)), Err(RootsError::Empty { .. })));
     put(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert!(matches!(roots(Some(&file)), Err(RootsError::Bad { number: 1, .. })));
+}
+
+/// The clock of a machine whose battery is dead.
+#[derive(Debug)]
+struct In1980;
+
+impl rustls::time_provider::TimeProvider for In1980 {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_hours(24 * 3653)))
+    }
+}
+
+/// Two nodes on loopback: whether the client, as member 2, took the server for member 1; and the server the client for 2.
+async fn meet(server: Arc<rustls::ServerConfig>, client: rustls::ClientConfig) -> (bool, Option<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    let accept = async {
+        let mut accepted = tokio_rustls::TlsAcceptor::from(server).accept(far).await.ok()?;
+        let is_member = belongs(accepted.get_ref().1.peer_certificates(), 2);
+        accepted.write_all(b"!").await.ok()?;
+        Some(is_member)
+    };
+    let connect = async {
+        let name = ServerName::try_from("m1.llmchat.internal").unwrap();
+        match tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, near).await {
+            Ok(mut connected) => connected.read_u8().await.is_ok(),
+            Err(_) => false,
+        }
+    };
+    let (is_member, is_server) = tokio::join!(accept, connect);
+    (is_server, is_member)
+}
+
+/// Goal: a clock that is wrong on either node does not cut a pair, and opens it to nobody. Method: certificates of years ago
+/// and of years to come, and a node that checks in 1980, on either side of a real handshake; each also with another
+/// authority's, with another member's, and with none.
+#[tokio::test]
+async fn a_wrong_clock_cuts_no_member_off_and_lets_no_stranger_in() {
+    let (ours, other) = (Authority::make().unwrap(), Authority::make().unwrap());
+    let (usual, past, future) = (-1..90, -4000..-3900, 400..490);
+    let client = |of: &Authority, days: &Range<i64>| of.client_for(2, PeerProtocol::Stream, days.clone()).unwrap();
+    let server = |of: &Authority, member, days: &Range<i64>| of.server_for(member, days.clone()).unwrap().config;
+    let met = (true, Some(true));
+    for days in [&usual, &past, &future] {
+        assert_eq!(meet(server(&ours, 1, days), client(&ours, &usual)).await, met, "server's of {days:?}");
+        assert_eq!(meet(server(&ours, 1, &usual), client(&ours, days)).await, met, "client's of {days:?}");
+        assert_eq!(
+            meet(server(&ours, 1, days), pinned(ours.fingerprint())).await,
+            (true, Some(false)),
+            "joins {days:?}"
+        );
+        assert!(!meet(server(&ours, 1, days), pinned(other.fingerprint())).await.0, "joins {days:?}");
+        assert!(!meet(server(&other, 1, days), client(&ours, &usual)).await.0, "a strange server of {days:?}");
+        assert!(!meet(server(&ours, 3, days), client(&ours, &usual)).await.0, "another member's of {days:?}");
+        assert_eq!(meet(server(&ours, 1, &usual), client(&other, days)).await, (false, None), "a stranger of {days:?}");
+
+        let mut early = client(&ours, &usual);
+        early.time_provider = Arc::new(In1980);
+        assert_eq!(meet(server(&ours, 1, days), early).await, met, "checked in 1980");
+        let mut early = client(&ours, &usual);
+        early.time_provider = Arc::new(In1980);
+        assert!(!meet(server(&other, 1, days), early).await.0, "a stranger checked in 1980");
+        let mut early = (*server(&ours, 1, &usual)).clone();
+        early.time_provider = Arc::new(In1980);
+        let early = Arc::new(early);
+        assert_eq!(meet(Arc::clone(&early), client(&ours, days)).await, met, "checked in 1980");
+        assert_eq!(meet(early, client(&other, days)).await, (false, None), "a stranger checked in 1980");
+    }
 }

@@ -1,3 +1,5 @@
+use super::certificate::ends_at;
+use crate::base::UnixMillis;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -53,6 +55,12 @@ impl ServerTls {
     /// For the acceptor. Its handshakes use the newest certificate, also after a [`ServerTls::reload`].
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// When the newest certificate ends.
+    pub(crate) fn ends_at(&self) -> Option<UnixMillis> {
+        let newest = Arc::clone(&self.newest.0.read().unwrap_or_else(PoisonError::into_inner));
+        newest.end_entity_cert().ok().and_then(|certificate| ends_at(certificate))
     }
 
     /// Reads both files again. Handshakes from now on use what they hold; open connections are not touched.

@@ -1,5 +1,6 @@
 //! What makes commits durable: the journal of this node.
 
+mod alarms;
 mod apply;
 mod arrivals;
 mod bootstrap;
@@ -25,6 +26,7 @@ mod wire;
 
 pub(crate) use crate::journal::{Pin, Settings};
 pub(crate) use crate::register::Timing;
+pub(crate) use alarms::Certificate;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{

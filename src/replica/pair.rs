@@ -13,6 +13,7 @@ use super::primary::{Primary, StandbySeen};
 use super::scrub::Scrub;
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::wire::Stream;
+use crate::base::UnixMillis;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -160,7 +161,13 @@ pub(super) struct Shared {
     /// What is asked beside everything else.
     pub(super) tasks: TaskTracker,
     pub(super) arrivals: Arc<Arrivals>,
+    /// Says when the certificate ends that clients are shown.
+    pub(super) clients_certificate: Mutex<Option<TellEnd>>,
+    /// When the one ends that other nodes are shown.
+    pub(super) certificate: Mutex<Option<UnixMillis>>,
 }
+
+type TellEnd = Box<dyn Fn() -> Option<UnixMillis> + Send + Sync>;
 
 /// Where the answer to an order goes.
 pub(super) type Told = oneshot::Sender<Result<Config, Refusal>>;
@@ -231,6 +238,8 @@ impl Pair {
             ending: CancellationToken::new(),
             tasks: TaskTracker::new(),
             arrivals: Arc::default(),
+            clients_certificate: Mutex::default(),
+            certificate: Mutex::default(),
         }))
     }
 

@@ -97,6 +97,12 @@ pub(crate) struct Standing {
     /// Pages of it that came to harm and could not be mended.
     #[serde(default)]
     pub(crate) damaged_pages: usize,
+    /// Of its certificates, the first that ends.
+    #[serde(default)]
+    pub(crate) certificate_ends_at: Option<UnixMillis>,
+    /// What its operator has to see to.
+    #[serde(default)]
+    pub(crate) alarms: Vec<String>,
 }
 
 /// The way to the other nodes. Cheap to clone.

@@ -53,6 +53,8 @@ impl Pair {
             durable: parts.log.durable().max(known).raw(),
             scrubbed_at: scrubbed.at,
             damaged_pages: scrubbed.open,
+            certificate_ends_at: self.certificates().iter().map(|certificate| certificate.ends_at).min(),
+            alarms: self.alarms(),
         }
     }
 

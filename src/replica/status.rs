@@ -60,6 +60,11 @@ pub(crate) struct NodeStatus {
     pub(crate) scrubbed_at: Option<UnixMillis>,
     /// Pages of it that came to harm and could not be mended.
     pub(crate) damaged_pages: Option<usize>,
+    /// Of its certificates, the first that ends.
+    pub(crate) certificate_ends_at: Option<UnixMillis>,
+    /// What an operator has to see to there; an older version says nothing of it.
+    #[serde(default)]
+    pub(crate) alarms: Vec<String>,
 }
 
 impl Pair {
@@ -145,6 +150,8 @@ impl Pair {
             version: Some(ours.version),
             scrubbed_at: ours.scrubbed_at,
             damaged_pages: Some(ours.damaged_pages),
+            certificate_ends_at: ours.certificate_ends_at,
+            alarms: ours.alarms,
         }
     }
 
@@ -185,6 +192,8 @@ impl Pair {
             version,
             scrubbed_at: answered.as_ref().and_then(|theirs| theirs.scrubbed_at),
             damaged_pages: answered.as_ref().map(|theirs| theirs.damaged_pages),
+            certificate_ends_at: answered.as_ref().and_then(|theirs| theirs.certificate_ends_at),
+            alarms: answered.map(|theirs| theirs.alarms).unwrap_or_default(),
         })
     }
 }

@@ -30,7 +30,7 @@ async fn connect(follow: &mut Follow, lead: &Lead) {
     let authority = Authority::make().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (primary, server) = (lead.primary.clone(), authority.server(1).unwrap());
+    let (primary, server) = (lead.primary.clone(), authority.server(1).unwrap().config);
     TaskTracker::new().spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
