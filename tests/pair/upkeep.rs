@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::question;
-use crate::support::{Upstream, frame};
+use crate::support::{Home, PATIENCE, Upstream, frame, now};
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -306,4 +306,43 @@ fn a_change_of_roles_is_told_to_the_operators_command_and_remembered() {
     let said = cluster.history(0).join("\n");
     assert!(said.contains("b is the primary, no more a"), "{said}");
     assert!(cluster.does(1, &["history"]).contains("b is the primary, no more a"));
+}
+
+/// Whether a process still runs; one that nobody has waited for yet does not.
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+/// Goal: nothing of a hook acts for a role that is over. Method: hooks that start a child, and end, or hang until the node
+/// is stopped.
+#[test]
+fn what_a_role_hook_has_started_ends_with_it() {
+    for (then, is_stopped) in [("exit 0", false), ("wait", true)] {
+        let home = Home::new(&[]);
+        let (hook, told) = (home.path("hook"), home.path("told"));
+        let script =
+            format!("#!/bin/sh\nsleep 600 &\necho $! > '{0}.new'; mv '{0}.new' '{0}'\n{then}\n", told.display());
+        home.put("hook", script);
+        std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        home.configure(&format!("cluster.role_hook = \"{}\"\n", hook.display()));
+        let mut node = home.start();
+        let by = now() + PATIENCE;
+        let child = loop {
+            match std::fs::read_to_string(&told) {
+                Ok(child) => break child.trim().to_owned(),
+                Err(_) => assert!(now() < by, "the hook never ran: {}", node.log()),
+            }
+        };
+        if is_stopped {
+            assert!(runs(&child), "it hangs, and so does its child: {}", node.log());
+            node.terminate();
+            assert!(node.ended().success(), "{}", node.log());
+        } else {
+            node.wait_logged("the hook ran");
+        }
+        while runs(&child) {
+            assert!(now() < by, "{then}: the child goes on without it: {}", node.log());
+        }
+    }
 }
