@@ -10,4 +10,4 @@ mod service;
 
 pub(crate) use file::{FileError, Import, read};
 pub(crate) use probe::Probe;
-pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster};
+pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster, served};

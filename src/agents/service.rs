@@ -1,11 +1,11 @@
 use super::file::{self, FileError, Import, Rejected};
 use super::probe::{self, Probe};
-use crate::base::{AgentId, Chain};
+use crate::base::{AgentId, Chain, UnixMillis};
 use crate::cache::Cache;
 use crate::clock;
 use crate::protocol::agent::{Agent, Provider, Source};
 use crate::protocol::answer::{Class, Failure};
-use crate::store::{Budget, Store, StoreError};
+use crate::store::{Budget, Snapshot, Store, StoreError};
 use crate::upstream::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -57,10 +57,13 @@ pub(crate) enum ImportError {
     Store(#[from] StoreError),
 }
 
+/// An agent as it was set at some time: a standby, which nobody tells of changes, has to see them too.
+pub(crate) type Edition = (AgentId, UnixMillis);
+
 /// The caches of this room.
 pub(crate) struct Caches {
     pub(crate) roster: Cache<(), Arc<Roster>>,
-    pub(crate) init: Cache<AgentId, Arc<Value>>,
+    pub(crate) init: Cache<Edition, Arc<Value>>,
     pub(crate) init_ttl: Duration,
 }
 
@@ -81,7 +84,7 @@ impl Agents {
     pub(crate) async fn all(&self) -> Result<Arc<Roster>, AgentsError> {
         let load = async || {
             let agents = self.store.agents_list(Budget::Chat).await?;
-            Ok(Arc::new(agents.into_iter().map(|agent| (agent.id.to_string(), Arc::new(agent))).collect()))
+            Ok(Arc::new(roster(agents)))
         };
         // A change while the list is read wins over what the read brings.
         let loaded = self.caches.roster.get_or_load((), clock::now(), ROSTER_TTL, load).await;
@@ -91,19 +94,25 @@ impl Agents {
         })
     }
 
+    /// Every agent as this node's store has it, and where in the history that is, which may not be durable yet. Within the
+    /// chat path's 100 ms.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot<Roster>, StoreError> {
+        let Snapshot { position, value } = self.store.agents_at(Budget::Chat).await?;
+        Ok(Snapshot { position, value: roster(value) })
+    }
+
     /// Every agent as the store has it, for an operator who can wait for a moment.
     pub(crate) async fn stored(&self) -> Result<Vec<Agent>, AgentsError> {
         Ok(self.store.agents_list(Budget::Normal).await?)
     }
 
     pub(crate) async fn find(&self, id: &str) -> Result<Arc<Agent>, AgentsError> {
-        self.all().await?.get(id).map(Arc::clone).ok_or(AgentsError::Unknown)
+        find(&*self.all().await?, id)
     }
 
     /// The agent, if questions go to it.
     pub(crate) async fn served(&self, id: &str) -> Result<Arc<Agent>, AgentsError> {
-        let agent = self.find(id).await?;
-        if agent.profile.is_served() { Ok(agent) } else { Err(AgentsError::Inactive) }
+        served(&*self.all().await?, id)
     }
 
     /// What the page needs to know before the first question: FastGPT's own words about the app,
@@ -112,7 +121,7 @@ impl Agents {
         let described = match agent.profile.provider {
             Provider::Fastgpt => {
                 let load = async || self.client.init(agent, None).await.map(Arc::new);
-                let loaded = self.caches.init.get_or_load(agent.id.clone(), clock::now(), self.caches.init_ttl, load);
+                let loaded = self.caches.init.get_or_load(edition(agent), clock::now(), self.caches.init_ttl, load);
                 loaded.await.map_err(|failure| AgentsError::Upstream((*failure).clone()))?
             }
             Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
@@ -134,7 +143,7 @@ impl Agents {
 
     /// Whether [`Agents::init`] would answer without asking the upstream.
     pub(crate) fn is_described(&self, agent: &Agent) -> bool {
-        agent.profile.provider != Provider::Fastgpt || self.caches.init.get(&agent.id, clock::now()).is_some()
+        agent.profile.provider != Provider::Fastgpt || self.caches.init.get(&edition(agent), clock::now()).is_some()
     }
 
     /// Reads the text of an agents file into the store, as [`Agents::put`] does.
@@ -178,4 +187,22 @@ impl Agents {
         self.caches.roster.remove(&());
         self.caches.init.clear();
     }
+}
+
+fn roster(agents: Vec<Agent>) -> Roster {
+    agents.into_iter().map(|agent| (agent.id.to_string(), Arc::new(agent))).collect()
+}
+
+fn edition(agent: &Agent) -> Edition {
+    (agent.id.clone(), agent.updated_at)
+}
+
+fn find(roster: &Roster, id: &str) -> Result<Arc<Agent>, AgentsError> {
+    roster.get(id).map(Arc::clone).ok_or(AgentsError::Unknown)
+}
+
+/// The agent of `roster`, if questions go to it.
+pub(crate) fn served(roster: &Roster, id: &str) -> Result<Arc<Agent>, AgentsError> {
+    let agent = find(roster, id)?;
+    if agent.profile.is_served() { Ok(agent) } else { Err(AgentsError::Inactive) }
 }

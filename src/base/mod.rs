@@ -10,6 +10,6 @@ mod time;
 pub use chain::Chain;
 pub use cidr::{Cidr, CidrError};
 pub use id::{AgentId, Label, LabelError, Owner, hex, ordered_id, random_id};
-pub use position::{Epoch, Position, Txid};
+pub use position::{Epoch, NoPosition, Position, Txid};
 pub use secret::Secret;
 pub use time::UnixMillis;

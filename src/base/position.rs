@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// The reign of one primary, minted once: `(counter << 8) | (member_id << 1) | forced`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -75,4 +76,49 @@ impl fmt::Display for Txid {
 pub struct Position {
     pub epoch: Epoch,
     pub txid: Txid,
+}
+
+/// As clients are given it and give it back: the epoch in hexadecimal, a dash, the txid.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}", self.epoch.0, self.txid.0)
+    }
+}
+
+/// A text that is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position looks like 10f-42")]
+pub struct NoPosition;
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    /// Takes what [`Position`] displays and nothing else: two texts never name one position.
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (epoch, txid) = text.split_once('-').ok_or(NoPosition)?;
+        let epoch = u64::from_str_radix(epoch, 16).map_err(|_| NoPosition)?;
+        let position = Self { epoch: Epoch(epoch), txid: Txid(txid.parse().map_err(|_| NoPosition)?) };
+        if position.to_string() == text { Ok(position) } else { Err(NoPosition) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_is_written_and_no_other_way() {
+        for (epoch, txid, text) in
+            [(0, 0, "0-0"), (0x1402, 8_812_091, "1402-8812091"), (u64::MAX, 1, "ffffffffffffffff-1")]
+        {
+            let position = Position { epoch: Epoch(epoch), txid: Txid(txid) };
+            assert_eq!(position.to_string(), text);
+            assert_eq!(text.parse(), Ok(position));
+        }
+        for text in
+            ["", "1", "-1", "1-", "1-1-1", "+1-1", "1-+1", "01-1", "1-01", "A-1", "g-1", "1 -1", "10000000000000000-1"]
+        {
+            assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
+        }
+    }
 }

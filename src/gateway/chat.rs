@@ -4,7 +4,7 @@ use super::relay::{Errand, Relay};
 use super::reply::Reply;
 use super::settings::Settings;
 use crate::accounts::Caller;
-use crate::agents::Agents;
+use crate::agents::{self, Agents, Roster};
 use crate::base::Label;
 use crate::breaker::State;
 use crate::protocol::agent::{Agent, Provider};
@@ -91,10 +91,10 @@ impl Gateway {
         Reply::running(named, ids, events).head(settings.head_hold).await
     }
 
-    /// What a page needs to know of an agent before the first question. From the cache, or asked
+    /// What a page needs to know of an agent of `roster` before the first question. From the cache, or asked
     /// of the upstream unless its breaker is open; starts no run and settles nothing with it.
-    pub(crate) async fn init(&self, agent_id: &str, chat_id: &str) -> Result<Value, ChatError> {
-        let agent = self.parts.agents.served(agent_id).await?;
+    pub(crate) async fn init(&self, roster: &Roster, agent_id: &str, chat_id: &str) -> Result<Value, ChatError> {
+        let agent = agents::served(roster, agent_id)?;
         let breaker = self.parts.breakers.snapshot(&agent);
         if breaker.state == State::Open && !self.parts.agents.is_described(&agent) {
             return Err(ChatError::Open { retry_after: breaker.retry_after });

@@ -159,6 +159,12 @@ pub(super) fn no_primary(why: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why).after(SOON)
 }
 
+/// What the client has seen is no part of the history: asking again changes nothing.
+pub(super) fn stale_token() -> ApiError {
+    let message = "the position is not part of this history: it was given up, is older than what is kept, or was never given; read without it";
+    ApiError::new(StatusCode::CONFLICT, "STALE_TOKEN", message)
+}
+
 pub(super) fn internal() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "something went wrong on our side")
 }

@@ -7,6 +7,7 @@ use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::Peer;
 use super::layers::is_probe;
+use super::levels::{Level, Reading};
 use crate::base::Chain;
 use crate::clock;
 use crate::replica::{AskError, Body, CLIENT, Entered, HOP, Role};
@@ -153,17 +154,43 @@ fn nobody(edge: &Edge) -> ApiError {
     }
 }
 
-/// Runs what every node answers for itself, and what this one has to; reads of the API go to the primary.
+/// Runs what every node answers for itself, and what this one has to or may; other reads of the API go to the primary.
 pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
     let is_ours = is_probe(path) || !path.starts_with("/api/") || !is_read;
-    if is_ours || *edge.pair.role().borrow() == Role::Primary {
+    if is_ours {
         return next.run(request).await;
     }
+    let level = match Level::of(request.headers()) {
+        Ok(level) => level,
+        Err(error) => return error.into_response(),
+    };
     let asked = Asked::of(request.method(), request.uri(), request.headers(), request.extensions());
+    let mut head = request.into_parts().0;
+    let mut run = async || {
+        let reading = Reading::new(level);
+        head.extensions.insert(reading.clone());
+        // Reads have no body.
+        let request = Request::from_parts(head.clone(), axum::body::Body::empty());
+        let answered = next.clone().run(request).await;
+        (reading.stamp(answered), reading.is_elsewhere())
+    };
+    let is_tried = match *edge.pair.role().borrow() {
+        Role::Primary => true,
+        // Another node forwards to the primary, and to nobody else.
+        Role::Standby => level != Level::Linearizable && !asked.is_forwarded,
+        Role::Starting(_) => false,
+    };
+    if is_tried && let (answered, false) = run().await {
+        return answered;
+    }
     match place(edge, &asked, &Bytes::new()).await {
-        Ok(Place::Here(_)) => next.run(request).await,
+        // It enters itself, for as long as it reads.
+        Ok(Place::Here(entered)) => {
+            drop(entered);
+            run().await.0
+        }
         Ok(Place::There(answered)) => answered,
         Err(error) => error.into_response(),
     }

@@ -4,6 +4,7 @@ use super::drain::Drain;
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::forward;
+use super::levels;
 use crate::base::random_id;
 use crate::clock;
 use axum::Router;
@@ -45,14 +46,15 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
-    let headers =
-        ["authorization", "content-type", "accept-language", "idempotency-key", "x-request-id", "last-event-id"];
+    let headers = ["authorization", "content-type", "accept-language", "idempotency-key", "last-event-id"];
     let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers(headers.map(HeaderName::from_static))
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .allow_headers(
+            headers.map(HeaderName::from_static).into_iter().chain([REQUEST_ID, levels::LEVEL]).collect::<Vec<_>>(),
+        )
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER, levels::POSITION])
         .max_age(CORS_AGE);
     Some(layer)
 }

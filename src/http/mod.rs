@@ -14,6 +14,7 @@ mod extract;
 mod forward;
 mod health;
 mod layers;
+mod levels;
 mod peer;
 mod router;
 mod serve;

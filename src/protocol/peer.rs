@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Of this conversation.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// Length, kind, and what says that they came as they were sent: a length that did not would be waited for.
 pub const FRAME_HEAD_BYTES: usize = 8;
 const KIND_MESSAGE: u8 = 0;
@@ -89,6 +89,8 @@ pub enum FromStandby {
     Ack {
         flushed: u64,
         applied: u64,
+        /// When it says so, by a clock of its own.
+        at_ms: u64,
     },
 }
 
@@ -129,9 +131,12 @@ pub enum FromPrimary {
     Copied {
         end: u64,
     },
-    /// Everything up to here is durable. Said at least every quarter of a second.
+    /// Everything up to here is durable. Said at least every quarter of a second, and in answer to every
+    /// [`FromStandby::Ack`].
     Durable {
         txid: u64,
+        /// Of the last one that was heard on this connection before this was looked up; 0 before the first.
+        heard_ms: u64,
     },
     Config(Config),
 }
@@ -255,13 +260,13 @@ mod tests {
 
     #[test]
     fn a_message_comes_back_as_it_was_sent_and_nothing_longer_or_other_is_read() {
-        let ack = FromStandby::Ack { flushed: 300, applied: 7 };
+        let ack = FromStandby::Ack { flushed: 300, applied: 7, at_ms: 9 };
         let mut bytes = Vec::new();
         push_message(&mut bytes, &ack);
-        // The wire of protocol 1.
-        let hash = xxh3_64(&[5, 251, 44, 1, 7]).to_le_bytes();
-        let [c0, c1, c2, ..] = xxh3_64(&[13, 0, 0, 0, 0]).to_le_bytes();
-        assert_eq!(bytes, [&[13, 0, 0, 0, 0, c0, c1, c2, 5, 251, 44, 1, 7][..], &hash].concat());
+        // The wire of protocol 2.
+        let hash = xxh3_64(&[5, 251, 44, 1, 7, 9]).to_le_bytes();
+        let [c0, c1, c2, ..] = xxh3_64(&[14, 0, 0, 0, 0]).to_le_bytes();
+        assert_eq!(bytes, [&[14, 0, 0, 0, 0, c0, c1, c2, 5, 251, 44, 1, 7, 9][..], &hash].concat());
         let (head, body) = bytes.split_first_chunk().unwrap();
         assert_eq!(frame_length(head), Ok(body.len()));
         assert_eq!(read_frame(head, body.to_vec()), Ok(Frame::Message(ack)));
@@ -272,7 +277,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(read_frame::<FromStandby>(head, flipped), Err(BadFrame::Damaged), "bit {bit}");
         }
-        assert_eq!(read_message::<FromStandby>(&[5, 251, 44, 1, 7, 0]), Err(BadFrame::Message), "nothing longer");
+        assert_eq!(read_message::<FromStandby>(&[5, 251, 44, 1, 7, 9, 0]), Err(BadFrame::Message), "nothing longer");
         assert_eq!(frame_length(&frame_head(0, 2)), Err(BadFrame::Kind));
         for bit in 0..head.len() * 8 {
             let mut flipped = *head;

@@ -27,6 +27,8 @@ impl Standby {
         line: &mut Line<S>,
     ) -> Result<Copied, StandbyError> {
         let Following { node, store, .. } = &self.0.following;
+        // What is in the database is of another history, or nothing yet.
+        self.0.seen.send_modify(|seen| seen.is_agreed = false);
         if self.is_open() {
             node.copy_anew()?;
             return Err(StandbyError::Restart);
@@ -64,7 +66,7 @@ impl Standby {
                     .await?;
                     if is_due {
                         noted_at = now;
-                        line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await?;
+                        line.send_beat().await?;
                     }
                     self.0.seen.send_modify(|seen| seen.copying = Some(next_page));
                 }
@@ -137,7 +139,7 @@ pub(super) async fn alive<T, S: Stream>(
         tokio::select! {
             done = &mut work => return done,
             _ = beat.tick() => {
-                if let Err(gone) = line.outgoing.send(&FromStandby::Ack { flushed: 0, applied: 0 }).await {
+                if let Err(gone) = line.send_beat().await {
                     work.await?;
                     return Err(gone.into());
                 }

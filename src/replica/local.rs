@@ -107,13 +107,18 @@ impl LocalLog {
 
     /// The chain hash of the record `txid`; `None` where it is not kept. Reads a part of the journal.
     pub(super) fn chain_at(&self, txid: Txid) -> Result<Option<ChainHash>, JournalError> {
+        Ok(self.tip_at(txid)?.map(|tip| tip.chain))
+    }
+
+    /// Where the history stood with the record `txid`; `None` where that is not kept. Reads a part of the journal.
+    pub(super) fn tip_at(&self, txid: Txid) -> Result<Option<Tip>, JournalError> {
         match self.last() {
-            Some(tip) if tip.position.txid == txid => return Ok(Some(tip.chain)),
+            Some(tip) if tip.position.txid == txid => return Ok(Some(tip)),
             Some(tip) if txid < tip.position.txid => {}
             _ => return Ok(None),
         }
         let Some(mut reader) = self.read(txid) else { return Ok(None) };
-        Ok(reader.next()?.map(|(head, _)| head.chain))
+        Ok(reader.next()?.map(|(head, _)| Tip { position: head.position, chain: head.chain }))
     }
 
     /// Notes what of the journal cannot be read any more, after an error of a reader's: it counts as not kept.

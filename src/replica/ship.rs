@@ -37,6 +37,8 @@ struct Line<S> {
     incoming: Incoming<FromStandby>,
     outgoing: Outgoing<S>,
     silence: Duration,
+    /// What the standby's clock said when it was heard last.
+    heard_ms: u64,
 }
 
 /// Serves `stream` to its end.
@@ -48,7 +50,7 @@ pub(super) async fn run<S: Stream>(
 ) -> Result<(), WireError> {
     let silence = shared.reigning.timing.sync_timeout;
     let (incoming, outgoing) = wire::split(stream, silence);
-    let mut line = Line { incoming, outgoing, silence };
+    let mut line = Line { incoming, outgoing, silence, heard_ms: 0 };
     let FromStandby::Hello(hello) = line.incoming.message(silence).await? else { return Err(WireError::OutOfTurn) };
     let refused = match check(shared, &hello, is_member) {
         Ok(()) => remembers(shared, &hello).await?,
@@ -283,10 +285,12 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
             biased;
             frame = line.incoming.next(line.silence) => {
                 heard_at = clock::now();
-                hear(shared, &frame?)?;
+                hear(shared, &frame?, line)?;
                 while let Some(frame) = line.incoming.try_next()? {
-                    hear(shared, &frame)?;
+                    hear(shared, &frame, line)?;
                 }
+                // What it has just flushed counts by now, and it learns how fresh its database is.
+                say_durable(&mut durable, line);
             }
             () = log.feed.grown() => {}
             _ = durable.changed() => say_durable(&mut durable, line),
@@ -304,12 +308,13 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
 
 fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line: &mut Line<S>) {
     let txid = durable.borrow_and_update().raw();
-    line.outgoing.push(&FromPrimary::Durable { txid });
+    line.outgoing.push(&FromPrimary::Durable { txid, heard_ms: line.heard_ms });
 }
 
-fn hear(shared: &Shared, frame: &Frame<FromStandby>) -> Result<(), WireError> {
+fn hear<S>(shared: &Shared, frame: &Frame<FromStandby>, line: &mut Line<S>) -> Result<(), WireError> {
     match *frame {
-        Frame::Message(FromStandby::Ack { flushed, applied }) => {
+        Frame::Message(FromStandby::Ack { flushed, applied, at_ms }) => {
+            line.heard_ms = at_ms;
             // Of a node that is being copied it is a sign of life, and no more.
             let last = shared.reigning.log.last().map_or(Txid::default(), |tip| tip.position.txid);
             if flushed > last.raw() {

@@ -5,6 +5,7 @@ use super::apply::{Applying, Failed, FollowError, Pace};
 use super::arrivals::Arrivals;
 use super::bootstrap::{Copied, alive};
 use super::diverged::{self, GiveUpError};
+use super::fresh::Fresh;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
@@ -93,10 +94,10 @@ pub(crate) struct PrimarySeen {
     pub(crate) durable: Txid,
     pub(crate) flushed: Txid,
     pub(crate) applied: Txid,
-    /// When it last said how far it is.
-    pub(crate) heard_at: Option<Instant>,
-    /// The database stood where the primary did then.
-    pub(crate) fresh_at: Option<Instant>,
+    pub(super) fresh: Fresh,
+    /// The database was found to stand in the primary's history: it may be read. Stays so when the connection breaks, as
+    /// nothing gets into it that is not durable.
+    pub(crate) is_agreed: bool,
     /// While it is copied: the next page.
     pub(crate) copying: Option<u32>,
 }
@@ -105,6 +106,22 @@ pub(super) struct Line<S> {
     pub(super) incoming: Incoming<FromPrimary>,
     pub(super) outgoing: Outgoing<S>,
     stop: CancellationToken,
+    /// Before the first word: what the primary is told of this node's clock counts from here.
+    began: Instant,
+}
+
+impl<S: Stream> Line<S> {
+    /// Says that this node lives, and where its database stands; not yet anywhere is 0.
+    async fn acknowledge(&mut self, flushed: Txid, applied: Txid) -> Result<(), WireError> {
+        let since = clock::now().saturating_duration_since(self.began);
+        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.outgoing.send(&FromStandby::Ack { flushed: flushed.raw(), applied: applied.raw(), at_ms }).await
+    }
+
+    /// Says that this node lives.
+    pub(super) async fn send_beat(&mut self) -> Result<(), WireError> {
+        self.acknowledge(Txid::default(), Txid::default()).await
+    }
 }
 
 impl Standby {
@@ -166,7 +183,7 @@ impl Standby {
     /// Follows the primary at the other end of `stream`, until it hangs up, or `stop`. One at a time.
     pub(crate) async fn follow(&self, stream: impl Stream, stop: CancellationToken) -> Result<(), StandbyError> {
         let (incoming, outgoing) = wire::split(stream, SILENCE_MAX);
-        let mut line = Line { incoming, outgoing, stop };
+        let mut line = Line { incoming, outgoing, stop, began: clock::now() };
         let mut followed = self.converse(&mut line).await;
         if let Err(StandbyError::Journal(error) | StandbyError::GiveUp(GiveUpError::Journal(error))) = &followed
             && error.is_misfit()
@@ -175,7 +192,13 @@ impl Standby {
             self.0.following.node.copy_anew()?;
             followed = Err(StandbyError::Restart);
         }
-        self.0.seen.send_modify(|seen| seen.is_connected = false);
+        // Refused, this node is nobody's standby; with something to take back, its database is of another history.
+        let is_over = matches!(followed, Err(StandbyError::Refused(_) | StandbyError::Restart));
+        self.0.seen.send_modify(|seen| {
+            seen.is_connected = false;
+            seen.is_agreed &= !is_over;
+            seen.fresh.forget();
+        });
         followed
     }
 
@@ -370,22 +393,24 @@ impl Standby {
     ) -> Result<(), StandbyError> {
         let mut told = receiver.flushed.clone();
         let mut beat = tokio::time::interval(HEARTBEAT);
-        self.0.seen.send_modify(|seen| seen.is_connected = true);
+        self.0.seen.send_modify(|seen| (seen.is_connected, seen.is_agreed) = (true, copied.is_none()));
         loop {
             // On both disks, then: nothing of it can be taken back.
             let is_whole = copied.as_ref().is_some_and(|copied| copied.end <= *told.borrow());
             if is_whole && let Some(copied) = copied.take() {
                 pace = Some(self.complete(copied, receiver).await?);
+                self.0.seen.send_modify(|seen| seen.is_agreed = true);
                 line.outgoing.push(&FromStandby::Ready { flushed: told.borrow().raw() });
             }
             tokio::select! {
                 frame = line.incoming.next(SILENCE_MAX) => {
-                    self.hear(frame?, receiver).await?;
+                    self.hear(frame?, receiver, line.began).await?;
                     while let Some(frame) = line.incoming.try_next()? {
-                        self.hear(frame, receiver).await?;
+                        self.hear(frame, receiver, line.began).await?;
                     }
                     if let Some(pace) = &pace {
                         pace.durable(self.0.seen.borrow().durable);
+                        self.note(*told.borrow(), pace.applied());
                     }
                     continue;
                 }
@@ -405,21 +430,19 @@ impl Standby {
                 }
             }
             self.note(flushed, applied);
-            let (flushed, applied) = (flushed.raw(), applied.raw());
-            line.outgoing.send(&FromStandby::Ack { flushed, applied }).await?;
+            line.acknowledge(flushed, applied).await?;
         }
     }
 
     fn note(&self, flushed: Txid, applied: Txid) {
         self.0.seen.send_modify(|seen| {
             (seen.flushed, seen.applied) = (flushed, applied);
-            if applied >= seen.durable {
-                seen.fresh_at = seen.heard_at;
-            }
+            seen.fresh.applied(applied);
         });
     }
 
-    async fn hear(&self, frame: Frame<FromPrimary>, receiver: &Receiver) -> Result<(), StandbyError> {
+    /// `began` is what this node's clock counts from where it acknowledges.
+    async fn hear(&self, frame: Frame<FromPrimary>, receiver: &Receiver, began: Instant) -> Result<(), StandbyError> {
         match frame {
             Frame::Record(bytes) => {
                 let head = record::head(&bytes).map_err(|damage| {
@@ -433,10 +456,12 @@ impl Standby {
                 let record = Sealed { position: head.position, chain: head.chain, bytes };
                 receiver.take(head.before, record).await?;
             }
-            Frame::Message(FromPrimary::Durable { txid }) => {
+            Frame::Message(FromPrimary::Durable { txid, heard_ms }) => {
+                // Nothing that this node has said is later than now.
+                let since = clock::now().saturating_duration_since(began).min(Duration::from_millis(heard_ms));
                 self.0.seen.send_modify(|seen| {
                     seen.durable = Txid::from_raw(txid);
-                    seen.heard_at = Some(clock::now());
+                    seen.fresh.said(seen.durable, began + since);
                 });
             }
             Frame::Message(FromPrimary::Config(config)) => self.store_config(config).await?,

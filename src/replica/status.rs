@@ -243,6 +243,6 @@ fn failover(config: &Config) -> String {
 impl PrimarySeen {
     /// How long ago the database was as the primary's; `None` where that was never so.
     pub(crate) fn staleness(&self) -> Option<Duration> {
-        self.fresh_at.map(|at| clock::now().saturating_duration_since(at))
+        self.fresh.at().map(|at| clock::now().saturating_duration_since(at))
     }
 }

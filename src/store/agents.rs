@@ -3,7 +3,7 @@
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::Pending;
-use super::readers::Budget;
+use super::readers::{Budget, Snapshot};
 use crate::base::{AgentId, Secret, UnixMillis};
 use crate::protocol::agent::{Agent, Profile, Source};
 use rusqlite::{OptionalExtension, params};
@@ -28,7 +28,12 @@ struct Row {
 impl Store {
     /// Every agent, by id, with its key opened.
     pub(crate) async fn agents_list(&self, budget: Budget) -> Result<Vec<Agent>, StoreError> {
-        let rows = self.read(budget, |rows| {
+        Ok(self.agents_at(budget).await?.value)
+    }
+
+    /// The same, and where in the history that is.
+    pub(crate) async fn agents_at(&self, budget: Budget) -> Result<Snapshot<Vec<Agent>>, StoreError> {
+        let rows = self.snapshot(budget, |rows| {
             let doing = StoreError::sql("read the agents");
             let sql = "SELECT id, profile, api_key, source, created_at, updated_at FROM agents ORDER BY id";
             let read = || {
@@ -47,7 +52,9 @@ impl Store {
             };
             read().map_err(doing)
         });
-        rows.await?.iter().map(|row| self.agent(row)).collect()
+        let Snapshot { position, value } = rows.await?;
+        let agents = value.iter().map(|row| self.agent(row)).collect::<Result<_, _>>()?;
+        Ok(Snapshot { position, value: agents })
     }
 
     fn agent(&self, row: &Row) -> Result<Agent, StoreError> {

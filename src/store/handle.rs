@@ -3,7 +3,7 @@ use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Gate, Job, Pending, Scope};
 use super::open::Files;
-use super::readers::{Budget, Readers};
+use super::readers::{Budget, Readers, Snapshot};
 use super::reign::Reign;
 use super::seal::Sealer;
 use super::settings::Settings;
@@ -126,6 +126,11 @@ impl Store {
         &self.gate.durable
     }
 
+    /// Waits until `txid` is durable, for ever where that never comes; an error where the store has failed meanwhile.
+    pub(crate) async fn settled(&self, txid: Txid) -> Result<(), StoreError> {
+        self.gate.pass(txid).await
+    }
+
     /// The epoch that is written under; the first of all while this node does not write.
     pub(super) fn epoch(&self) -> Epoch {
         let reign = self.reign.read().unwrap_or_else(PoisonError::into_inner);
@@ -195,6 +200,15 @@ impl Store {
     }
 
     pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        self.snapshot(budget, query).await.map(|seen| seen.value)
+    }
+
+    /// As [`Store::read`], and says where in the history it was.
+    pub(super) async fn snapshot<T, Q>(&self, budget: Budget, query: Q) -> Result<Snapshot<T>, StoreError>
     where
         T: Send + 'static,
         Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,

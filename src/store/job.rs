@@ -58,7 +58,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    async fn pass(&self, txid: Txid) -> Result<(), StoreError> {
+    pub(super) async fn pass(&self, txid: Txid) -> Result<(), StoreError> {
         tokio::select! {
             biased;
             () = self.durable.reached(txid) => Ok(()),

@@ -58,7 +58,7 @@ pub(crate) use handle::{Base, Store};
 pub(crate) use job::Pending;
 pub(crate) use log::{Flush, Log, LogError};
 pub(crate) use open::{Expect, NAMES};
-pub(crate) use readers::Budget;
+pub(crate) use readers::{Budget, Snapshot};
 pub(crate) use settings::Settings;
 pub(crate) use turns::{NewTurn, Past, Session, StoredEvent, Turn, TurnEnd, TurnState};
 pub(crate) use verify::Checked;

@@ -2,7 +2,7 @@ use super::durable::Durable;
 use super::error::StoreError;
 use super::open::{self, Files};
 use super::settings::Settings;
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Position};
 use crate::clock;
 use rusqlite::{Connection, InterruptHandle};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,13 +25,21 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub(crate) enum Budget {
     /// The chat path: 100 ms for waiting, reading and trying again, also where the disk has frozen. What it
     /// sees may not be durable yet, or a commit that lags would refuse the next question: the caller must
-    /// hold, as `sessions` does, every turn whose end is not durable, so that it tells nobody of one.
+    /// hold, as `sessions` does, every turn whose end is not durable, so that it tells nobody of one; or wait for the
+    /// position that comes with it.
     Chat,
     /// As `Normal`, for a copy: what it sees may not be durable yet.
     Copy,
     /// 5 s for a reader, 5 s for the query; three more tries where somebody was in the way. Answers once
     /// everything that the query saw is durable.
     Normal,
+}
+
+/// What a read saw, and where in the history that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot<T> {
+    pub(crate) position: Position,
+    pub(crate) value: T,
 }
 
 /// The pool of connections that read. Cheap to clone.
@@ -129,7 +137,7 @@ impl Readers {
     /// # Cancel safety
     ///
     /// Safe. A query that was left runs on to its end or its deadline, and keeps its reader so long.
-    pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<T, StoreError>
+    pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<Snapshot<T>, StoreError>
     where
         T: Send + 'static,
         Q: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
@@ -150,11 +158,11 @@ impl Readers {
             // The query looks at the clock itself, but not while the disk keeps it waiting.
             let tried = tokio::time::timeout_at(by.into(), self.once(slot, by, query.clone()));
             let error = match tried.await.unwrap_or(Err(StoreError::Unavailable)) {
-                Ok((_, value)) if budget != Budget::Normal => return Ok(value),
-                Ok((seen, value)) => {
+                Ok(seen) if budget != Budget::Normal => return Ok(seen),
+                Ok(seen) => {
                     let left = by.saturating_duration_since(clock::now());
-                    let durable = tokio::time::timeout(left, self.0.durable.reached(seen)).await;
-                    return durable.map(|()| value).map_err(|_| StoreError::Unavailable);
+                    let durable = tokio::time::timeout(left, self.0.durable.reached(seen.position.txid)).await;
+                    return durable.map(|()| seen).map_err(|_| StoreError::Unavailable);
                 }
                 Err(error) if !error.is_passing() => return Err(error),
                 // Stopped by its deadline: another try would take as long.
@@ -220,7 +228,7 @@ impl Readers {
     }
 
     /// One try. The reader goes back to the pool also when the caller has left meanwhile.
-    async fn once<T, Q>(&self, slot: OwnedSemaphorePermit, by: Instant, query: Q) -> Result<(Txid, T), StoreError>
+    async fn once<T, Q>(&self, slot: OwnedSemaphorePermit, by: Instant, query: Q) -> Result<Snapshot<T>, StoreError>
     where
         T: Send + 'static,
         Q: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -291,7 +299,7 @@ impl Pool {
         &self,
         by: Instant,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<(Txid, T), StoreError> {
+    ) -> Result<Snapshot<T>, StoreError> {
         let idle = lock(&self.idle).pop();
         let mut reader = match idle {
             Some(reader) => reader,
@@ -336,14 +344,14 @@ fn transaction<T>(
     connection: &mut Connection,
     by: Instant,
     query: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<(Txid, T), StoreError> {
+) -> Result<Snapshot<T>, StoreError> {
     let doing = "read";
     connection.progress_handler(STEPS_PER_LOOK, Some(move || clock::now() >= by)).map_err(StoreError::sql(doing))?;
     let transaction = connection.unchecked_transaction().map_err(StoreError::sql(doing))?;
     let position = open::position(&transaction).map_err(StoreError::sql(doing))?;
     let value = query(&transaction)?;
     transaction.finish().map_err(StoreError::sql(doing))?;
-    Ok((position.txid, value))
+    Ok(Snapshot { position, value })
 }
 
 /// Counts a caller that waits, also one that gives up.

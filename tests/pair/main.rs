@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod disk;
 mod diverged;
+mod levels;
 mod load;
 mod loss;
 mod restore;

@@ -4,14 +4,18 @@ use super::{Extra, envelope};
 use crate::breaker::{Snapshot, State};
 use crate::http::edge::Edge;
 use crate::http::error::ApiError;
+use crate::http::levels::Reading;
 use crate::protocol::agent::Agent;
 use axum::Json;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-pub(in crate::http) async fn list(extract::State(edge): extract::State<Edge>) -> Result<Response, ApiError> {
-    let roster = edge.agents.all().await?;
+pub(in crate::http) async fn list(
+    extract::State(edge): extract::State<Edge>,
+    reading: Reading,
+) -> Result<Response, ApiError> {
+    let roster = reading.roster(&edge).await?;
     // `includeInactive` is for administrators, and until there are accounts nobody is one.
     let data: Vec<Value> = roster.values().filter(|agent| agent.profile.is_served()).map(|agent| safe(agent)).collect();
     let total = data.len();

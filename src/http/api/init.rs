@@ -6,6 +6,7 @@ use crate::base::Label;
 use crate::clock;
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::levels::Reading;
 use crate::protocol::sse;
 use axum::Json;
 use axum::extract::{Query, State};
@@ -27,6 +28,7 @@ pub(in crate::http) struct Asked {
 
 pub(in crate::http) async fn init(
     State(edge): State<Edge>,
+    reading: Reading,
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(asked) = asked.map_err(|_| error::validation("query", "must be appId, chatId and stream, each once"))?;
@@ -40,7 +42,8 @@ pub(in crate::http) async fn init(
         Some("true" | "1") => true,
         Some(_) => return Err(error::validation("stream", "must be true or false")),
     };
-    let data = edge.gateway.init(&agent_id, chat_id.as_str()).await?;
+    let roster = reading.roster(&edge).await?;
+    let data = edge.gateway.init(&roster, &agent_id, chat_id.as_str()).await?;
     if !streaming {
         return Ok(Json(envelope("OK", data)).into_response());
     }

@@ -5,3 +5,4 @@ mod flips;
 mod pair;
 mod pair_power;
 mod power;
+mod reads;

@@ -1,6 +1,7 @@
 //! A primary and a standby in one process, with real files and a connection in memory.
 
-use crate::base::{AgentId, Label, Owner, Txid, UnixMillis};
+use crate::base::{AgentId, Chain, Label, Owner, Txid, UnixMillis};
+use crate::clock;
 use crate::node_state::NodeState;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode};
 use crate::protocol::peer::Copying;
@@ -97,8 +98,20 @@ impl Home {
         Self { dir, ..*self }
     }
 
+    /// A session that was just ended may still be storing what it had heard last: its process would have waited for that.
+    fn node(&self) -> NodeState {
+        let by = clock::now() + PATIENCE;
+        loop {
+            match NodeState::open(self.path()) {
+                Ok(node) => return node,
+                Err(error) => assert!(clock::now() < by, "{}", Chain(&error)),
+            }
+            std::thread::yield_now();
+        }
+    }
+
     fn open(&self) -> Opened {
-        let node = Arc::new(NodeState::open(self.path()).unwrap());
+        let node = Arc::new(self.node());
         let base = Base { cluster: self.cluster, data_key: [9; 32], settings: SETTINGS };
         let store = Store::new(self.path(), base);
         let open = || LocalLog::open(self.path(), (self.cluster, self.me), Kept::Maybe, JOURNAL);
@@ -119,6 +132,7 @@ impl Home {
         let epoch = node.mint_epoch(false).unwrap();
         let config = node.config().unwrap().unwrap().reign(epoch, me);
         node.store_config(&config).unwrap();
+        let kept = Arc::clone(&node);
         let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
         let primary = Primary::new(reigning);
         store.lead(epoch, Expect::Nothing, Box::new(log.clone())).unwrap();
@@ -128,26 +142,41 @@ impl Home {
             let (primary, stop) = (primary.clone(), stop.clone());
             async move { primary.keep(stop).await.unwrap() }
         });
-        Lead { store, log, primary, stop, keeping }
+        Lead { store, log, primary, stop, keeping, node: kept }
     }
 
     pub(super) fn follow(&self) -> Follow {
-        let Opened { me, cluster, node, store, log } = self.open();
-        let (standby, state_dir) = (store.clone(), self.dir.path().to_owned());
-        let following = Following {
+        let opened = self.open();
+        let (me, store, log) = (opened.me, opened.store.clone(), opened.log.clone());
+        let standby = Standby::new(self.following(opened));
+        standby.prepare().unwrap();
+        Follow { me, store, log, standby, session: None }
+    }
+
+    fn following(&self, Opened { me, cluster, node, store, log }: Opened) -> Following {
+        Following {
             me,
             cluster,
             incarnation: node.count_start().unwrap(),
             node,
             store,
-            log: log.clone(),
-            state_dir,
+            log,
+            state_dir: self.dir.path().to_owned(),
             known: watch::Sender::new(config(Mode::MaxAvailability)),
             arrivals: Arc::default(),
-        };
-        let follow = Follow { me, store: standby, log, standby: Standby::new(following), session: None };
-        follow.standby.prepare().unwrap();
-        follow
+        }
+    }
+
+    /// Ends the reign of `lead`, whose database stays open for the next primary's records.
+    pub(super) async fn demote(&self, lead: Lead) -> Follow {
+        let Lead { store, log, primary, stop, keeping, node } = lead;
+        stop.cancel();
+        keeping.await.unwrap();
+        primary.end();
+        let rested = store.rest().unwrap();
+        let opened = Opened { me: self.me, cluster: self.cluster, node, store: store.clone(), log: log.clone() };
+        let standby = Standby::after_reign(self.following(opened), rested).unwrap();
+        Follow { me: self.me, store, log, standby, session: None }
     }
 
     /// Takes what the primary has until the two are in sync, and begins again where a process would.
@@ -179,6 +208,7 @@ pub(super) struct Lead {
     pub(super) primary: Primary,
     stop: CancellationToken,
     keeping: JoinHandle<()>,
+    node: Arc<NodeState>,
 }
 
 impl Lead {
@@ -226,7 +256,12 @@ impl Follow {
         self.session = Some((stop, followed));
     }
 
-    async fn hang_up(&mut self) {
+    /// Whether clients may read here.
+    pub(super) fn is_agreed(&self) -> bool {
+        self.standby.seen().borrow().is_agreed
+    }
+
+    pub(super) async fn hang_up(&mut self) {
         let (stop, followed) = self.session.take().unwrap();
         stop.cancel();
         followed.await.unwrap().unwrap();
