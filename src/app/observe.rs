@@ -66,6 +66,18 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
         "Commits that the standby's disk lacks, or its database on a standby.",
         move || count(behind.lag()),
     );
+    let behind = pair.clone();
+    telemetry.observe(
+        "llmchat_standby_apply_lag_seconds",
+        "On the primary: for how long the standby's database has lacked something that is on its disk for good.",
+        move || behind.standby_seen().map_or(0.0, |seen| seen.apply_lag.as_secs_f64()),
+    );
+    let paused = pair.clone();
+    telemetry.observe(
+        "llmchat_writer_pause_seconds",
+        "Before each group of commits, while the standby's database does not follow quickly enough.",
+        move || paused.store().pause().as_secs_f64(),
+    );
     let stale = pair.clone();
     telemetry.observe(
         "llmchat_standby_lag_seconds",

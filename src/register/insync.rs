@@ -1,3 +1,4 @@
+use super::lag::Applies;
 use crate::protocol::cluster::{Config, MemberId, Mode};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub struct InSync {
     waiting_since: Option<Instant>,
     /// The standby has come back without something that it had acknowledged.
     has_lost: bool,
+    /// How its database follows.
+    applies: Applies,
     /// It is not tried again to add the standby before this.
     not_before: Option<Instant>,
     /// When the standby was dropped lately.
@@ -74,6 +77,7 @@ impl InSync {
             peer,
             waiting_since: None,
             has_lost: false,
+            applies: Applies::InTime,
             not_before: None,
             drops: Vec::new(),
         }
@@ -144,6 +148,11 @@ impl InSync {
         self.waiting_since = since;
     }
 
+    /// How the standby's database follows what is on its disk: one in sync has to be able to take over at once.
+    pub fn applies(&mut self, applies: Applies) {
+        self.applies = applies;
+    }
+
     /// The proposal is stored: it is in force.
     pub fn stored(&mut self, config: &Config, now: Instant) {
         if self.pending.as_ref() == Some(config) {
@@ -191,7 +200,10 @@ impl InSync {
             Peer::Away { hung_up: false, .. } => true,
             // One that has connected anew, and lacks what it had acknowledged, or takes too long.
             Peer::Behind | Peer::CaughtUp { .. } => {
-                self.waiting_since.is_some_and(|since| passed(since, self.timing.sync_timeout))
+                let has_waited = |since| passed(since, self.timing.sync_timeout);
+                // The writer has paused for it meanwhile.
+                let is_slow = matches!(self.applies, Applies::TooSlowly { since } if has_waited(since));
+                is_slow || self.waiting_since.is_some_and(has_waited)
             }
         }
     }
@@ -201,6 +213,9 @@ impl InSync {
             return false;
         }
         let Peer::CaughtUp { since } = self.peer else { return false };
+        if self.applies != Applies::InTime {
+            return false;
+        }
         let is_tried = self.not_before.is_none_or(|before| now >= before);
         is_tried && now.saturating_duration_since(since) >= self.stable(now)
     }

@@ -69,6 +69,20 @@ struct Bounds {
     mends: Vec<Mend>,
     /// The thread has ended.
     is_over: bool,
+    /// Nothing is applied: a disk that is too slow.
+    #[cfg(test)]
+    is_held: bool,
+}
+
+impl Bounds {
+    /// Everything up to here may be applied.
+    fn upto(&self) -> Txid {
+        #[cfg(test)]
+        if self.is_held {
+            return Txid::default();
+        }
+        self.durable.min(self.flushed)
+    }
 }
 
 /// A page that came to harm, as it has to be.
@@ -171,6 +185,12 @@ impl Pace {
         self.change(|bounds| bounds.flushed = bounds.flushed.min(to));
     }
 
+    /// Applies nothing until it is let go again.
+    #[cfg(test)]
+    pub(super) fn hold(&self, is_held: bool) {
+        self.change(|bounds| bounds.is_held = is_held);
+    }
+
     pub(super) fn received(&self, txid: Txid, record: &[u8]) {
         self.0.feed.push(txid, record);
     }
@@ -205,13 +225,12 @@ impl Pace {
 
     /// Waits until there is something to apply from `next` on, or to mend; `None` at the end.
     fn wait(&self, next: Txid) -> Option<Due> {
-        let upto = |bounds: &Bounds| bounds.durable.min(bounds.flushed);
-        let waits = |bounds: &mut Bounds| upto(bounds) < next && !bounds.is_ending && bounds.mends.is_empty();
+        let waits = |bounds: &mut Bounds| bounds.upto() < next && !bounds.is_ending && bounds.mends.is_empty();
         let mut bounds = self.0.moved.wait_while(self.bounds(), waits).unwrap_or_else(PoisonError::into_inner);
         if let Some(mend) = bounds.mends.pop() {
             return Some(Due::Mend(mend));
         }
-        (upto(&bounds) >= next).then(|| Due::Records(upto(&bounds)))
+        (bounds.upto() >= next).then(|| Due::Records(bounds.upto()))
     }
 }
 

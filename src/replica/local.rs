@@ -23,6 +23,8 @@ pub(crate) struct LocalLog {
     is_put_aside: bool,
     /// Commits that were given up, as far as they are kept.
     given_up: Arc<AtomicU64>,
+    /// Bytes of the records that this node has made.
+    written: Arc<AtomicU64>,
     pub(super) feed: Arc<Feed>,
 }
 
@@ -62,7 +64,16 @@ impl LocalLog {
             return Err(JournalError::Gone { path: dir });
         }
         let journal = Arc::new(Mutex::new(journal));
-        Ok(Self { dir, owner, settings, journal, is_put_aside: false, given_up: Arc::default(), feed: Arc::default() })
+        Ok(Self {
+            dir,
+            owner,
+            settings,
+            journal,
+            is_put_aside: false,
+            given_up: Arc::default(),
+            written: Arc::default(),
+            feed: Arc::default(),
+        })
     }
 
     /// The journal before this one was put aside.
@@ -191,6 +202,11 @@ impl LocalLog {
         self.given_up.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the records that this node has made since it started.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     /// Takes back every record behind `to`.
     pub(super) fn cut(&self, to: Txid) -> Result<(), JournalError> {
         self.lock().as_mut().map_or(Ok(()), |journal| journal.cut(to))
@@ -272,6 +288,7 @@ impl Log for LocalLog {
         let mut journal = self.lock();
         journal.as_mut().ok_or(LogError::NotKept(Txid::default()))?.append(before, record).map_err(log_error)?;
         drop(journal);
+        self.written.fetch_add(u64::try_from(record.bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.feed.push(record.position.txid, &record.bytes);
         Ok(())
     }

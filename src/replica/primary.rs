@@ -9,7 +9,7 @@ use crate::journal::Pin;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId, Mode};
 use crate::protocol::record::ClusterId;
-use crate::register::{Act, InSync, Timing};
+use crate::register::{Act, Applies, ApplyLag, InSync, Timing};
 use crate::store::{Durable, Store};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +42,7 @@ pub(crate) struct Reigning {
 pub(super) struct Shared {
     pub(super) reigning: Reigning,
     machine: Mutex<InSync>,
+    lag: Mutex<ApplyLag>,
     config: watch::Sender<Config>,
     standby: Mutex<StandbySeen>,
     /// Everything up to here was there before this reign, and must be on a standby's disk before it counts.
@@ -68,6 +69,8 @@ pub(crate) struct StandbySeen {
     pub(crate) is_connected: bool,
     pub(crate) flushed: Txid,
     pub(crate) applied: Txid,
+    /// For how long its database has lacked something that is durable.
+    pub(crate) apply_lag: Duration,
     /// Its database is whole, and what it acknowledges counts.
     pub(crate) is_ready: bool,
     /// While it is copied: the page that comes next, and how many there are.
@@ -86,6 +89,7 @@ impl Primary {
         Self(Arc::new(Shared {
             reigning,
             machine: Mutex::new(machine),
+            lag: Mutex::default(),
             config,
             standby: Mutex::default(),
             inherited: Mutex::default(),
@@ -146,6 +150,8 @@ impl Primary {
             let act = {
                 let mut machine = shared.machine();
                 machine.waiting(stalled.map(|(_, since)| since));
+                let applies = shared.look_at_lag(machine.is_in_sync(), now);
+                machine.applies(applies);
                 machine.step(now)
             };
             match act {
@@ -180,6 +186,7 @@ impl Primary {
 
     /// Lets go of the standby: this reign is over.
     pub(crate) fn end(&self) {
+        self.0.reigning.store.pause_for(Duration::ZERO);
         let mut session = lock(&self.0.session);
         session.is_over = true;
         if let Some(now) = &session.now {
@@ -228,6 +235,27 @@ fn stall(durable: &Durable, before: Option<(Txid, Instant)>, now: Instant) -> Op
 impl Shared {
     fn machine(&self) -> MutexGuard<'_, InSync> {
         lock(&self.machine)
+    }
+
+    /// Has the writer pause as long as the standby's database needs it; how that follows.
+    fn look_at_lag(&self, is_in_sync: bool, now: Instant) -> Applies {
+        let Reigning { store, log, .. } = &self.reigning;
+        let mut lag = lock(&self.lag);
+        if self.is_ready() {
+            lag.durable(store.durable().get(), log.written(), now);
+        }
+        let (applies, pause) = lag.step(is_in_sync, now);
+        let before = store.pause_for(pause);
+        if before.is_zero() != pause.is_zero() {
+            tracing::warn!(
+                lag_ms = lag.age(now).as_millis(),
+                lag_bytes = lag.bytes(),
+                pause_ms = pause.as_millis(),
+                "the standby's database does not follow quickly enough: the writer pauses for it, until the pause is 0"
+            );
+        }
+        lock(&self.standby).apply_lag = lag.age(now);
+        applies
     }
 
     pub(super) fn config(&self) -> watch::Receiver<Config> {
@@ -301,6 +329,7 @@ impl Shared {
         }
         drop(session);
         self.machine().connected();
+        lock(&self.lag).connected();
         *lock(&self.standby) = StandbySeen { is_connected: true, ..StandbySeen::default() };
         self.wake.notify_one();
         true
@@ -356,6 +385,11 @@ impl Shared {
         }
         if self.counts() {
             durable.flushed_there(flushed);
+        }
+        {
+            let mut lag = lock(&self.lag);
+            lag.durable(durable.get(), self.reigning.log.written(), clock::now());
+            lag.applied(applied);
         }
         // Nearly, where this node acknowledges alone meanwhile: [`Shared::add`] waits for the rest.
         let nearly = flushed.raw().saturating_add(NEARLY_COMMITS) >= durable.get().raw();

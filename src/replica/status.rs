@@ -53,6 +53,9 @@ pub(crate) struct NodeStatus {
     pub(crate) applied: Option<u64>,
     /// Commits that it lacks of the primary's.
     pub(crate) lag: Option<u64>,
+    /// For how long its database has lacked something that is on its disk for good; on the primary, of its standby.
+    #[serde(default)]
+    pub(crate) apply_lag_ms: Option<u64>,
     /// While it is copied, 0 to 100.
     pub(crate) copied_percent: Option<u32>,
     pub(crate) version: Option<String>,
@@ -146,6 +149,7 @@ impl Pair {
             chain: Some(ours.chain),
             applied: Some(ours.applied),
             lag,
+            apply_lag_ms: None,
             copied_percent: None,
             version: Some(ours.version),
             scrubbed_at: ours.scrubbed_at,
@@ -186,6 +190,9 @@ impl Pair {
             chain: answered.as_ref().map(|theirs| theirs.chain.clone()),
             applied: answered.as_ref().map(|theirs| theirs.applied),
             lag,
+            apply_lag_ms: seen
+                .filter(|seen| seen.is_ready)
+                .map(|seen| u64::try_from(seen.apply_lag.as_millis()).unwrap_or(u64::MAX)),
             copied_percent: seen
                 .and_then(|seen| seen.copying)
                 .map(|(done, of)| u32::try_from(u64::from(done) * 100 / u64::from(of.max(1))).unwrap_or(100)),

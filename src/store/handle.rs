@@ -3,6 +3,7 @@ use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Gate, Job, Pending, Scope};
 use super::open::Files;
+use super::pause::Pause;
 use super::readers::{Budget, Readers, Snapshot};
 use super::reign::Reign;
 use super::seal::Sealer;
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// The door to the store. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +27,7 @@ pub(crate) struct Store {
     pub(super) sealer: Sealer,
     pub(super) gate: Gate,
     pub(super) counters: Arc<Counters>,
+    pub(super) pause: Pause,
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
     /// Of the database as it is used now.
@@ -87,6 +90,7 @@ impl Store {
             sealer: Sealer::new(&data_key),
             gate,
             counters: Arc::new(Counters::default()),
+            pause: Pause::default(),
             reign: Arc::new(RwLock::new(None)),
             sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
@@ -129,6 +133,16 @@ impl Store {
     /// Waits until `txid` is durable, for ever where that never comes; an error where the store has failed meanwhile.
     pub(crate) async fn settled(&self, txid: Txid) -> Result<(), StoreError> {
         self.gate.pass(txid).await
+    }
+
+    /// How long the writer waits before each group of commits.
+    pub(crate) fn pause(&self) -> Duration {
+        self.pause.get()
+    }
+
+    /// From now on the writer waits so long before each group of commits; how long it did until now.
+    pub(crate) fn pause_for(&self, pause: Duration) -> Duration {
+        self.pause.set(pause)
     }
 
     /// The epoch that is written under; the first of all while this node does not write.

@@ -28,6 +28,7 @@ mod handle;
 mod job;
 mod log;
 mod open;
+mod pause;
 mod readers;
 mod recover;
 mod reign;

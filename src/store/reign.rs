@@ -57,9 +57,19 @@ impl Store {
         let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
         let syncer = Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone() };
         let epoch = committer.epoch();
-        let counters = Arc::clone(&self.counters);
-        let writer =
-            Writer { committer, durable, orders: taken, flushes, checkpoint, held: None, fence, settings, counters };
+        let (counters, pause) = (Arc::clone(&self.counters), self.pause.clone());
+        let writer = Writer {
+            committer,
+            durable,
+            orders: taken,
+            flushes,
+            checkpoint,
+            held: None,
+            fence,
+            settings,
+            counters,
+            pause,
+        };
         let (of_sync, of_writer) = (OnPanic(self.gate.fence.clone()), OnPanic(self.gate.fence.clone()));
         let syncer = spawn("store-sync", move || {
             let _fenced = of_sync;

@@ -5,6 +5,7 @@ use super::error::StoreError;
 use super::fence::Fence;
 use super::job::{Job, Rolled, Scope};
 use super::log::LogError;
+use super::pause::Pause;
 use super::settings::Settings;
 use super::sync::Unflushed;
 use crate::base::{Chain, Position, Txid};
@@ -75,6 +76,7 @@ pub(super) struct Writer {
     pub(super) fence: Fence,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
+    pub(super) pause: Pause,
 }
 
 /// Jobs of one transaction.
@@ -176,6 +178,7 @@ impl Writer {
 
     /// Begins a transaction, once there is room for it.
     fn begin(&mut self) -> Result<(), StoreError> {
+        self.pause.take();
         if !self.has_room() {
             return Err(StoreError::Overloaded);
         }

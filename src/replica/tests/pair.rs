@@ -7,9 +7,10 @@ use crate::protocol::cluster::{Config, Member, MemberId, Mode};
 use crate::protocol::peer::Copying;
 use crate::protocol::record::ClusterId;
 use crate::register::Timing;
+use crate::replica::apply::Applying;
 use crate::replica::follow::is_fatal;
 use crate::replica::primary::{Primary, Reigning};
-use crate::replica::standby::{Following, Standby, StandbyError};
+use crate::replica::standby::{Following, PrimarySeen, Standby, StandbyError};
 use crate::replica::wire::Stream;
 use crate::replica::{Kept, LocalLog, Settings as JournalSettings};
 use crate::store::{Base, Budget, Expect, NewTurn, Pending, Settings, Store, StoreError, TurnEnd, TurnState};
@@ -256,9 +257,20 @@ impl Follow {
         self.session = Some((stop, followed));
     }
 
+    /// Applies nothing, or goes on.
+    pub(super) fn hold(&self, is_held: bool) {
+        let pace = self.standby.applying().as_ref().map(Applying::pace);
+        pace.unwrap().hold(is_held);
+    }
+
+    /// What it knows of its primary.
+    pub(super) fn seen(&self) -> watch::Receiver<PrimarySeen> {
+        self.standby.seen()
+    }
+
     /// Whether clients may read here.
     pub(super) fn is_agreed(&self) -> bool {
-        self.standby.seen().borrow().is_agreed
+        self.seen().borrow().is_agreed
     }
 
     pub(super) async fn hang_up(&mut self) {
@@ -331,7 +343,7 @@ pub(super) async fn in_sync(lead: &Lead) {
     tokio::time::timeout(PATIENCE, added).await.expect("it is added").unwrap();
 }
 
-async fn alone(lead: &Lead) {
+pub(super) async fn alone(lead: &Lead) {
     let mut config = lead.primary.config();
     let dropped = config.wait_for(|config| config.isr.len() == 1);
     tokio::time::timeout(PATIENCE, dropped).await.expect("it is dropped").unwrap();
