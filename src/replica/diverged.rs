@@ -34,6 +34,9 @@ pub(crate) struct About {
     epoch: u64,
     /// The history's identity with them, in hex.
     chain: String,
+    /// What the turns are looked for in has all of the commits.
+    #[serde(default)]
+    is_whole: bool,
 }
 
 /// What is kept of one time.
@@ -68,7 +71,7 @@ pub(crate) enum GiveUpError {
 }
 
 impl About {
-    fn new(tip: Option<Tip>, first: Txid, commits: Option<u64>) -> Self {
+    fn new(tip: Option<Tip>, first: Txid, commits: Option<u64>, is_whole: bool) -> Self {
         let (position, chain) = tip.map(|tip| (tip.position, hex(&tip.chain.0))).unwrap_or_default();
         Self {
             given_up_at: clock::unix_millis().to_string(),
@@ -77,6 +80,7 @@ impl About {
             last_txid: position.txid.raw(),
             epoch: position.epoch.counter(),
             chain,
+            is_whole,
         }
     }
 }
@@ -122,13 +126,14 @@ pub(super) fn keep(store: &Store, log: &LocalLog, state_dir: &Path, common: Txid
     }
     let place = Place::begin(state_dir, common.next())?;
     let commits = log.save_beyond(common, &place.begun)?;
-    match store.keep_turns(log, (common, tip.position.txid), &place.begun) {
+    let is_whole = match store.keep_turns(log, (common, tip.position.txid), &place.begun) {
         Err(error) if !error.is_passing() => {
             tracing::error!(error = %Chain(&error), "the turns of what is given up cannot be read; the commits are kept");
+            false
         }
-        kept => drop(kept?),
-    }
-    let saved = place.end(&About::new(Some(tip), common.next(), Some(commits)))?;
+        kept => kept.map(|_| true)?,
+    };
+    let saved = place.end(&About::new(Some(tip), common.next(), Some(commits), is_whole))?;
     log.note_given_up(commits);
     tracing::warn!(commits, after = common.raw(), saved = %saved.display(), "commits that the primary does not have are given up; `llmchat diverged` shows them");
     Ok(())
@@ -141,7 +146,7 @@ pub(super) fn keep(store: &Store, log: &LocalLog, state_dir: &Path, common: Txid
 ///
 /// It is not kept, and must not be given up.
 pub(super) fn keep_all(store: &Store, log: &LocalLog, state_dir: &Path) -> Result<(), GiveUpError> {
-    let kept = disk::entries(&state_dir.join(DIR))?.into_iter().find(|dir| store.is_kept_in(dir));
+    let kept = whole_dirs(state_dir)?.into_iter().find(|dir| store.is_kept_in(dir));
     let dir = match kept {
         // This node died after that.
         Some(dir) => dir,
@@ -149,10 +154,8 @@ pub(super) fn keep_all(store: &Store, log: &LocalLog, state_dir: &Path) -> Resul
         None => {
             let first = log.first().unwrap_or_default();
             let place = Place::begin(state_dir, first)?;
-            if store.has_database() {
-                store.keep_all_turns(log, &place.begun)?;
-            }
-            place.end(&About::new(log.last(), first, None))?
+            let is_whole = store.has_database() && store.keep_all_turns(log, &place.begun)?;
+            place.end(&About::new(log.last(), first, None, is_whole))?
         }
     };
     log.move_to(&dir.join(JOURNAL))?;
@@ -162,26 +165,68 @@ pub(super) fn keep_all(store: &Store, log: &LocalLog, state_dir: &Path) -> Resul
 
 /// Tells the turns that were given up from those that the other history has too: the database stands in it. Where all
 /// was kept and nothing is lost, nothing stays.
-pub(super) async fn settle(store: &Store, state_dir: &Path) {
-    for dir in disk::entries(&state_dir.join(DIR)).unwrap_or_default() {
-        let Some(candidates) = Candidates::in_dir(&dir).filter(|_| !dir.ends_with(BEGUN)) else { continue };
-        let settled = match store.settle_turns(&candidates, &dir.join(TURNS)).await {
-            Ok(0) if candidates.are_all() => {
-                tracing::info!("the primary has every turn that this node had");
-                drop_kept(state_dir, &dir).map_err(KeepError::from)
-            }
-            Ok(turns) => {
+pub(super) async fn settle(store: &Store, log: &LocalLog, state_dir: &Path) {
+    for dir in whole_dirs(state_dir).unwrap_or_default() {
+        let Some(candidates) = Candidates::in_dir(&dir) else { continue };
+        match settle_one(store, state_dir, &dir, &candidates).await {
+            Ok(None) => tracing::info!("the primary has everything that this node had"),
+            Ok(Some(turns)) => {
+                if candidates.are_all() {
+                    // At least one of those that are kept.
+                    log.note_given_up(1);
+                }
                 tracing::warn!(turns, dir = %dir.display(), "turns were given up for the primary's history");
-                Ok(())
             }
-            Err(error) if error.is_of_candidates() => candidates.set_aside().map_err(KeepError::from).and(Err(error)),
-            // The next connection tries again.
-            Err(error) => Err(error),
-        };
-        if let Err(error) = settled {
-            tracing::error!(error = %Chain(&error), dir = %dir.display(), "the turns that were given up are not told apart");
+            // What cannot be read will never be; everything else the next connection tries again.
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), dir = %dir.display(), "the turns that were given up are not told apart");
+                if error.is_of_candidates()
+                    && let Err(error) = candidates.set_aside()
+                {
+                    tracing::error!(error = %Chain(&error), "and are looked at again");
+                }
+            }
         }
     }
+}
+
+/// How many turns are lost; `None` where nothing is, and nothing stays.
+async fn settle_one(
+    store: &Store,
+    state_dir: &Path,
+    dir: &Path,
+    candidates: &Candidates,
+) -> Result<Option<u64>, KeepError> {
+    // Of a process before this one it is whole, and the candidates may not be any more.
+    let to = dir.join(TURNS);
+    let turns = match disk::read_if_present(&to)? {
+        Some(lines) => u64::try_from(memchr::memchr_iter(b'\n', &lines).count()).unwrap_or(u64::MAX),
+        None => store.settle_turns(candidates, &to).await?,
+    };
+    if turns == 0 && candidates.are_all() && is_nothing_else_lost(store, dir, candidates).await? {
+        drop_kept(state_dir, dir)?;
+        return Ok(None);
+    }
+    candidates.remove()?;
+    Ok(Some(turns))
+}
+
+async fn is_nothing_else_lost(store: &Store, dir: &Path, candidates: &Candidates) -> Result<bool, KeepError> {
+    let Some(about) = about(dir)? else { return Ok(false) };
+    // Without a journal it was no part of this cluster: it came with agents of its own, under keys of its own.
+    let was_member = !about.chain.is_empty();
+    Ok(about.is_whole && !(was_member && store.agents_differ(candidates).await?))
+}
+
+/// What is kept, but for what is not whole yet.
+fn whole_dirs(state_dir: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let mut dirs = disk::entries(&state_dir.join(DIR))?;
+    dirs.retain(|dir| !dir.ends_with(BEGUN));
+    Ok(dirs)
+}
+
+fn about(dir: &Path) -> Result<Option<About>, DiskError> {
+    Ok(disk::read_if_present(&dir.join(ABOUT))?.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
 /// After a crash meanwhile nobody takes what is left of it for something.
@@ -195,8 +240,8 @@ fn drop_kept(state_dir: &Path, dir: &Path) -> Result<(), DiskError> {
 /// What is kept below `state_dir`, oldest first.
 pub(crate) fn list(state_dir: &Path) -> Result<Vec<Diverged>, DiskError> {
     let mut kept = Vec::new();
-    for dir in disk::entries(&state_dir.join(DIR))?.into_iter().filter(|dir| !dir.ends_with(BEGUN)) {
-        let about = disk::read_if_present(&dir.join(ABOUT))?.and_then(|text| serde_json::from_slice(&text).ok());
+    for dir in whole_dirs(state_dir)? {
+        let about = about(&dir)?;
         let turns = match (dir.join(TURNS).exists(), Candidates::in_dir(&dir).is_some()) {
             (true, _) => Turns::Known(dir.join(TURNS)),
             (false, true) => Turns::NotYet,
@@ -209,8 +254,12 @@ pub(crate) fn list(state_dir: &Path) -> Result<Vec<Diverged>, DiskError> {
     Ok(kept)
 }
 
-/// How many commits are kept below `state_dir`, as far as that is known.
+/// How many commits are kept below `state_dir`; one where it is not known how many, and none while it may be none.
 pub(crate) fn count(state_dir: &Path) -> u64 {
     let kept = list(state_dir).unwrap_or_default();
-    kept.iter().filter_map(|kept| kept.about.as_ref()?.commits).sum()
+    let commits = |kept: &Diverged| {
+        let unknown = u64::from(kept.turns != Turns::NotYet);
+        kept.about.as_ref().map_or(0, |about| about.commits.unwrap_or(unknown))
+    };
+    kept.iter().map(commits).sum()
 }

@@ -379,8 +379,8 @@ impl Standby {
         let mut seen = self.seen();
         // The sender lives in `self`.
         let _ = seen.wait_for(|seen| seen.is_connected && seen.applied >= stands_from).await;
-        let Following { store, state_dir, .. } = &self.0.following;
-        diverged::settle(store, state_dir).await;
+        let Following { store, log, state_dir, .. } = &self.0.following;
+        diverged::settle(store, log, state_dir).await;
         std::future::pending::<()>().await;
     }
 

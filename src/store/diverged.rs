@@ -87,7 +87,15 @@ pub(crate) enum KeepError {
 impl KeepError {
     /// The candidates themselves cannot be read, and never will be.
     pub(crate) fn is_of_candidates(&self) -> bool {
-        matches!(self, Self::Format { .. } | Self::Old { .. })
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+        match self {
+            Self::Format { .. } => true,
+            // Of a full disk, say, it is not.
+            Self::Old { source, .. } => {
+                matches!(source.sqlite_error_code(), None | Some(DatabaseCorrupt | NotADatabase | Unknown))
+            }
+            _ => false,
+        }
     }
 
     /// Another try may come out otherwise: what is to be kept must not be given up yet.
@@ -152,21 +160,21 @@ impl Candidates {
         match self {
             Self::Lines(path) => aside(path).map(drop),
             Self::Database(path) => {
-                aside(&Files::of(path.clone()).wal)?;
-                // The one by which they are found goes last.
-                aside(path).map(drop)
+                // Without its log it would be an older one, and is never to be found so.
+                aside(path)?;
+                aside(&Files::of(path.clone()).wal).map(drop)
             }
         }
     }
 
     /// They are told apart.
-    fn remove(&self) -> Result<(), DiskError> {
+    pub(crate) fn remove(&self) -> Result<(), DiskError> {
         match self {
             Self::Lines(path) => disk::remove_if_present(path),
             Self::Database(path) => {
                 let Files { database, wal, .. } = Files::of(path.clone());
-                // The one by which they are found goes last.
-                [wal.with_extension("db-shm"), wal, database].iter().try_for_each(|file| disk::remove_if_present(file))
+                // In this order: see `set_aside`.
+                [database, wal.with_extension("db-shm"), wal].iter().try_for_each(|file| disk::remove_if_present(file))
             }
         }
     }
@@ -228,22 +236,47 @@ impl Store {
     }
 
     /// Keeps the database in `dir`, as all of `log` leaves it, or as it is where the two do not fit: it is about to be
-    /// replaced. Nothing may be open, and nothing may be written to it any more. Blocks meanwhile.
-    pub(crate) fn keep_all_turns(&self, log: &dyn Log, dir: &Path) -> Result<(), KeepError> {
+    /// replaced. Whether everything in `log` is in it. Nothing may be open, and nothing may be written to it any more.
+    /// Blocks meanwhile.
+    pub(crate) fn keep_all_turns(&self, log: &dyn Log, dir: &Path) -> Result<bool, KeepError> {
         let files = &self.place.files;
-        let position = open::reader(files).and_then(|connection| open::position(&connection));
-        if let Some(tip) = log.tip().map(|tip| tip.position.txid)
-            && position.is_ok_and(|position| position.txid < tip)
-            && let Err(error) = recover::rested(files, self.place.cluster, self.place.settings, log, tip)
-        {
-            tracing::warn!(error = %Chain(&error), "the database is kept without the last commits of its journal");
-        }
+        let is_whole = match log.tip().map_or(Ok(()), |tip| self.reach(log, tip.position.txid)) {
+            Err(error) if !error.is_passing() => {
+                tracing::warn!(error = %Chain(&error), "the database is kept without the last commits of its journal");
+                false
+            }
+            reached => {
+                reached?;
+                true
+            }
+        };
         let kept = Files::of(dir.join(Candidates::DATABASE));
         if files.wal.exists() {
             disk::link(&files.wal, &kept.wal)?;
         }
         disk::link(&files.database, &kept.database)?;
-        Ok(disk::sync_dir(dir)?)
+        disk::sync_dir(dir)?;
+        Ok(is_whole)
+    }
+
+    /// Brings the database to `tip` where it is behind.
+    fn reach(&self, log: &dyn Log, tip: Txid) -> Result<(), KeepError> {
+        let files = &self.place.files;
+        let position = open::reader(files).and_then(|connection| open::position(&connection));
+        let position = position.map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
+        if position.txid < tip {
+            drop(recover::rested(files, self.place.cluster, self.place.settings, log, tip)?);
+        }
+        Ok(())
+    }
+
+    /// Whether an agent is otherwise, or missing, in one of this database and the one in `candidates`.
+    pub(crate) async fn agents_differ(&self, candidates: &Candidates) -> Result<bool, KeepError> {
+        let Candidates::Database(path) = candidates else { return Ok(false) };
+        let old = open::reader(&Files::of(path.clone())).and_then(|connection| agents(&connection));
+        let old = old.map_err(|source| KeepError::Old { path: path.clone(), source })?;
+        let new = self.read(Budget::Normal, |rows| agents(rows).map_err(StoreError::sql("list the agents")));
+        Ok(old != new.await?)
     }
 
     /// Writes the turns into `dir` that commits behind `above`, up to `until`, may have changed, one a line, on disk when this
@@ -271,8 +304,7 @@ impl Store {
     }
 
     /// Writes those of the turns in `from` into `to` that the database, which stands in another history now, does not have
-    /// as they are; how many. `to` is on disk when this returns, and `from` is gone. A call that is given up leaves
-    /// everything for the next.
+    /// as they are; how many. `to` is on disk when this returns. A call that is given up leaves everything for the next.
     pub(crate) async fn settle_turns(&self, from: &Candidates, to: &Path) -> Result<u64, KeepError> {
         let mut lines = Lines::begin(to)?;
         let mut reading = from.open()?;
@@ -288,9 +320,7 @@ impl Store {
             }
         }
         drop(reading);
-        let count = lines.end()?;
-        from.remove()?;
-        Ok(count)
+        lines.end()
     }
 
     async fn lacking(&self, turns: Vec<GivenUp>) -> Result<Vec<GivenUp>, StoreError> {
@@ -309,6 +339,13 @@ impl Store {
         };
         self.read(Budget::Normal, query).await
     }
+}
+
+/// Every agent, for a comparison.
+fn agents(rows: &Connection) -> rusqlite::Result<Vec<(String, String, Vec<u8>)>> {
+    let mut statement = rows.prepare("SELECT id, profile, api_key FROM agents ORDER BY id")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
 }
 
 /// The columns that [`given_up`] reads, in its order, and the number of the row.

@@ -150,7 +150,15 @@ fn talks_on(cluster: &Cluster, node: usize) {
 fn the_turns_of_an_old_primary_that_was_away_for_too_long_are_shown_and_no_others() {
     let upstream = speaking(Duration::from_millis(1));
     let cluster = Cluster::with(&upstream, "max-availability", SMALL_JOURNAL);
-    let cluster = gives_up(cluster, |cluster| cluster.kill(0), |cluster| talks_on(cluster, 1));
+    let meanwhile = |cluster: &Cluster| {
+        talks_on(cluster, 1);
+        // As if it had died, when it was here before, while it kept what it has.
+        let state = cluster.homes[0].state();
+        let begun = state.join("diverged/begun.new");
+        std::fs::create_dir_all(&begun).expect("it is ours");
+        std::fs::hard_link(state.join("llmchat.db"), begun.join("candidates.db")).expect("one file system");
+    };
+    let cluster = gives_up(cluster, |cluster| cluster.kill(0), meanwhile);
     assert!(listed(&cluster, 0)[0]["commits"].is_null(), "how many they were cannot be known");
 }
 
