@@ -162,7 +162,14 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
         }
         Ok::<_, JoinError>(invited)
     };
-    let Some(invited) = joined.await.map_err(|error| failed(&error))? else {
+    let told = |error: JoinError| {
+        if error.may_have_joined() && !join.dry {
+            let why = format!("{}; the cluster may count this node in already", Chain(&error));
+            return refused(Refusal::begun(why));
+        }
+        failed(&error)
+    };
+    let Some(invited) = joined.await.map_err(told)? else {
         return Ok(Json(json!({ "member": null, "cluster": null })));
     };
     parts.again.cancel();

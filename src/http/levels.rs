@@ -7,7 +7,7 @@ use super::edge::Edge;
 use super::error::{self, ApiError};
 use crate::agents::Roster;
 use crate::base::{Chain, Position};
-use crate::replica::Role;
+use crate::replica::{HistoryError, Role};
 use crate::store::{Snapshot, StoreError};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -119,11 +119,14 @@ impl Reading {
         };
         if let Level::AtLeast(seen) = self.0.level {
             let included = edge.pair.includes(position, seen).await.inspect_err(|error| {
-                tracing::error!(error = %Chain(error), "the journal is not read");
+                tracing::warn!(error = %Chain(error), "a position is not looked up");
             });
             match included {
                 Ok(true) => {}
                 Ok(false) if is_primary => return Err(error::stale_token()),
+                Err(HistoryError::Busy) if is_primary => {
+                    return Err(error::no_primary("too many positions are looked up; ask again"));
+                }
                 Err(_) if is_primary => return Err(error::internal()),
                 Ok(false) | Err(_) => return Err(self.elsewhere()),
             }

@@ -224,6 +224,18 @@ pub(crate) enum JoinError {
     Disk(#[from] disk::DiskError),
 }
 
+impl JoinError {
+    /// It was asked for, and whether it was granted was not heard, or could not be kept.
+    pub(crate) fn may_have_joined(&self) -> bool {
+        match self {
+            Self::Ask { source, .. } => {
+                !matches!(source, AskError::Refused { .. } | AskError::Reach(_) | AskError::Tls(_))
+            }
+            Self::Keep(_) | Self::Disk(_) => true,
+        }
+    }
+}
+
 /// Where a node asks to be taken in; and whether it could be. Two ways, not one with a word for it: an older version, which
 /// would not know the word, takes nobody in by mistake.
 pub(crate) const JOIN: &str = "/peer/join";

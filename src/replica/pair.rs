@@ -24,7 +24,7 @@ use crate::store::{Expect, OpenError, Rested, Store, StoreError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -156,6 +156,8 @@ pub(super) struct Shared {
     /// Held while a node is let in.
     pub(super) joining: tokio::sync::Mutex<()>,
     pub(super) scrub: Mutex<Scrub>,
+    /// Held while a client has a position looked up in the journal.
+    pub(super) looks_up: Arc<Semaphore>,
     /// Cancelled when the node stops, or begins again.
     pub(super) ending: CancellationToken,
     /// What is asked beside everything else.
@@ -234,6 +236,7 @@ impl Pair {
             taken: Mutex::new(Some(taken)),
             held: Mutex::new(None),
             joining: tokio::sync::Mutex::default(),
+            looks_up: Arc::new(Semaphore::new(1)),
             scrub: Mutex::default(),
             ending: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -6,6 +6,7 @@ use crate::base::Position;
 use crate::journal::JournalError;
 use crate::store::{Store, StoreError};
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A standby is waited for so long until it has what a client has seen.
@@ -18,6 +19,9 @@ pub(crate) enum HistoryError {
     Journal(#[from] JournalError),
     #[error("a task that read the journal has died")]
     Died,
+    /// Of those that anybody may ask for, each reads a part of the journal.
+    #[error("others ask at this moment")]
+    Busy,
 }
 
 /// How a snapshot stands to a position, by the two alone.
@@ -74,7 +78,14 @@ impl Pair {
             Compared::HasNot => Ok(false),
             Compared::Unknown => {
                 let log = self.log().clone();
-                let read = tokio::task::spawn_blocking(move || log.tip_at(position.txid));
+                // It goes along, as the reading does not end where the client leaves.
+                let permit = Arc::clone(&self.0.looks_up).acquire_owned();
+                let permit = tokio::time::timeout(CATCH_UP_WITHIN, permit).await.map_err(|_| HistoryError::Busy)?;
+                let read = tokio::task::spawn_blocking(move || {
+                    let tip = log.tip_at(position.txid);
+                    drop(permit);
+                    tip
+                });
                 let tip = read.await.map_err(|_| HistoryError::Died)??;
                 Ok(tip.is_some_and(|tip| tip.position == position))
             }
