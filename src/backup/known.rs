@@ -34,7 +34,7 @@ mod tests {
     fn a_nodes_names_are_known_and_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let (ours, others) = (
-            ["node.redb", "cluster-secrets", "diverged", "journal", "journal.1763", "llmchat.db", "llmchat.db-wal"],
+            [NodeState::FILE, "cluster-secrets", "diverged", "journal", "journal.1763", "llmchat.db", "llmchat.db-wal"],
             [
                 "lost+found",
                 "agents.json",

@@ -43,6 +43,25 @@ pub(crate) struct Made {
     may_lack: bool,
 }
 
+/// What a backup would be.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Possible {
+    dir: String,
+    /// Of its database, about.
+    bytes: u64,
+}
+
+/// Everything that can be refused was looked at.
+struct Begun {
+    unfinished: Unfinished,
+    /// How far everything is acknowledged, where that is known.
+    acknowledged: Option<Txid>,
+    room: Room,
+    /// Pages that are read from here on are of this commit or a later one.
+    start: Txid,
+    bytes: u64,
+}
+
 impl Backups {
     pub(crate) fn new(pair: Pair, state_dir: PathBuf) -> Self {
         Self { pair, state_dir, alone: Arc::default() }
@@ -67,16 +86,34 @@ impl Backups {
         }
     }
 
+    /// Makes every check of [`Backups::make`], and leaves nothing.
+    pub(crate) async fn try_out(&self, dir: PathBuf) -> Result<Possible, BackupError> {
+        let Ok(_alone) = self.alone.try_lock() else { return Err(BackupError::Busy) };
+        tokio::select! {
+            begun = self.begin(dir) => {
+                let Begun { unfinished, bytes, .. } = begun?;
+                Ok(Possible { dir: unfinished.dir.to_string_lossy().into_owned(), bytes })
+            }
+            () = self.pair.ends() => Err(BackupError::Stopping),
+        }
+    }
+
+    async fn begin(&self, dir: PathBuf) -> Result<Begun, BackupError> {
+        let (store, log) = (self.pair.store(), self.pair.log());
+        let unfinished = Unfinished::begin(dir, &self.state_dir)?;
+        let acknowledged = self.pair.acknowledged().await;
+        catch_up(store, log, acknowledged).await?;
+        let first = store.pages(1, 1).await.map_err(of_store)?;
+        let room = Room::look(&unfinished.dir, &self.state_dir, store.reserve_bytes() + log.ahead_bytes())?;
+        let bytes = u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096");
+        room.take(bytes)?;
+        Ok(Begun { unfinished, acknowledged, room, start: first.at, bytes })
+    }
+
     async fn make_alone(&self, dir: PathBuf) -> Result<Made, BackupError> {
         let began = clock::now();
         let (store, log) = (self.pair.store().clone(), self.pair.log().clone());
-        let unfinished = Unfinished::begin(dir, &self.state_dir)?;
-        let acknowledged = self.pair.acknowledged().await;
-        catch_up(&store, &log, acknowledged).await?;
-        let first = store.pages(1, 1).await.map_err(of_store)?;
-        let room = Room::look(&unfinished.dir, &self.state_dir, store.reserve_bytes() + log.ahead_bytes())?;
-        room.take(u64::from(first.db_pages) * u64::try_from(PAGE_BYTES).expect("4096"))?;
-        let start = first.at;
+        let Begun { unfinished, acknowledged, room, start, .. } = self.begin(dir).await?;
         let _kept = Kept::from(log.clone(), start);
         let (pages, end) = copy(&store, unfinished.dir.join(DATABASE), &Arc::new(room)).await?;
         // What the pages hold is in the journal then, and on this node's disk for good.

@@ -26,7 +26,7 @@ mod tests;
 pub(crate) use check::{Whole, check};
 pub(crate) use error::RestoreError;
 use error::{BackupError, BadBackup};
-pub(crate) use make::{Backups, Made};
+pub(crate) use make::Backups;
 pub(crate) use mark::refuse_unfinished;
 pub(crate) use restore::{Restored, Target, restore};
 

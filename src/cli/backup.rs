@@ -2,7 +2,7 @@
 //! does not run.
 
 use super::control_client::{self, Reached};
-use super::say;
+use super::outcome::{How, say};
 use crate::backup::{self, Restored, Target};
 use crate::config::Config;
 use crate::disk;
@@ -23,9 +23,8 @@ pub(super) enum Command {
     Now {
         /// A directory that is new or empty, of the node's machine; what comes into it is a secret
         dir: PathBuf,
-        /// As JSON, for scripts
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        how: How,
     },
 }
 
@@ -45,7 +44,7 @@ pub(super) struct Restore {
 }
 
 /// Makes a backup, and says of what.
-pub(super) async fn run(config: Config, Command::Now { dir, json }: Command) -> Result<ExitCode> {
+pub(super) async fn run(config: Config, Command::Now { dir, how }: Command) -> Result<ExitCode> {
     let client = match control_client::reach(&config.control_socket()).await? {
         Reached::Running(client) => client,
         Reached::Nobody => {
@@ -59,11 +58,18 @@ pub(super) async fn run(config: Config, Command::Now { dir, json }: Command) -> 
     let Some(told) = dir.to_str() else {
         bail!("the name of `{}` is not UTF-8, and the running node cannot be told of it: name another", dir.display());
     };
-    let body = json!({ "dir": told }).to_string();
+    let body = json!({ "dir": told, "dry": how.dry_run }).to_string();
     let made = client.call_within(BACKUP_MAX, "POST", "/backup", body).await?;
-    let text = if json { format!("{made:#}\n") } else { made_text(&made) };
-    say(&text)?;
-    Ok(ExitCode::SUCCESS)
+    how.tell(made, |made| if how.dry_run { possible_text(made) } else { made_text(made) })
+}
+
+fn possible_text(possible: &Value) -> String {
+    let bytes = possible["bytes"].as_u64().unwrap_or_default();
+    format!(
+        "{} could be backed up to {}; nothing was made\n",
+        amount(bytes),
+        possible["dir"].as_str().unwrap_or_default()
+    )
 }
 
 fn made_text(made: &Value) -> String {

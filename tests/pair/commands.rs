@@ -26,6 +26,7 @@ impl Picture {
             let mut status = cluster.status(node).expect("it answers");
             for node in status["nodes"].as_array_mut().expect("a list") {
                 node["lag"] = Value::Null;
+                node["applyLagMs"] = Value::Null;
             }
             says.push(status);
             says.push(serde_json::from_str(&cluster.does(node, &["history", "--json"])).expect("JSON"));
@@ -158,6 +159,8 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
     cluster.alike();
     let (a, b) = (cluster.peer_address(0).to_string(), cluster.peer_address(1).to_string());
     let (forced, moved) = (["failover", "--force", "--accept-loss"], ["member", "move", "b", "--address", &b]);
+    let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let (backup, inside) = (text(cluster.homes[0].path("backup")), text(cluster.homes[0].state().join("backup")));
     let elsewhere = Some("not the primary; ask the one that is");
     look_at_all(
         &cluster,
@@ -187,8 +190,12 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
             Case(1, &moved, elsewhere),
             Case(0, &["verify", "--deep"], None),
             Case(1, &["verify", "--deep"], None),
+            Case(0, &["backup", "now", &backup], None),
+            Case(1, &["backup", "now", &backup], None),
+            Case(0, &["backup", "now", &inside], Some("in the node's state directory")),
         ],
     );
+    assert!(!cluster.homes[0].path("backup").exists() && !cluster.homes[0].state().join("backup").exists());
     for command in [&["pause"][..], &["resume"], &moved, &["switchover"]] {
         let changed = answer(&run(&cluster.homes[0], command, &["--json"]));
         assert!(changed["dryRun"] == false && changed["version"].is_u64(), "{command:?}: {changed}");
