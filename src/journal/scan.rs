@@ -3,7 +3,7 @@ use super::segment::{START_BYTES, Start};
 use crate::base::Txid;
 use crate::protocol::record::{self, Damage, Head, PRELUDE_BYTES, Tip};
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub(super) struct Records {
 /// What comes next in a segment.
 pub(super) enum Step {
     Record(Head, Vec<u8>),
-    /// The file ends behind the last record.
+    /// The file ends behind the last record, but for zeros, which are written ahead.
     End,
     /// There is more, and it is no record that follows the last one.
     Bad(Damage),
@@ -63,9 +63,12 @@ impl Records {
     /// Reads the next record. Its hash, cluster, txid and chain are checked; what is wrong with them is [`Step::Bad`].
     pub(super) fn next(&mut self) -> Result<Step, JournalError> {
         let mut bytes = Vec::new();
-        let short = |bytes: &[u8]| if bytes.is_empty() { Step::End } else { Step::Bad(Damage::Cut) };
-        if !self.fill(&mut bytes, PRELUDE_BYTES)? {
-            return Ok(short(&bytes));
+        let is_whole = self.fill(&mut bytes, PRELUDE_BYTES)?;
+        if bytes.iter().all(|byte| *byte == 0) && self.is_blank()? {
+            return Ok(Step::End);
+        }
+        if !is_whole {
+            return Ok(Step::Bad(Damage::Cut));
         }
         let prelude = bytes.first_chunk().expect("just read");
         let length = match record::length(prelude) {
@@ -89,6 +92,21 @@ impl Records {
         self.tip = Tip { position: head.position, chain: head.chain };
         self.offset += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Ok(Step::Record(head, bytes))
+    }
+
+    /// Whether nothing follows but zeros.
+    fn is_blank(&mut self) -> Result<bool, JournalError> {
+        loop {
+            let bytes = self.reader.fill_buf().map_err(JournalError::io(&self.path))?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            let length = bytes.len();
+            if length == 0 {
+                return Ok(true);
+            }
+            self.reader.consume(length);
+        }
     }
 
     /// Whether `bytes` could be filled up to `length`.

@@ -80,6 +80,36 @@ fn only_segment(dir: &Path) -> PathBuf {
     files.remove(0)
 }
 
+/// What lies in a segment, without the zeros behind.
+fn written(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let end = usize::try_from(scan::scan(path, 1).unwrap().end).unwrap();
+    assert!(bytes[end..].iter().all(|byte| *byte == 0));
+    bytes.truncate(end);
+    bytes
+}
+
+#[test]
+fn zeros_that_were_written_ahead_are_no_part_of_the_journal_and_no_torn_tail() {
+    let dir = TempDir::new().unwrap();
+    drop(filled(dir.path(), SETTINGS, 9, |raw| raw - 1));
+    let path = only_segment(dir.path());
+    let length = fs::metadata(&path).unwrap().len();
+    assert!(length > u64::try_from(written(&path).len()).unwrap() + (100 << 10), "they are there: {length}");
+    assert!(!scan::scan(&path, 1).unwrap().is_torn);
+    let journal = Journal::open(dir.path(), (CLUSTER, 1), txid(9), SETTINGS).unwrap().unwrap();
+    assert_eq!(journal.segments(), [txid(4), txid(9)], "only the last record is not known to be on disk");
+    drop(journal);
+    // A sector of nothing with something behind it is harm.
+    let bytes = written(&path);
+    let at = bytes.len() / 2;
+    let mut harmed = bytes;
+    harmed[at..at + 512].fill(0);
+    let other = TempDir::new().unwrap();
+    replace(&other.path().join(path.file_name().unwrap()), &harmed).unwrap();
+    assert!(matches!(open(other.path(), 9), Err(JournalError::Rot { .. })));
+}
+
 #[test]
 fn records_are_read_as_they_were_appended_and_follow_each_other() {
     let dir = TempDir::new().unwrap();
@@ -110,7 +140,7 @@ fn records_are_read_as_they_were_appended_and_follow_each_other() {
 fn what_a_crash_cuts_off_is_dropped_and_the_journal_goes_on() {
     let whole = TempDir::new().unwrap();
     drop(filled(whole.path(), SETTINGS, 6, |_| 4));
-    let bytes = fs::read(only_segment(whole.path())).unwrap();
+    let bytes = written(&only_segment(whole.path()));
     let last = Encoder::new().seal(&record(6, ChainHash::default(), 4)).unwrap().bytes.len();
     for cut in 0..=last {
         let dir = TempDir::new().unwrap();
@@ -129,7 +159,7 @@ fn what_a_crash_cuts_off_is_dropped_and_the_journal_goes_on() {
 fn a_record_of_which_only_the_beginning_reached_the_disk_is_a_torn_tail() {
     let whole = TempDir::new().unwrap();
     drop(filled(whole.path(), SETTINGS, 6, |_| 4));
-    let bytes = fs::read(only_segment(whole.path())).unwrap();
+    let bytes = written(&only_segment(whole.path()));
     let last = Encoder::new().seal(&record(6, ChainHash::default(), 4)).unwrap().bytes.len();
     for kept in 0..last {
         let dir = TempDir::new().unwrap();
@@ -147,7 +177,7 @@ fn a_flipped_bit_in_what_was_on_disk_is_rot_and_in_what_may_not_have_been_is_a_t
     // The last record says that 5 was on disk, and says nothing of 6.
     drop(filled(whole.path(), SETTINGS, 7, |raw| if raw == 7 { 5 } else { 4 }));
     let name = only_segment(whole.path());
-    let bytes = fs::read(&name).unwrap();
+    let bytes = written(&name);
     let length = |sealed: &Sealed| sealed.bytes.len();
     let fifth = START_BYTES + length(&baseline());
     let sixth = fifth + length(&Encoder::new().seal(&record(5, baseline().chain, 4)).unwrap());
@@ -180,7 +210,7 @@ fn a_standbys_tail_is_written_again_whatever_its_primary_had_flushed() {
     let whole = TempDir::new().unwrap();
     drop(filled(whole.path(), SETTINGS, 8, |raw| raw - 1));
     let name = only_segment(whole.path());
-    let bytes = fs::read(&name).unwrap();
+    let bytes = written(&name);
     let open_as = |dir: &Path, me: u8| Journal::open(dir, (CLUSTER, me), txid(4), SETTINGS).map(|found| found.unwrap());
     for (me, rewritten) in [(1, 8), (2, 4)] {
         let dir = TempDir::new().unwrap();
