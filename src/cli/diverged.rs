@@ -78,7 +78,7 @@ pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Whether [`write`] could, as far as that can be known beforehand.
+/// Whether [`write()`] could, as far as that can be known beforehand.
 fn can_write(file: &Path) -> std::io::Result<()> {
     if file.symlink_metadata().is_ok() {
         return Err(rustix::io::Errno::EXIST.into());
