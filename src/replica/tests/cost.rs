@@ -3,6 +3,7 @@
 use super::pair::{Follow, Lead, PATIENCE, homes, in_sync};
 use crate::base::{AgentId, Label, Owner, UnixMillis};
 use crate::clock;
+use crate::journal::Settings as JournalSettings;
 use crate::net::{Authority, PeerConnector, PeerProtocol, Resolver, belongs};
 use crate::protocol::cluster::Mode;
 use crate::register::Timing;
@@ -17,6 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// As it is by default.
+const SERVED: JournalSettings =
+    JournalSettings { segment_bytes: 64 << 20, keep: Duration::from_hours(72), bytes_max: 4 << 30 };
 const ROUNDS: usize = 10;
 const ONE_BY_ONE: usize = 200;
 const TOGETHER: Duration = Duration::from_secs(2);
@@ -107,8 +111,10 @@ fn say(what: &str, mut took: Vec<Duration>) -> Duration {
 async fn cost_of_the_second_disk() {
     let timing = Timing::default();
     let (single, _) = homes(Mode::MaxPerformance);
+    let single = single.with_journal(SERVED);
     let alone = single.lead(timing);
     let (one, two) = homes(Mode::MaxAvailability);
+    let (one, two) = (one.with_journal(SERVED), two.with_journal(SERVED));
     let lead = one.lead(timing);
     let mut follow = two.follow();
     connect(&mut follow, &lead).await;

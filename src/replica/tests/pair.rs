@@ -49,6 +49,8 @@ pub(super) struct Home {
     me: MemberId,
     dir: TempDir,
     cluster: ClusterId,
+    /// Small, so that segments are closed while a test lasts.
+    journal: JournalSettings,
 }
 
 fn config(mode: Mode) -> Config {
@@ -72,7 +74,7 @@ pub(super) fn homes(mode: Mode) -> (Home, Home) {
         let dir = tempfile::tempdir().unwrap();
         let cluster = ClusterId([3; 16]);
         NodeState::open(dir.path()).unwrap().join(cluster.0, me, &config(mode)).unwrap();
-        Home { me, dir, cluster }
+        Home { me, dir, cluster, journal: JOURNAL }
     };
     (home(1), home(2))
 }
@@ -86,6 +88,10 @@ struct Opened {
 }
 
 impl Home {
+    pub(super) fn with_journal(self, journal: JournalSettings) -> Self {
+        Self { journal, ..self }
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -115,7 +121,7 @@ impl Home {
         let node = Arc::new(self.node());
         let base = Base { cluster: self.cluster, data_key: [9; 32], settings: SETTINGS };
         let store = Store::new(self.path(), base);
-        let open = || LocalLog::open(self.path(), (self.cluster, self.me), Kept::Maybe, JOURNAL);
+        let open = || LocalLog::open(self.path(), (self.cluster, self.me), Kept::Maybe, self.journal);
         let log = match open() {
             // As a standby's process does.
             Err(error) if error.is_misfit() && node.config().unwrap().unwrap().primary != self.me => {
