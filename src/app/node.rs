@@ -168,12 +168,14 @@ async fn manage(
         () = stop.cancelled() => return Ok(()),
     }
     tokio::select! {
-        followed = Manager::of_this_process().follow(stop.clone(), closing_max, || store.answers()) => followed,
+        // First: what is told to systemd cannot be taken back, and it kills what has said that it stops and does not.
+        biased;
         // The process goes on: to systemd it does not stop.
         () = again.asked() => {
             stop.cancelled().await;
             Ok(())
         }
+        followed = Manager::of_this_process().follow(stop.clone(), closing_max, || store.answers()) => followed,
     }
 }
 
