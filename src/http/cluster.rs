@@ -164,7 +164,10 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     };
     let told = |error: JoinError| {
         if error.may_have_joined() && !join.dry {
-            let why = format!("{}; the cluster may count this node in already", Chain(&error));
+            let why = format!(
+                "{}; the cluster may count this node in already; or the token was used, and `llmchat invite` on the primary makes another",
+                Chain(&error)
+            );
             return refused(Refusal::begun(why));
         }
         failed(&error)

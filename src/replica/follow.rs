@@ -115,7 +115,9 @@ impl Pair {
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::Switchover { told, .. } => {
-                drop(told.send(refuse("this node is the standby; the primary hands over")));
+                drop(told.send(refuse(
+                    "this node is the standby; the primary hands over, by `llmchat switchover` there. If that is off and stays off: `llmchat failover --force --accept-loss` here"
+                )));
             }
             Order::ResumeAlone { told, .. } => {
                 drop(told.send(refuse("this node is the standby and was not the primary before")));

@@ -106,6 +106,13 @@ impl Pair {
             if config.peer_of(me).is_some() && (is_connected || !may_go) {
                 return Err(Refusal::new("the cluster has two nodes, and the other one is there"));
             }
+            if config.member(me).is_some_and(|ours| ours.name == joining.name) {
+                let why = format!(
+                    "{} is the name of the node that is here already; name the new one with `--node`",
+                    joining.name
+                );
+                return Err(Refusal::new(why));
+            }
             if config.next_member_id > MEMBER_ID_MAX {
                 return Err(Refusal::new("no member's number is left"));
             }

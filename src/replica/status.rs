@@ -5,7 +5,7 @@ use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
 use crate::base::{Txid, UnixMillis};
 use crate::clock;
-use crate::protocol::cluster::Config;
+use crate::protocol::cluster::{Config, MemberId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl Pair {
             } else {
                 "unknown: the primary is not heard; it may have gone on alone".to_owned()
             },
-            failover: failover(&config),
+            failover: if is_known { failover(&config) } else { unheard(&config, self.me()) },
             nodes,
         }
     }
@@ -245,6 +245,18 @@ fn failover(config: &Config) -> String {
         _ if config.paused => "by hand; paused".to_owned(),
         _ => "by hand: `llmchat switchover`, or `llmchat failover --force --accept-loss` on the standby".to_owned(),
     }
+}
+
+/// What an operator can do where the primary is not heard.
+fn unheard(config: &Config, me: MemberId) -> String {
+    if config.primary == me {
+        return "this node waits for the other one: `llmchat resume --alone`, if that is off and has not taken over"
+            .to_owned();
+    }
+    let primary = name(config, config.primary);
+    format!(
+        "{primary}, the primary, is not heard. If it is off and stays off: `llmchat failover --force --accept-loss` here"
+    )
 }
 
 impl PrimarySeen {

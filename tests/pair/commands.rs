@@ -139,6 +139,7 @@ fn a_dry_run_of_what_makes_a_pair_makes_nothing() {
             Case(1, &join(&first), Some("the token was used")),
             Case(1, &join(&token), None),
             Case(1, &["join", &token, "--address", &b, "--node", "no name"], Some("a node's name is")),
+            Case(1, &["join", &token, "--address", &b, "--node", "a"], Some("a is the name of the node")),
         ],
     );
     assert_eq!(cluster.browser(1).chat(&question("hi", "c", "t", false)).answer(), "an answer");
