@@ -2,7 +2,8 @@
 
 use crate::support::{Agent, Browser, Home, Node, PATIENCE, Ran, Upstream, now};
 use serde_json::Value;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A pair that was made as an operator makes it.
 pub(crate) struct Cluster {
@@ -12,9 +13,17 @@ pub(crate) struct Cluster {
     peers: [SocketAddr; 2],
 }
 
-/// A port that is free now.
+/// A port that is free now, and stays so: below those that the kernel gives to whoever connects, and given once.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free")
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(64).wrapping_add(given) % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(10_000 + place).expect("below 30,000")));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// A test has a standby come and go more often than any life does.
