@@ -185,11 +185,11 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
         }
     }
     let (mut page, mut end) = (copying.next_page.max(1), start);
-    let mut level = PACK_WELL;
+    let (mut level, mut longest) = (PACK_WELL, Duration::ZERO);
     let mut packed = packed(shared, page, &has, level).await?;
     loop {
-        let Packed { at, db_pages, count, body } = packed;
-        end = end.max(at);
+        let Packed { at, db_pages, count, body, took } = packed;
+        (end, longest) = (end.max(at), longest.max(took));
         page = page.saturating_add(CHUNK_PAGES);
         let pages = FromPrimary::Pages { count, next_page: page, body };
         // The next ones are made ready meanwhile.
@@ -212,6 +212,7 @@ async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>
     // is acknowledged without a standby, the first one could not be copied otherwise.
     shared.reigning.store.durable().reached_here(end).await;
     line.outgoing.send(&FromPrimary::Copied { end: end.raw() }).await?;
+    tracing::info!(txid = end.raw(), longest_read_us = longest.as_micros(), "the standby was sent every page");
     Ok(start)
 }
 
@@ -221,6 +222,8 @@ struct Packed {
     db_pages: u32,
     count: u32,
     body: Vec<u8>,
+    /// To read them.
+    took: Duration,
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
@@ -236,7 +239,7 @@ async fn packed(shared: &Shared, page: u32, has: &[u64], level: i32) -> Result<P
     let has = has_of(has, &piece);
     blocking(move || {
         let (count, body) = pack(&piece, &has, level)?;
-        Ok(Packed { at: piece.at, db_pages: piece.db_pages, count, body })
+        Ok(Packed { at: piece.at, db_pages: piece.db_pages, count, body, took: piece.took })
     })
     .await
 }

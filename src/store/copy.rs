@@ -9,6 +9,7 @@ use super::log::{Log, LogError};
 use super::open::Files;
 use super::readers::Budget;
 use crate::base::Txid;
+use crate::clock;
 use crate::disk;
 use crate::protocol::pages::{self, Sum};
 use crate::protocol::record::Record;
@@ -17,6 +18,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What every database of ours has.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -28,6 +30,8 @@ pub(crate) struct Piece {
     /// The database's size there.
     pub(crate) db_pages: u32,
     pub(crate) pages: Vec<(u32, Vec<u8>)>,
+    /// How long the transaction lasted that read them: nothing is taken out of the database's own log meanwhile.
+    pub(crate) took: Duration,
 }
 
 impl Store {
@@ -35,6 +39,7 @@ impl Store {
     /// durable yet.
     pub(crate) async fn pages(&self, from: u32, count: u32) -> Result<Piece, StoreError> {
         let query = move |rows: &Connection| {
+            let began = clock::now();
             let doing = || StoreError::sql("read pages");
             let at = super::open::position(rows).map_err(doing())?.txid;
             let db_pages: u32 = rows.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(doing())?;
@@ -44,7 +49,8 @@ impl Store {
                 rows.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(doing())?;
             let numbers = (from..=last).filter(|number| *number != lock_page);
             let pages = numbers.map(|number| statement.query_row([number], |row| Ok((number, row.get(0)?))));
-            Ok(Piece { at, db_pages, pages: pages.collect::<Result<_, _>>().map_err(doing())? })
+            let pages = pages.collect::<Result<_, _>>().map_err(doing())?;
+            Ok(Piece { at, db_pages, pages, took: clock::now().saturating_duration_since(began) })
         };
         self.read(Budget::Copy, query).await
     }

@@ -71,6 +71,10 @@ pub(crate) fn run(checks: &mut Checks) {
         megabytes_of(wal_before),
         failed(&asked)
     ));
+    let logs = nodes.logs();
+    let longest = logs.split("longest_read_us=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let longest: u32 = longest.unwrap_or_else(|| panic!("the primary has not said how long its reads were: {logs}"));
+    checks.check("longest read transaction of the copy", f64::from(longest) / 1000.0, 50.0, "ms");
     checks.check("until in sync", took, 15.0, "s");
     checks.check("largest -wal", a.max(b), 67.2, "MB");
 }
