@@ -14,8 +14,9 @@ use crate::store::{PAGE_BYTES, Replacement};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pages that are put before the progress of a copy is noted.
-const NOTE_EVERY: Duration = Duration::from_secs(2);
+/// How often the pages that were put are flushed, and the progress of a copy is noted. A flush of more keeps the disk for
+/// itself: with 2 s, some 300 MB, chats on the same disk took 0.7 s meanwhile, and with this 0.05 s.
+const NOTE_EVERY: Duration = Duration::from_millis(100);
 
 impl Standby {
     /// Takes the primary's pages; what is left to do once the records behind them are here. `is_kept`: what the primary
