@@ -1,12 +1,28 @@
 //! The one place that reads the clocks; machines above are told the time.
 
-use crate::base::UnixMillis;
-use std::time::Instant;
+use crate::base::{Moment, UnixMillis};
+use std::time::{Duration, Instant};
 
 /// The monotonic clock. Inside a runtime whose time a test has paused, that test's.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+/// The clock that goes on while the machine sleeps. In tests the monotonic one, which they may have paused.
+pub(crate) fn boot() -> Moment {
+    #[cfg(not(test))]
+    let passed = {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (secs, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+        Duration::new(secs.unwrap_or_default(), nanos.unwrap_or_default())
+    };
+    #[cfg(test)]
+    let passed = now().saturating_duration_since(*BEGAN) + Duration::from_hours(1);
+    Moment::since_boot(passed)
+}
+
+#[cfg(test)]
+static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(now);
 
 /// The wall clock, for what is stored. It may jump: nothing is decided by it.
 pub(crate) fn unix_millis() -> UnixMillis {

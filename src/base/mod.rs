@@ -3,6 +3,7 @@
 mod chain;
 mod cidr;
 mod id;
+mod moment;
 mod position;
 mod secret;
 mod time;
@@ -10,6 +11,7 @@ mod time;
 pub use chain::Chain;
 pub use cidr::{Cidr, CidrError};
 pub use id::{AgentId, Label, LabelError, Owner, hex, ordered_id, random_id};
+pub use moment::Moment;
 pub use position::{Epoch, NoPosition, Position, Txid};
 pub use secret::Secret;
 pub use time::UnixMillis;

@@ -44,6 +44,13 @@ impl Epoch {
     }
 }
 
+/// As operators see it: the counter, and who minted it; `!` where it was taken by force.
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}{}", self.counter(), self.member(), if self.is_forced() { "!" } else { "" })
+    }
+}
+
 /// The number of a group commit; the first is 1, 0 is "none yet".
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -11,6 +11,7 @@ pub mod openai;
 pub mod pages;
 pub mod peer;
 pub mod record;
+pub mod register;
 pub mod sse;
 pub mod stamp;
 pub mod wal;

@@ -1,6 +1,6 @@
-use crate::base::Txid;
+use crate::base::{Moment, Txid};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How far the database of a standby in sync may be behind what is on its disk: that much has to be applied before it can
 /// take over.
@@ -10,19 +10,19 @@ pub(super) const BYTES_MAX: u64 = 64 << 20;
 /// The first pause before a group of commits, and the longest: with it a writer does 20 groups a second.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// A pause shows in what is applied after a word of the standby's, every quarter of a second.
+/// A pause shows in what is applied after a word of the standby's, which comes with each flush and every 300 ms.
 pub(super) const ADJUST_EVERY: Duration = Duration::from_millis(250);
 /// Beyond it the oldest counts for all that come later.
 pub(super) const WAITING_MAX: usize = 4096;
 
 /// How the standby applies what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Applies {
     /// It has not said since it connected that it has all of what was durable then.
     NotYet,
     InTime,
     TooSlowly {
-        since: Instant,
+        since: Moment,
     },
 }
 
@@ -30,14 +30,14 @@ pub enum Applies {
 #[derive(Clone, Debug, Default)]
 pub struct ApplyLag {
     /// What was durable at some time, and all bytes that were written by then; not applied yet.
-    waiting: VecDeque<(Txid, Instant, u64)>,
+    waiting: VecDeque<(Txid, Moment, u64)>,
     /// Of these the last that is applied.
     applied_bytes: u64,
     written: u64,
     has_caught_up: bool,
-    over_since: Option<Instant>,
+    over_since: Option<Moment>,
     pause: Duration,
-    adjusted_at: Option<Instant>,
+    adjusted_at: Option<Moment>,
 }
 
 impl ApplyLag {
@@ -47,7 +47,7 @@ impl ApplyLag {
     }
 
     /// Everything up to `durable` may be applied; `written` bytes of records were written so far.
-    pub fn durable(&mut self, durable: Txid, written: u64, now: Instant) {
+    pub fn durable(&mut self, durable: Txid, written: u64, now: Moment) {
         if self.waiting.is_empty() && !self.has_caught_up {
             self.applied_bytes = written;
         }
@@ -69,7 +69,7 @@ impl ApplyLag {
     }
 
     /// For how long something has been durable that is not applied.
-    pub fn age(&self, now: Instant) -> Duration {
+    pub fn age(&self, now: Moment) -> Duration {
         self.waiting.front().map_or(Duration::ZERO, |(_, since, _)| now.saturating_duration_since(*since))
     }
 
@@ -81,7 +81,7 @@ impl ApplyLag {
     /// What is due now: how the standby does, and how long the writer pauses before a group. Only one that is in sync is
     /// paused for. The pause grows while the standby is beyond its bound, shrinks once it is well within, and is left
     /// alone between the two: so it is about as short as keeps the bound.
-    pub fn step(&mut self, is_in_sync: bool, now: Instant) -> (Applies, Duration) {
+    pub fn step(&mut self, is_in_sync: bool, now: Moment) -> (Applies, Duration) {
         let is_over = |part: u32| self.age(now) > AGE_MAX / part || self.bytes() > BYTES_MAX / u64::from(part);
         let (is_beyond, is_near) = (is_over(1), is_over(2));
         self.over_since = if is_beyond { self.over_since.or(Some(now)) } else { None };

@@ -1,0 +1,189 @@
+//! Configurations: which are stored, which are proposed, and when they are in force (R2, R3, R7, R9).
+
+use super::clause::Clause;
+use super::machine::{Decision, Output, Register, Role};
+use crate::base::{Epoch, Moment};
+use crate::protocol::cluster::{Config, Kind, MemberId, MemberSet, Rule};
+use crate::protocol::register::{Message, Why};
+
+/// How often a change of members is waited for before the primary is elected anew to be rid of it: one that was to be
+/// added may have died.
+const STUCK_AFTER_LEASES: u32 = 3;
+
+impl Register {
+    /// Stores `config` where it is news (R3), whoever says it; why not, where it does not.
+    pub(super) fn store(&mut self, config: &Config, out: &mut Vec<Output>) -> Result<(), Why> {
+        if !config.is_sane() {
+            return Err(Why::NoMember);
+        }
+        if self.keeps(Clause::StoreAbovePromise) && config.epoch < self.promises.promised {
+            return Err(Why::Promised);
+        }
+        let is_known = self.config().is_some_and(|mine| config.at() <= mine.at());
+        if config.primary == self.me() || (is_known && self.keeps(Clause::StoreNewer)) {
+            return Err(Why::OldConfig);
+        }
+        if self.is_blank() && config.member(self.me()).is_none() && self.keeps(Clause::BlankStoresOwn) {
+            return Err(Why::Blank);
+        }
+        let is_new_reign = self.config().is_none_or(|mine| mine.epoch != config.epoch);
+        self.promises.promised = self.promises.promised.max(config.epoch);
+        self.promises.config = Some(config.clone());
+        if self.leads() {
+            out.push(Output::Note(Decision::Deposed { by: config.primary, epoch: config.epoch }));
+        } else if is_new_reign {
+            out.push(Output::Note(Decision::Follows { member: config.primary, epoch: config.epoch }));
+        }
+        self.role = Role::Follower;
+        self.persist(out);
+        Ok(())
+    }
+
+    pub(super) fn on_propose(&mut self, from: MemberId, config: &Config, now: Moment, out: &mut Vec<Output>) {
+        let is_stored = self.promises.promised == config.epoch && self.config() == Some(config);
+        let stored = if is_stored { Ok(()) } else { self.store(config, out) };
+        let message = match stored {
+            Ok(()) => {
+                if from == config.primary {
+                    self.grant(from, now);
+                }
+                Message::Stored { epoch: config.epoch, version: config.version }
+            }
+            Err(why) => self.refusal(config.epoch, config.at(), why),
+        };
+        out.push(Output::Send { to: from, message });
+    }
+
+    pub(super) fn on_stored(
+        &mut self,
+        from: MemberId,
+        (epoch, version): (Epoch, u32),
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        let at = self.config().map(Config::at);
+        let Role::Primary(reign) = &mut self.role else { return };
+        // One that is not proposed yet has stored nothing; what it was elected by is another's, or an earlier one of its own.
+        let is_proposed = reign.first.is_none();
+        if is_proposed && at == Some((epoch, version)) && !reign.stored_by.has(from) {
+            reign.stored_by = reign.stored_by.with(from);
+            let asked_at = reign.proposed_at;
+            let newest = reign.granted.entry(from).or_insert(asked_at);
+            *newest = asked_at.max(*newest);
+            self.try_commit(now, out);
+        }
+    }
+
+    /// Stores and proposes `config`, as its primary.
+    pub(super) fn put(&mut self, config: &Config, now: Moment, out: &mut Vec<Output>) {
+        let me = self.me();
+        let before = self.config().cloned();
+        let is_other_peer = before
+            .as_ref()
+            .is_some_and(|before| before.peer_of(me).map(|peer| peer.id) != config.peer_of(me).map(|peer| peer.id));
+        let Role::Primary(reign) = &mut self.role else { return };
+        reign.proposes(me, is_other_peer, now);
+        let old = before.map(|before| before.member_set()).unwrap_or_default();
+        let to = old.iter().fold(config.member_set(), MemberSet::with).without(me);
+        self.promises.config = Some(config.clone());
+        self.persist(out);
+        for to in to.iter() {
+            out.push(Output::Send { to, message: Message::Propose { config: config.clone() } });
+        }
+        self.try_commit(now, out);
+    }
+
+    /// What an operator changes.
+    pub(super) fn propose(&mut self, config: &Config, now: Moment, out: &mut Vec<Output>) {
+        match self.check(config, now) {
+            Ok(()) => self.put(config, now, out),
+            Err(why) => out.push(Output::Declined { why }),
+        }
+    }
+
+    /// Why `config` cannot be proposed now, if so.
+    fn check(&self, config: &Config, now: Moment) -> Result<(), &'static str> {
+        let me = self.me();
+        let Some(reign) = self.reign() else { return Err("this node does not lead") };
+        let Some(committed) = &reign.committed else { return Err("this node does not lead yet") };
+        if reign.is_pending && self.keeps(Clause::OnePending) {
+            return Err("another change is under way; try again");
+        }
+        let is_next = (config.epoch, config.primary) == (committed.epoch, me) && config.version > committed.version;
+        if !is_next || config.member(me).is_none() {
+            return Err("it was made for another reign; try again");
+        }
+        if !config.isr.iter().all(|id| committed.is_in_sync(*id)) || !config.is_in_sync(me) {
+            return Err("members are added to the in-sync set once they have everything, and not by hand");
+        }
+        if !config.isr.iter().all(|id| config.member(*id).is_some_and(|member| member.kind == Kind::Data)) {
+            return Err("a data node leaves the in-sync set before it leaves the cluster");
+        }
+        let loses_witness = committed.witness().is_some_and(|witness| config.member(witness.id).is_none());
+        if loses_witness && !committed.has_two_in_sync() {
+            return Err("the witness can be removed while both data nodes are in sync");
+        }
+        let (old, new) = (committed.member_set(), config.member_set());
+        let changed = old.iter().filter(|id| !new.has(*id)).chain(new.iter().filter(|id| !old.has(*id))).count();
+        if changed > 1 && self.keeps(Clause::OneMember) {
+            return Err("members change one at a time");
+        }
+        if committed.register == Rule::Majority && config.register == Rule::Alone && (changed > 0 || new.len() > 2) {
+            return Err("the rule of a majority ends once the witness is removed, by a change of its own");
+        }
+        let becomes_majority = committed.register == Rule::Alone && config.register == Rule::Majority;
+        if becomes_majority && config.has_two_in_sync() && !self.is_leased(now) {
+            return Err("the standby does not answer; try again");
+        }
+        Ok(())
+    }
+
+    /// When a proposed configuration is in force (R2 to R4, R9).
+    fn takes_effect(&self, old: Option<&Config>, new: &Config, stored_by: MemberSet) -> bool {
+        let quorum = |config: &Config| match config.register {
+            Rule::Alone => stored_by.has(self.me()),
+            Rule::Majority => config.member_set().is_majority(stored_by),
+        };
+        match old {
+            Some(old) if old.member_set() != new.member_set() => {
+                (!self.keeps(Clause::OldMajority) || quorum(old))
+                    && if self.keeps(Clause::AllOfNew) { stored_by.has_all(new.member_set()) } else { quorum(new) }
+            }
+            // The rule of a majority is over once a majority has stored that.
+            Some(old) => quorum(old) && quorum(new),
+            None => quorum(new),
+        }
+    }
+
+    fn try_commit(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some((reign, newest)) = self.reign().zip(self.config()) else { return };
+        if !reign.is_pending || !self.takes_effect(reign.committed.as_ref(), newest, reign.stored_by) {
+            return;
+        }
+        let newest = newest.clone();
+        let begins = reign.committed.is_none();
+        let is_outbid = self.seen > self.promises.promised;
+        if let Some(reign) = self.reign_mut() {
+            (reign.is_pending, reign.committed) = (false, Some(newest.clone()));
+            // What did not come to its end has.
+            reign.renewal.take_if(|_| !is_outbid);
+        }
+        if begins {
+            out.push(Output::Note(Decision::Leads { epoch: newest.epoch, stored_by: self.stored_by() }));
+        }
+        if newest.has_two_in_sync() {
+            self.waits_at_first = false;
+        }
+        // The next change may have waited for this one.
+        self.look_at_standby(now, out);
+    }
+
+    /// Whether a change of members cannot come to its end, as who was to become one is not there: it would by an election.
+    pub(super) fn is_stuck(&self, now: Moment) -> bool {
+        let Some((reign, newest)) = self.reign().zip(self.config()) else { return false };
+        let limit = self.timing().lease * STUCK_AFTER_LEASES;
+        let is_of_members =
+            reign.committed.as_ref().is_some_and(|committed| committed.member_set() != newest.member_set());
+        reign.is_pending && is_of_members && now.saturating_duration_since(reign.proposed_at) > limit
+    }
+}
