@@ -1,0 +1,109 @@
+use llmchat_model::register::Clause;
+
+/// What a search covers: the bounds of the world, the events in it, and the faults that are planted.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line, and any of them go together")]
+pub struct Params {
+    /// Reigns, the first among them.
+    pub counters: u64,
+    pub writes: u8,
+    /// Changes of the configuration within a reign.
+    pub versions: u32,
+    pub crashes: u8,
+    pub disks: u8,
+    /// Slots whose disks may be lost, as bits.
+    pub lose: u8,
+    /// Reigns that are handed over.
+    pub hands: u8,
+    /// How many members there are at first: {A}, {A, B} or {A, B, W}; all data nodes are in sync.
+    pub start: u8,
+    /// Without a witness the primary alone keeps the configuration; otherwise a majority does, of whoever there is.
+    pub is_alone: bool,
+    /// A witness that lives may be exchanged for another.
+    pub has_spare: bool,
+    /// Refusals are delivered too; else they are lost.
+    pub has_refusals: bool,
+    /// A standby may have flushed a part of what a reign began with.
+    pub has_parts: bool,
+    /// Operators say that the node that led before goes on alone, where that is so.
+    pub resumes: bool,
+    /// Messages that can never matter again are dropped: fewer states, and nothing else. 0 is the cross-check.
+    pub forgets: bool,
+    /// Clauses of the specification that are left out.
+    pub without: Vec<Clause>,
+    pub seconds: u64,
+    pub threads: usize,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            counters: 2,
+            writes: 2,
+            versions: 1,
+            crashes: 1,
+            disks: 0,
+            lose: 0b0111,
+            hands: 0,
+            start: 3,
+            is_alone: false,
+            has_spare: false,
+            has_refusals: false,
+            has_parts: false,
+            resumes: false,
+            forgets: true,
+            without: Vec::new(),
+            seconds: 900,
+            threads: 2,
+        }
+    }
+}
+
+impl Params {
+    /// Reads `key=value` words; `without` may be said more than once.
+    pub fn read(words: &str) -> Result<Self, String> {
+        let mut params = Self::default();
+        for word in words.split_whitespace() {
+            let (key, value) = word.split_once('=').ok_or_else(|| format!("{word} is not key=value"))?;
+            if key == "without" {
+                params.without.push(clause(value)?);
+                continue;
+            }
+            let number: u64 = value.parse().map_err(|_| format!("{word}: not a number"))?;
+            let small = || u8::try_from(number).map_err(|_| format!("{word}: above 255"));
+            match key {
+                "counters" => params.counters = number,
+                "writes" => params.writes = small()?,
+                "versions" => params.versions = small()?.into(),
+                "crashes" => params.crashes = small()?,
+                "disks" => params.disks = small()?,
+                "lose" => params.lose = small()?,
+                "hands" => params.hands = small()?,
+                "start" => params.start = small()?,
+                "alone" => params.is_alone = number > 0,
+                "spare" => params.has_spare = number > 0,
+                "refusals" => params.has_refusals = number > 0,
+                "parts" => params.has_parts = number > 0,
+                "resumes" => params.resumes = number > 0,
+                "forget" => params.forgets = number > 0,
+                "seconds" => params.seconds = number,
+                "threads" => params.threads = small()?.into(),
+                _ => return Err(format!("unknown key {key}")),
+            }
+        }
+        Ok(params)
+    }
+
+    pub fn leaves_out(&self, clause: Clause) -> bool {
+        self.without.contains(&clause)
+    }
+
+    pub fn slots(&self) -> usize {
+        if self.has_spare { 4 } else { 3 }
+    }
+}
+
+fn clause(name: &str) -> Result<Clause, String> {
+    let found = Clause::ALL.iter().find(|clause| format!("{clause:?}") == name);
+    found.copied().ok_or_else(|| format!("no clause is named {name}"))
+}
