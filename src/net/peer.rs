@@ -1,8 +1,9 @@
-use super::cluster::name_of;
+use super::authority::name_of;
 use super::resolver::{ResolveError, Resolver};
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{self, Connected};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::future::Future;
@@ -73,7 +74,7 @@ impl PeerConnector {
         for to in found {
             match TcpStream::connect(SocketAddr::new(to.ip(), port)).await {
                 Ok(tcp) => {
-                    let _ = tcp.set_nodelay(true); // Only a socket that is gone already refuses it.
+                    set_up(&tcp);
                     let name = ServerName::try_from(name_of(self.member)).expect("letters, digits and dots");
                     let shaken = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await;
                     let tls = shaken.map_err(|source| PeerError::Tls { address: address(), source })?;
@@ -84,6 +85,24 @@ impl PeerConnector {
         }
         Err(PeerError::Tcp { address: address(), source: last })
     }
+}
+
+/// Of a connection between nodes over which nothing goes: whether the other end is there is asked after so long, so often,
+/// and so many times.
+const IDLE: Duration = Duration::from_secs(5);
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ASKED_MAX: u32 = 3;
+
+/// Has a connection between nodes send at once, and end where the other end is gone without a word.
+pub(crate) fn set_up(tcp: &TcpStream) {
+    let set = || {
+        sockopt::set_tcp_nodelay(tcp, true)?;
+        sockopt::set_socket_keepalive(tcp, true)?;
+        sockopt::set_tcp_keepidle(tcp, IDLE)?;
+        sockopt::set_tcp_keepintvl(tcp, ASK_EVERY)?;
+        sockopt::set_tcp_keepcnt(tcp, ASKED_MAX)
+    };
+    let _ = set(); // Only a socket that is gone already refuses it.
 }
 
 impl tower::Service<Uri> for PeerConnector {

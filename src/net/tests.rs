@@ -2,8 +2,8 @@ use crate::clock;
 use crate::net::resolver::System;
 use crate::net::tls::TlsError;
 use crate::net::{
-    Authority, PeerProtocol, ResolveError, Resolver, RootsError, ServerTls, TlsFiles, belongs, client_tls, pinned,
-    roots,
+    Authority, Certified, CertifyError, ClusterTlsError, Credentials, NodeKey, PeerProtocol, ResolveError, Resolver,
+    RootsError, ServerTls, TlsFiles, belongs, client_tls, pinned, roots,
 };
 use hickory_resolver::Hosts;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
@@ -270,8 +270,9 @@ async fn meet(server: Arc<rustls::ServerConfig>, client: rustls::ClientConfig) -
 async fn a_wrong_clock_cuts_no_member_off_and_lets_no_stranger_in() {
     let (ours, other) = (Authority::make().unwrap(), Authority::make().unwrap());
     let (usual, past, future) = (-1..90, -4000..-3900, 400..490);
-    let client = |of: &Authority, days: &Range<i64>| of.client_for(2, PeerProtocol::Stream, days.clone()).unwrap();
-    let server = |of: &Authority, member, days: &Range<i64>| of.server_for(member, days.clone()).unwrap().config;
+    let of = |authority: &Authority, member| Credentials::of_authority(authority.clone(), member);
+    let client = |by: &Authority, days: &Range<i64>| of(by, 2).client_for(PeerProtocol::Stream, days.clone()).unwrap();
+    let server = |by: &Authority, member, days: &Range<i64>| of(by, member).server_for(days.clone()).unwrap().config;
     let met = (true, Some(true));
     for days in [&usual, &past, &future] {
         assert_eq!(meet(server(&ours, 1, days), client(&ours, &usual)).await, met, "server's of {days:?}");
@@ -298,4 +299,119 @@ async fn a_wrong_clock_cuts_no_member_off_and_lets_no_stranger_in() {
         assert_eq!(meet(Arc::clone(&early), client(&ours, days)).await, met, "checked in 1980");
         assert_eq!(meet(early, client(&other, days)).await, (false, None), "a stranger checked in 1980");
     }
+}
+
+/// What a member holds that `by` has signed, for `days` from today on.
+fn certified(by: &Authority, key: &NodeKey, member: u8, days: Range<i64>) -> Credentials {
+    let certificate = by.certify_for(key.public(), member, days).unwrap();
+    let certified = Certified { authority: by.certificate().to_vec(), certificate, key: key.clone() };
+    Credentials::of_certified(certified, member)
+}
+
+#[tokio::test]
+async fn nodes_of_a_cluster_know_each_other_and_nobody_else() {
+    let (ours, other) = (Authority::make().unwrap(), Authority::make().unwrap());
+    let ours = Authority::from_der(ours.certificate().to_vec(), ours.key().to_vec());
+    let server = || Credentials::of_authority(ours.clone(), 1).server().unwrap().config;
+    let client =
+        |by: &Authority, member| Credentials::of_authority(by.clone(), member).client(PeerProtocol::Stream).unwrap();
+    let not_wanted = Credentials::of_authority(ours.clone(), 2).server().unwrap().config;
+    assert_eq!(meet(server(), client(&ours, 2)).await, (true, Some(true)));
+    assert_eq!(meet(server(), client(&ours, 3)).await, (true, Some(false)), "another member");
+    assert!(!meet(not_wanted, client(&ours, 2)).await.0, "not whom it wanted");
+    assert_eq!(meet(server(), client(&other, 2)).await, (false, None), "another cluster");
+    assert_eq!(meet(server(), pinned(ours.fingerprint())).await, (true, Some(false)), "to join");
+    assert!(!meet(server(), pinned(other.fingerprint())).await.0, "not its cluster");
+}
+
+/// Goal: a key that a node has made itself, and the authority has signed, is taken for its member and for no other, on
+/// either side, whatever the days in the certificate. Method: real handshakes with data nodes, which hold the authority.
+#[tokio::test]
+async fn a_certified_key_is_its_member_and_no_other() {
+    let (ours, other) = (Authority::make().unwrap(), Authority::make().unwrap());
+    let key = NodeKey::from_secret(NodeKey::make().unwrap().secret().to_vec()).unwrap();
+    let data = |by: &Authority, member| Credentials::of_authority(by.clone(), member);
+    for days in [-1..90, -4000..-3900, 400..490] {
+        let as_member = |by: &Authority, member| certified(by, &key, member, days.clone());
+        let client = |credentials: Credentials| credentials.client(PeerProtocol::Register).unwrap();
+        let server = |credentials: Credentials| credentials.server().unwrap().config;
+        assert_eq!(
+            meet(server(data(&ours, 1)), client(as_member(&ours, 2))).await,
+            (true, Some(true)),
+            "as a client of {days:?}"
+        );
+        assert_eq!(meet(server(data(&ours, 1)), client(as_member(&ours, 3))).await, (true, Some(false)), "another");
+        assert_eq!(meet(server(data(&ours, 1)), client(as_member(&other, 2))).await, (false, None), "a stranger");
+        assert_eq!(
+            meet(server(as_member(&ours, 1)), client(data(&ours, 2))).await,
+            (true, Some(true)),
+            "as a server of {days:?}"
+        );
+        assert!(!meet(server(as_member(&ours, 3)), client(data(&ours, 2))).await.0, "not whom it wanted");
+        assert!(!meet(server(as_member(&other, 1)), client(data(&ours, 2))).await.0, "a strange server");
+        assert_eq!(meet(server(as_member(&ours, 1)), client(data(&other, 2))).await, (false, None), "a stranger");
+    }
+}
+
+/// Goal: who holds a certificate and no authority signs for nobody. Method: its key in the place of an authority's, under the
+/// certificate that it has been given, and under one that it has made up for the same name; either behind what it signs.
+#[tokio::test]
+async fn a_witness_signs_for_nobody() {
+    let ours = Authority::make().unwrap();
+    let key = NodeKey::make().unwrap();
+    let witness = certified(&ours, &key, 3, -1..90);
+    assert!(witness.authority().is_none());
+    let leaf = ours.certify(key.public(), 3).unwrap();
+    // Under its own certificate, and under the authority's: in both it signs with the one key that it has.
+    for shown in [leaf, ours.certificate().to_vec()] {
+        let forged = Authority::from_der(shown, key.secret().to_vec());
+        let stranger = Credentials::of_authority(forged, 2);
+        let server = Credentials::of_authority(ours.clone(), 1).server().unwrap().config;
+        match stranger.client(PeerProtocol::Register) {
+            Ok(client) => assert_eq!(meet(server, client).await, (false, None), "a data node takes it"),
+            // It does not get so far: its own certificate is nobody's root.
+            Err(error) => assert!(matches!(error, ClusterTlsError::Tls(_) | ClusterTlsError::Verifier(_)), "{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_whoever_has_the_key_can_use_its_certificate() {
+    let ours = Authority::make().unwrap();
+    let (key, thief) = (NodeKey::make().unwrap(), NodeKey::make().unwrap());
+    let certificate = ours.certify(key.public(), 2).unwrap();
+    let stolen = Certified { authority: ours.certificate().to_vec(), certificate, key: thief };
+    let refused = Credentials::of_certified(stolen, 2).client(PeerProtocol::Register).map(drop);
+    assert!(matches!(refused, Err(ClusterTlsError::Tls(_))), "{refused:?}");
+}
+
+#[test]
+fn what_is_no_public_key_is_not_certified() {
+    let ours = Authority::make().unwrap();
+    let key = NodeKey::make().unwrap();
+    let mut packed = key.public().to_vec();
+    packed[0] = 2;
+    for bad in [&b""[..], &key.public()[1..], key.secret(), &packed, &[4; 66]] {
+        assert!(matches!(ours.certify(bad, 2), Err(CertifyError::Key)));
+    }
+}
+
+#[tokio::test]
+async fn each_protocol_is_agreed_on_by_its_own_name() {
+    let ours = Authority::make().unwrap();
+    for wanted in [PeerProtocol::Stream, PeerProtocol::Register, PeerProtocol::Http] {
+        let server = Credentials::of_authority(ours.clone(), 1).server().unwrap().config;
+        let client = Credentials::of_authority(ours.clone(), 2).client(wanted).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let accept = tokio_rustls::TlsAcceptor::from(server).accept(far);
+        let name = ServerName::try_from("m1.llmchat.internal").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let (accepted, connected) = tokio::join!(accept, connector.connect(name, near));
+        connected.unwrap();
+        assert_eq!(PeerProtocol::of(accepted.unwrap().get_ref().1.alpn_protocol()), Some(wanted));
+    }
+    assert_eq!(PeerProtocol::of(None), None);
+    assert_eq!(PeerProtocol::of(Some(b"http/1.1")), None);
 }

@@ -1,7 +1,7 @@
 //! Nodes know each other by the cluster's authority, whatever their clocks say.
 //!
-//! A certificate between nodes is made at a start, renewed every day, and lives in memory; both nodes hold the authority's
-//! key, and a node is shut out by its number, which is no member's any more. So the days in a certificate protect nothing,
+//! A certificate between nodes is renewed every day: a data node makes its own, in memory, for it holds the authority's key;
+//! a witness asks one for it. A node is shut out by its number, which is no member's any more. So the days in a certificate protect nothing,
 //! and could only cut a pair whose clocks are wrong: where one has come back with a clock of years ago, its own certificate
 //! is of those years, and no later time that it checks at ("no time before the build") lets the *other* node take it. Hence
 //! the days are not looked at, on either side. Everything else is: signatures up to the authority, name, purpose, key.

@@ -5,15 +5,18 @@ use serde::{Deserialize, Serialize};
 
 /// By a number that grows; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
-const VERSION: u8 = 1;
+/// 1 knew of no witness: what it wrote is left out.
+const VERSION: u8 = 2;
 /// The oldest are forgotten. A pair at rest changes a few times a year.
 const EVENTS_MAX: u64 = 1000;
 
-/// A configuration that this node has stored, and when.
+/// The configuration that this node had stored after something was decided, and when.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Event {
     pub(crate) at: UnixMillis,
     pub(crate) config: Config,
+    /// What was decided; empty where that shows in the configuration.
+    pub(crate) why: String,
 }
 
 /// Adds `event`, as part of the transaction that stores its configuration.

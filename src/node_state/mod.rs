@@ -1,13 +1,16 @@
 //! What this node is and has promised. Never replicated, never rewound: a node's database may be
 //! replaced by its peer at any time, what the node promised may not.
 
+mod credentials;
 mod history;
+mod older;
 mod peers;
 mod promises;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use credentials::{keep_credentials, read_credentials};
 pub(crate) use history::Event;
 pub(crate) use peers::Speaks;
 pub(crate) use promises::{LastSeen, NodeState};
@@ -16,7 +19,14 @@ pub(crate) use secrets::Secrets;
 use std::path::PathBuf;
 
 /// What this room calls its files in a state directory, those among them that are being written.
-pub(crate) const NAMES: [&str; 4] = [NodeState::FILE, "node.redb.new", secrets::FILE, "cluster-secrets.new"];
+pub(crate) const NAMES: [&str; 6] = [
+    NodeState::FILE,
+    "node.redb.new",
+    secrets::FILE,
+    "cluster-secrets.new",
+    credentials::FILE,
+    "witness-credentials.new",
+];
 
 /// The node's own files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +35,10 @@ pub(crate) enum NodeError {
         "`{dir}` holds a database and no `{missing}`: it was copied or damaged. Put the file back from a backup, or move the whole directory away to start anew"
     )]
     Blank { dir: PathBuf, missing: &'static str },
+    #[error(
+        "`{dir}` is a witness's and holds no `{missing}`: what it has promised is lost. Move the directory away, and let it join anew"
+    )]
+    Forgotten { dir: PathBuf, missing: &'static str },
     #[error("open `{path}`")]
     Open { path: PathBuf, source: Box<redb::Error> },
     #[error("write to `{path}`")]

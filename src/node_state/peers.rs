@@ -74,3 +74,12 @@ pub(super) fn note(database: &Database, member: MemberId, seen: &Seen) -> Result
     writing.commit()?;
     Ok(())
 }
+
+/// Forgets all of them; on disk when this returns.
+pub(super) fn forget(database: &Database) -> Result<(), redb::Error> {
+    let mut writing = database.begin_write()?;
+    writing.set_durability(Durability::Immediate)?;
+    writing.delete_table(TABLE)?;
+    writing.commit()?;
+    Ok(())
+}

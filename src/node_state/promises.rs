@@ -1,21 +1,25 @@
 use super::NodeError;
 use super::history::{self, Event};
+use super::older::{IdentityV1, IdentityV2, IdentityV3};
 use super::peers::{self, Speaks};
 use crate::base::{Epoch, random_id};
 use crate::clock;
 use crate::disk;
 use crate::protocol::cluster::{Config, MemberId};
 use crate::protocol::peer::{Copying, Incarnation};
+use crate::register::Promises;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+/// The file is some hundred KiB, and read a few times a second at most.
+const CACHE_BYTES: usize = 1 << 20;
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
-/// 1 knew of no cluster and no journal, 2 of no other node.
-const VERSION: u8 = 3;
+/// 1 knew of no cluster and no journal, 2 of no other node, 3 of no witness.
+const VERSION: u8 = 4;
 /// A forced epoch leaps over whatever may have been minted unseen.
 const FORCED_STEP: u64 = 1000;
 /// The first member of a cluster. Others are given their numbers when they join.
@@ -23,13 +27,13 @@ pub(super) const MEMBER: u8 = 1;
 /// An identity takes some 40 bytes; a length field that says more is damage.
 const VALUE_BYTES_MAX: usize = 4096;
 
-/// The stored form, version 2.
+/// The stored form, version 4.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Identity {
     pub(super) node_id: String,
     pub(super) member_id: u8,
-    /// Reigns begun so far.
-    pub(super) epoch_counter: u64,
+    /// This node follows nobody of an older epoch, and begins no reign of its own below it.
+    pub(super) promised: Epoch,
     /// What must be found beside this file.
     pub(super) store: LastSeen,
     /// Whose history the journal is.
@@ -46,42 +50,16 @@ pub(super) struct Identity {
     pub(super) invitation: Option<[u8; 32]>,
 }
 
-/// Version 2, to be read from older nodes.
-#[derive(Debug, Deserialize, Serialize)]
-pub(super) struct IdentityV2 {
-    pub(super) node_id: String,
-    pub(super) member_id: u8,
-    pub(super) epoch_counter: u64,
-    pub(super) store: LastSeen,
-    pub(super) cluster_id: [u8; 16],
-    pub(super) has_journal: bool,
-}
-
-/// Version 1, to be read from older nodes.
-#[derive(Debug, Deserialize, Serialize)]
-pub(super) struct IdentityV1 {
-    pub(super) node_id: String,
-    pub(super) member_id: u8,
-    pub(super) epoch_counter: u64,
-    pub(super) store: LastSeen,
-}
-
-impl From<IdentityV1> for Identity {
-    fn from(IdentityV1 { node_id, member_id, epoch_counter, store }: IdentityV1) -> Self {
-        IdentityV2 { node_id, member_id, epoch_counter, store, cluster_id: random_cluster(), has_journal: false }.into()
-    }
-}
-
-impl From<IdentityV2> for Identity {
-    fn from(old: IdentityV2) -> Self {
-        let IdentityV2 { node_id, member_id, epoch_counter, store, cluster_id, has_journal } = old;
+impl Identity {
+    /// Of a node that is alone.
+    pub(super) fn new(node_id: String, member_id: MemberId) -> Self {
         Self {
             node_id,
             member_id,
-            epoch_counter,
-            store,
-            cluster_id,
-            has_journal,
+            promised: Epoch::default(),
+            store: LastSeen::Never,
+            cluster_id: random_cluster(),
+            has_journal: false,
             incarnation: 0,
             config: None,
             copying: None,
@@ -90,7 +68,7 @@ impl From<IdentityV2> for Identity {
     }
 }
 
-fn random_cluster() -> [u8; 16] {
+pub(super) fn random_cluster() -> [u8; 16] {
     let mut id = [0; 16];
     getrandom::fill(&mut id).expect("the kernel has random bytes");
     id
@@ -144,13 +122,13 @@ impl NodeState {
     fn make(path: &Path) -> Result<(), NodeError> {
         let beside = path.with_extension("redb.new");
         disk::remove_if_present(&beside)?;
-        let new = IdentityV1 { node_id: random_id(), member_id: MEMBER, epoch_counter: 0, store: LastSeen::Never };
-        Self::open_file(beside.clone())?.write(&new.into(), None)?;
+        Self::open_file(beside.clone())?.write(&Identity::new(random_id(), MEMBER), None)?;
         Ok(disk::publish(&beside, path)?)
     }
 
     fn open_file(path: PathBuf) -> Result<Self, NodeError> {
-        let database = Database::create(&path).map_err(|error| open(&path, error))?;
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| open(&path, error))?;
         disk::set_mode(&path, 0o600)?;
         Ok(Self { database: RwLock::new(Some(database)), changing: Mutex::new(()), path })
     }
@@ -160,21 +138,45 @@ impl NodeState {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A new epoch, higher than every one that this node has seen, on disk when this returns. Every start of a process
-    /// that will write mints one, and so does every change of the primary: nothing is ever written under an older one.
+    /// A new epoch, higher than every one that this node has seen, on disk when this returns: for a node that is alone, or
+    /// of which nobody else hears. Others are minted by the register.
     pub(crate) fn mint_epoch(&self, forced: bool) -> Result<Epoch, NodeError> {
         let format = || NodeError::Format { path: self.path.clone() };
         let step = if forced { FORCED_STEP } else { 1 };
-        self.change(|identity| {
-            identity.epoch_counter = identity.epoch_counter.checked_add(step).ok_or_else(format)?;
-            Epoch::mint(identity.epoch_counter, identity.member_id, forced).ok_or_else(format)
+        self.change(None, |identity| {
+            let counter = identity.promised.counter().checked_add(step).ok_or_else(format)?;
+            identity.promised = Epoch::mint(counter, identity.member_id, forced).ok_or_else(format)?;
+            Ok(identity.promised)
+        })
+    }
+
+    /// What this node has promised to the other members of its cluster.
+    pub(crate) fn promises(&self) -> Result<Promises, NodeError> {
+        let Identity { promised, config, .. } = self.read()?;
+        Ok(Promises { promised, config })
+    }
+
+    /// Keeps `promises`, and `why` they were made; on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Superseded`]: more was promised already. Nothing is kept.
+    pub(crate) fn promise(&self, promises: &Promises, why: &str) -> Result<(), NodeError> {
+        self.change(Some(why), |identity| {
+            let is_older = |stored: &Config| promises.config.as_ref().is_none_or(|config| config.at() < stored.at());
+            if promises.promised < identity.promised || identity.config.as_ref().is_some_and(is_older) {
+                return Err(NodeError::Superseded);
+            }
+            identity.promised = promises.promised;
+            identity.config.clone_from(&promises.config);
+            Ok(())
         })
     }
 
     /// Begins after `epoch`, of a history that another cluster has made: every epoch to come is higher.
     pub(crate) fn begin_after(&self, epoch: Epoch) -> Result<(), NodeError> {
-        self.change(|identity| {
-            identity.epoch_counter = identity.epoch_counter.max(epoch.counter());
+        self.change(None, |identity| {
+            identity.promised = identity.promised.max(epoch);
             Ok(())
         })
     }
@@ -201,7 +203,7 @@ impl NodeState {
 
     /// Notes how the database is left, beside its journal; on disk when this returns.
     pub(crate) fn note_store(&self, seen: LastSeen) -> Result<(), NodeError> {
-        self.change(|identity| {
+        self.change(None, |identity| {
             (identity.store, identity.has_journal) = (seen, true);
             Ok(())
         })
@@ -211,7 +213,7 @@ impl NodeState {
     pub(crate) fn count_start(&self) -> Result<Incarnation, NodeError> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).expect("the kernel has random bytes");
-        self.change(|identity| {
+        self.change(None, |identity| {
             identity.incarnation += 1;
             Ok(Incarnation { starts: identity.incarnation, nonce: u64::from_le_bytes(nonce) })
         })
@@ -241,24 +243,18 @@ impl NodeState {
         Ok(self.read()?.config)
     }
 
-    /// Stores `config`, unless a newer one is stored; on disk when this returns. Later epochs are higher.
-    pub(crate) fn store_config(&self, config: &Config) -> Result<bool, NodeError> {
-        self.change(|identity| {
-            // Of two with the same version and other content, the first counts.
-            let is_older =
-                identity.config.as_ref().is_some_and(|stored| stored.at() >= config.at() && stored != config);
-            if !is_older {
-                identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
-                identity.config = Some(config.clone());
-            }
-            Ok(!is_older)
-        })
-    }
-
     /// Makes this node `member_id` of the cluster `cluster_id`, without a history of its own.
     pub(crate) fn join(&self, cluster_id: [u8; 16], member_id: MemberId, config: &Config) -> Result<(), NodeError> {
-        self.change(|identity| {
-            identity.epoch_counter = identity.epoch_counter.max(config.epoch.counter());
+        let is_other = self.cluster_id()? != cluster_id;
+        if is_other {
+            // Numbers and reigns of another cluster say nothing about those of this one.
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+            let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
+            peers::forget(database).map_err(failed)?;
+        }
+        self.change(Some("this node joins"), |identity| {
+            identity.promised = if is_other { config.epoch } else { identity.promised.max(config.epoch) };
             identity.config = Some(config.clone());
             (identity.cluster_id, identity.member_id) = (cluster_id, member_id);
             (identity.store, identity.has_journal) = (LastSeen::Never, false);
@@ -271,7 +267,7 @@ impl NodeState {
 
     /// One node may join by the word of this hash; an earlier word is worth nothing any more.
     pub(crate) fn invite(&self, invitation: Option<[u8; 32]>) -> Result<(), NodeError> {
-        self.change(|identity| {
+        self.change(None, |identity| {
             identity.invitation = invitation;
             Ok(())
         })
@@ -289,7 +285,7 @@ impl NodeState {
 
     /// Notes that database and journal are being replaced, or that they are whole again.
     pub(crate) fn note_copying(&self, copying: Option<Copying>) -> Result<(), NodeError> {
-        self.change(|identity| {
+        self.change(None, |identity| {
             identity.copying = copying;
             Ok(())
         })
@@ -297,21 +293,34 @@ impl NodeState {
 
     /// A copy has to begin, or the one that was begun has to begin again, with its first page.
     pub(crate) fn copy_anew(&self) -> Result<(), NodeError> {
-        self.change(|identity| {
+        self.change(None, |identity| {
             let again = |begun| Copying { next_page: 0, ..begun };
             identity.copying = Some(identity.copying.map_or(Copying::ANEW, again));
             Ok(())
         })
     }
 
-    /// On disk when this returns.
-    fn change<T>(&self, change: impl FnOnce(&mut Identity) -> Result<T, NodeError>) -> Result<T, NodeError> {
+    /// Notes that something was decided of which nothing but this is kept.
+    pub(crate) fn note_decision(&self, what: &str) -> Result<(), NodeError> {
+        self.change(Some(what), |_| Ok(()))
+    }
+
+    /// On disk when this returns. What it does to the configuration is noted, and `why` where that is said.
+    fn change<T>(
+        &self,
+        why: Option<&str>,
+        change: impl FnOnce(&mut Identity) -> Result<T, NodeError>,
+    ) -> Result<T, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut identity = self.read()?;
         let before = identity.config.clone();
         let changed = change(&mut identity)?;
-        let config = identity.config.clone().filter(|config| before.as_ref() != Some(config));
-        let event = config.map(|config| Event { at: clock::unix_millis(), config });
+        let is_news = why.is_some() || before != identity.config;
+        let event = identity.config.clone().filter(|_| is_news).map(|config| Event {
+            at: clock::unix_millis(),
+            config,
+            why: why.unwrap_or_default().to_owned(),
+        });
         self.write(&identity, event.as_ref())?;
         Ok(changed)
     }
@@ -329,6 +338,7 @@ impl NodeState {
         match *version {
             1 => decode::<IdentityV1>(body).map(Identity::from),
             2 => decode::<IdentityV2>(body).map(Identity::from),
+            3 => decode::<IdentityV3>(body).map(Identity::from),
             VERSION => decode(body),
             _ => None,
         }

@@ -101,7 +101,7 @@ impl Secrets {
     }
 }
 
-fn find(text: &str, name: &str) -> Option<Vec<u8>> {
+pub(super) fn find(text: &str, name: &str) -> Option<Vec<u8>> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='))?.trim();
     if !value.len().is_multiple_of(2) || !value.is_ascii() {
         return None;

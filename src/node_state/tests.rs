@@ -1,7 +1,10 @@
-use super::promises::{Identity, IdentityV1, IdentityV2, LastSeen, MEMBER};
-use super::{NodeError, NodeState, Secrets, Speaks, secrets};
+use super::older::{IdentityV1, IdentityV2, IdentityV3};
+use super::promises::{Identity, LastSeen, MEMBER};
+use super::{NodeError, NodeState, Secrets, Speaks, credentials, keep_credentials, read_credentials, secrets};
 use crate::base::Epoch;
 use crate::disk;
+use crate::net::{Authority, Certified, NodeKey};
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn every_start_mints_a_higher_epoch() {
@@ -66,9 +69,14 @@ fn the_stored_bytes_are_pinned() {
     };
     let second = [&old_bytes[..], &[5; 16], &[1]].concat();
     assert_eq!(bincode::serde::encode_to_vec(&before_pairs, bincode::config::standard()).unwrap(), second);
-    let identity = Identity { incarnation: 2, ..Identity::from(before_pairs) };
-    let third = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
+    let before_witnesses = IdentityV3 { incarnation: 2, ..IdentityV3::from(before_pairs) };
+    let third = bincode::serde::encode_to_vec(&before_witnesses, bincode::config::standard()).unwrap();
     assert_eq!(third, [&second[..], &[2, 0, 0, 0]].concat());
+    let identity = Identity::from(before_witnesses);
+    assert_eq!(identity.promised, Epoch::mint(300, 1, false).unwrap(), "no reign is begun twice");
+    let fourth = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
+    let promised = [252, 2, 44, 1, 0];
+    assert_eq!(fourth, [&old_bytes[..4], &promised, &[2, 7], &[5; 16], &[1], &[2, 0, 0, 0]].concat());
 }
 
 #[test]
@@ -104,4 +112,45 @@ fn a_torn_file_and_a_missing_one_beside_a_database_are_refused() {
     std::fs::remove_file(dir.path().join(secrets::FILE)).unwrap();
     std::fs::File::create(dir.path().join("llmchat.db")).unwrap();
     assert!(matches!(Secrets::open_or_make(dir.path()), Err(NodeError::Blank { .. })));
+}
+
+fn certified() -> Certified {
+    let (authority, key) = (Authority::make().unwrap(), NodeKey::make().unwrap());
+    let certificate = authority.certify(key.public(), 3).unwrap();
+    Certified { authority: authority.certificate().to_vec(), certificate, key }
+}
+
+fn same(one: &Certified, other: &Certified) -> bool {
+    let parts = |of: &Certified| (of.authority.clone(), of.certificate.clone(), of.key.secret().to_vec());
+    parts(one) == parts(other) && one.key.public() == other.key.public()
+}
+
+#[test]
+fn what_was_kept_is_read_again_by_nobody_else_and_replaced_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(NodeState::open(dir.path()).unwrap());
+    assert!(read_credentials(dir.path()).unwrap().is_none());
+    for kept in [certified(), certified()] {
+        keep_credentials(dir.path(), &kept).unwrap();
+        assert!(same(&read_credentials(dir.path()).unwrap().unwrap(), &kept));
+    }
+    let mode = std::fs::metadata(dir.path().join(credentials::FILE)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [NodeState::FILE, credentials::FILE], "and none of the cluster's secrets");
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_or_has_lost_its_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(NodeState::open(dir.path()).unwrap());
+    keep_credentials(dir.path(), &certified()).unwrap();
+    let whole = disk::read_text(&dir.path().join(credentials::FILE)).unwrap();
+    for length in 0..whole.len() {
+        assert!(credentials::parse(&whole[..length]).is_none(), "{length}");
+    }
+    std::fs::remove_file(dir.path().join(NodeState::FILE)).unwrap();
+    assert!(matches!(read_credentials(dir.path()), Err(NodeError::Forgotten { .. })));
 }

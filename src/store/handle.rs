@@ -1,7 +1,9 @@
+use super::busy::Busy;
 use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
 use super::job::{self, Gate, Job, Pending, Scope};
+use super::lease::Leave;
 use super::open::Files;
 use super::pause::Pause;
 use super::readers::{Budget, Readers, Snapshot};
@@ -28,6 +30,8 @@ pub(crate) struct Store {
     pub(super) gate: Gate,
     pub(super) counters: Arc<Counters>,
     pub(super) pause: Pause,
+    /// Of commits, and of flushes.
+    pub(super) busy: [Busy; 2],
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
     /// Of the database as it is used now.
@@ -83,7 +87,7 @@ pub(crate) struct Stats {
 impl Store {
     /// The store of `dir`. Nothing is opened, read or written before [`Store::lead`] or [`Store::follow`].
     pub(crate) fn new(dir: &Path, Base { cluster, data_key, settings }: Base) -> Self {
-        let gate = Gate { durable: Durable::new(Txid::default()), fence: Fence::new() };
+        let gate = Gate { durable: Durable::new(Txid::default()), fence: Fence::new(), leave: Leave::default() };
         let files = Files::in_dir(dir);
         Self {
             readers: Readers::new(files.clone(), settings, gate.durable.clone()),
@@ -91,6 +95,7 @@ impl Store {
             gate,
             counters: Arc::new(Counters::default()),
             pause: Pause::default(),
+            busy: Default::default(),
             reign: Arc::new(RwLock::new(None)),
             sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
@@ -128,6 +133,16 @@ impl Store {
     /// Up to which commit everything is on disk for good.
     pub(crate) fn durable(&self) -> &Durable {
         &self.gate.durable
+    }
+
+    /// Whether a commit, or a flush to this node's disk, has taken longer than `limit` by now.
+    pub(crate) fn is_stuck(&self, limit: Duration) -> bool {
+        self.busy.iter().any(|busy| busy.exceeds(limit))
+    }
+
+    /// Whether this node may answer and act as the one that writes.
+    pub(crate) fn leave(&self) -> &Leave {
+        &self.gate.leave
     }
 
     /// Waits until `txid` is durable, for ever where that never comes; an error where the store has failed meanwhile.

@@ -1,6 +1,7 @@
 use super::durable::Durable;
 use super::error::StoreError;
 use super::fence::Fence;
+use super::lease::Leave;
 use crate::base::{Epoch, Position, Txid};
 use rusqlite::Connection;
 use std::fmt;
@@ -55,6 +56,7 @@ pub(super) type Told<T> = Result<(Result<T, StoreError>, Position), StoreError>;
 pub(super) struct Gate {
     pub(super) durable: Durable,
     pub(super) fence: Fence,
+    pub(super) leave: Leave,
 }
 
 impl Gate {
@@ -64,6 +66,12 @@ impl Gate {
             () = self.durable.reached(txid) => Ok(()),
             () = self.fence.raised() => Err(StoreError::OutcomeUnknown),
         }
+    }
+
+    /// As [`Gate::pass`], for the answer of whoever writes: after a freeze another may do so by now.
+    async fn pass_as_writer(&self, txid: Txid) -> Result<(), StoreError> {
+        self.pass(txid).await?;
+        if self.leave.holds() { Ok(()) } else { Err(StoreError::OutcomeUnknown) }
     }
 }
 
@@ -77,7 +85,7 @@ where
     let pending = async move {
         // A job is dropped without a word only when the store's threads have died.
         let (result, position) = hear.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
-        gate.pass(position.txid).await?;
+        gate.pass_as_writer(position.txid).await?;
         Ok(Committed { value: result?, position })
     };
     (job, Pending(Box::pin(pending)))

@@ -55,7 +55,9 @@ impl Store {
             Checkpoint::new(connection, self.gate.clone(), self.readers.clone(), limits).map_err(failed)?;
         let (orders, taken) = sync_channel(settings.queue_jobs_max.saturating_add(settings.queue_ends_max));
         let (flushes, to_flush) = sync_channel(FLUSHES_MAX);
-        let syncer = Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone() };
+        let [of_commits, of_flushes] = self.busy.clone();
+        let syncer =
+            Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone(), busy: of_flushes };
         let epoch = committer.epoch();
         let (counters, pause) = (Arc::clone(&self.counters), self.pause.clone());
         let writer = Writer {
@@ -69,6 +71,7 @@ impl Store {
             settings,
             counters,
             pause,
+            busy: of_commits,
         };
         let (of_sync, of_writer) = (OnPanic(self.gate.fence.clone()), OnPanic(self.gate.fence.clone()));
         let syncer = spawn("store-sync", move || {

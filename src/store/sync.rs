@@ -1,3 +1,4 @@
+use super::busy::Busy;
 use super::durable::Durable;
 use super::error::StoreError;
 use super::fence::Fence;
@@ -21,6 +22,7 @@ pub(super) struct Syncer {
     pub(super) flush: Box<dyn Flush>,
     pub(super) durable: Durable,
     pub(super) fence: Fence,
+    pub(super) busy: Busy,
 }
 
 impl Syncer {
@@ -28,12 +30,14 @@ impl Syncer {
         while let Ok(first) = self.flushes.recv() {
             // One flush serves everything that was committed before it began.
             let waiting: Vec<Unflushed> = std::iter::once(first).chain(self.flushes.try_iter()).collect();
+            self.busy.begins();
             if !self.fence.is_raised()
                 && let Err(error) = self.flush.flush()
             {
                 // The kernel may have dropped the bytes and call the next flush a success.
                 self.fence.raise(&format!("the journal could not be flushed: {error}"));
             }
+            self.busy.ends();
             let flushed = !self.fence.is_raised();
             if flushed && let Some(last) = waiting.last() {
                 self.durable.flushed_here(last.position.txid);

@@ -3,8 +3,8 @@
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
-use super::readers::Budget;
-use crate::base::{AgentId, Epoch, Label, Owner, UnixMillis};
+use super::readers::{Budget, Snapshot};
+use crate::base::{AgentId, Epoch, Label, Owner, Position, UnixMillis};
 use crate::protocol::answer::Usage;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub(crate) struct Turn {
 pub(crate) struct Past {
     pub(crate) session: Option<Session>,
     pub(crate) turn: Option<Turn>,
+    /// Where in the history it was read; it may not be durable up to there.
+    pub(crate) position: Position,
 }
 
 /// A question to be stored as a running turn.
@@ -111,7 +113,7 @@ impl Store {
                 None => None,
             };
             if let Some((turn, upstream_chat_id)) = by_key {
-                return Ok(Past { session: Some(Session { upstream_chat_id }), turn: Some(turn) });
+                return Ok(Past { session: Some(Session { upstream_chat_id }), turn: Some(turn), ..Past::default() });
             }
             let session = session(rows, &owner, &agent_id, &chat).map_err(doing())?;
             let Some((session_id, upstream_chat_id)) = session else { return Ok(Past::default()) };
@@ -119,9 +121,10 @@ impl Store {
                 Some(label) => turn_by_label(rows, epoch, session_id, label).map_err(doing())?,
                 None => None,
             };
-            Ok(Past { session: Some(Session { upstream_chat_id }), turn })
+            Ok(Past { session: Some(Session { upstream_chat_id }), turn, ..Past::default() })
         };
-        self.read(budget, query).await
+        let Snapshot { position, value } = self.snapshot(budget, query).await?;
+        Ok(Past { position, ..value })
     }
 
     /// The last complete turns of a conversation as (question, answer), oldest first; the question

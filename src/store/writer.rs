@@ -1,3 +1,4 @@
+use super::busy::Busy;
 use super::checkpoint::Checkpoint;
 use super::commit::{Committer, NotCommitted};
 use super::durable::Durable;
@@ -77,6 +78,7 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
     pub(super) pause: Pause,
+    pub(super) busy: Busy,
 }
 
 /// Jobs of one transaction.
@@ -102,6 +104,7 @@ impl Writer {
                 },
             };
             ends = self.commit_group(first).or(ends);
+            self.busy.ends();
             if !self.fence.is_raised() {
                 let home = self.checkpoint.when_due(&self.committer.connection, self.committer.last());
                 self.committer.came_home(home);
@@ -185,6 +188,7 @@ impl Writer {
         if self.fence.is_raised() {
             return Err(StoreError::Fenced);
         }
+        self.busy.begins();
         self.committer.reserve().map_err(|error| self.not_reserved(&error))?;
         run(&self.committer.connection, "BEGIN IMMEDIATE").map_err(StoreError::sql("begin a transaction"))
     }

@@ -1,4 +1,5 @@
 use super::answer::Answer;
+use super::body::{LastMoment, MayAsk};
 use super::diagnose;
 use super::settings::Settings;
 use super::timers::Timers;
@@ -109,7 +110,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// Dropping the future, or the answer, hangs up, which stops a FastGPT v1 run.
-    pub(crate) async fn open(&self, agent: &Agent, question: &Question) -> Result<Answer, Failure> {
+    pub(crate) async fn open(&self, agent: &Agent, question: &Question, may_ask: &MayAsk) -> Result<Answer, Failure> {
         let asked_at = clock::now();
         let body = Bytes::from(body(agent, question));
         let first_byte_by = asked_at + self.settings.first_byte;
@@ -119,7 +120,7 @@ impl Client {
                 .post(agent.profile.endpoint.as_str())
                 .bearer_auth(agent.api_key.expose())
                 .headers(headers.clone())
-                .body(body.clone())
+                .body(reqwest::Body::wrap(LastMoment::new(body.clone(), may_ask)))
         };
         let response = match self.send(request(), first_byte_by).await {
             Err(failure) if failure.class == Class::Unreachable => {

@@ -6,11 +6,13 @@
 //! that silence is noticed after seconds and not after a blind total.
 
 mod answer;
+mod body;
 mod client;
 mod diagnose;
 mod settings;
 mod timers;
 
 pub(crate) use answer::Next;
+pub(crate) use body::MayAsk;
 pub(crate) use client::{Client, Origin, Question, target};
 pub(crate) use settings::Settings;

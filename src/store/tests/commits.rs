@@ -24,7 +24,7 @@ async fn a_refusal_that_rests_on_a_commit_waits_for_it_too() {
 #[tokio::test]
 async fn a_reply_waits_for_the_watermark_and_not_for_our_own_flush() {
     let (durable, fence) = (durable::Durable::new(crate::base::Txid::from_raw(4)), fence::Fence::new());
-    let gate = job::Gate { durable: durable.clone(), fence: fence.clone() };
+    let gate = job::Gate { durable: durable.clone(), fence: fence.clone(), leave: lease::Leave::default() };
     let position = |txid| crate::base::Position { epoch: epoch(1), txid: crate::base::Txid::from_raw(txid) };
     let replied = |txid| {
         let rows = Connection::open_in_memory().unwrap();
@@ -128,7 +128,11 @@ async fn jobs_that_change_nothing_make_no_commit_of_their_own() {
 async fn a_checkpoint_that_could_not_flush_fences_and_a_full_disk_does_not() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
-    let gate = job::Gate { durable: durable::Durable::new(crate::base::Txid::default()), fence: fence::Fence::new() };
+    let gate = job::Gate {
+        durable: durable::Durable::new(crate::base::Txid::default()),
+        fence: fence::Fence::new(),
+        leave: lease::Leave::default(),
+    };
     let mut rows = Connection::open_in_memory().unwrap();
     let checkpoint = checkpoint::Checkpoint::new(&mut rows, gate.clone(), store.readers.clone(), (1, 1)).unwrap();
     let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);

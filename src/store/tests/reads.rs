@@ -79,6 +79,11 @@ async fn a_commit_that_lags_does_not_refuse_the_chat_paths_reads() {
     while seen.session.is_none() {
         seen = store.past((&owner, &agent_id(), &label("c")), None, None, Budget::Chat).await.unwrap();
     }
+    {
+        let settled = std::pin::pin!(store.settled(seen.position.txid));
+        assert!(futures_util::poll!(settled).is_pending(), "what it saw is not durable, and it says so");
+    }
     allow.send(Ok(())).unwrap();
     begun.await.unwrap();
+    store.settled(seen.position.txid).await.unwrap();
 }
