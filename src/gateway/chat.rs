@@ -10,6 +10,7 @@ use crate::breaker::State;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::chat::{ChatRequest, Message, Role};
 use crate::sessions::{Ask, Begun, Reserved, Sessions, Turn};
+use crate::store::{Leave, StoreError};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Client, Origin, Question};
 use serde_json::Value;
@@ -31,6 +32,7 @@ pub(crate) struct Parts {
     pub(crate) client: Client,
     pub(crate) telemetry: Telemetry,
     pub(crate) settings: Settings,
+    pub(crate) leave: Leave,
 }
 
 /// The door to the pipeline. Cheap to clone.
@@ -65,7 +67,7 @@ impl Gateway {
         request: ChatRequest,
         entered: impl Send,
     ) -> Result<Reply, ChatError> {
-        let Parts { agents, sessions, breakers, client, telemetry, settings } = &*self.parts;
+        let Parts { agents, sessions, breakers, client, telemetry, settings, leave } = &*self.parts;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
         let agent = agents.served(&request.agent_id).await?;
         // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
@@ -75,7 +77,12 @@ impl Gateway {
         // no further drops its admission, which counts for nothing.
         let admission = breakers.admit(&agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))?;
         let reserved = match sessions.reserve(ask(caller, key, &agent, &request)).await? {
-            Begun::Replay(turn) => return Ok(Reply::replayed(named, *turn, slot)),
+            Begun::Replay(stored) => {
+                drop(entered);
+                let settled = tokio::time::timeout(settings.record_wait, stored.settled()).await;
+                let position = settled.unwrap_or(Err(StoreError::Unavailable)).map_err(ChatError::Store)?;
+                return Ok(Reply::replayed(named, (stored.turn, position), slot));
+            }
             Begun::Reserved(reserved) => reserved,
         };
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
@@ -85,8 +92,8 @@ impl Gateway {
         let ids = (turn.chat.to_string(), turn.label.to_string());
         let question = question((caller, origin), &turn, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);
-        let errand =
-            Errand { client: client.clone(), agent, question, telemetry: telemetry.clone(), settings: *settings };
+        let (client, telemetry, leave) = (client.clone(), telemetry.clone(), leave.clone());
+        let errand = Errand { client, agent, question, telemetry, settings: *settings, leave };
         self.turns.spawn(Relay::new(turn, admission, out, self.cut.clone()).run(errand, slot));
         Reply::running(named, ids, events).head(settings.head_hold).await
     }
@@ -105,6 +112,11 @@ impl Gateway {
     /// Turns under way.
     pub(crate) fn running(&self) -> usize {
         self.turns.len()
+    }
+
+    /// Ends every turn that still runs; nobody waits for them.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Ends every turn that still runs, recorded as interrupted, and waits until all are recorded.

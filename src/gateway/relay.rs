@@ -9,9 +9,9 @@ use crate::clock;
 use crate::protocol::agent::Agent;
 use crate::protocol::answer::{Class, Ending, Event, Failure, Finish, Usage};
 use crate::sessions::{Outcome, Transcript, Turn};
-use crate::store::StoreError;
+use crate::store::{Leave, StoreError};
 use crate::telemetry::Telemetry;
-use crate::upstream::{Client, Next, Question};
+use crate::upstream::{Client, MayAsk, Next, Question};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
@@ -41,6 +41,8 @@ pub(super) struct Errand {
     pub(super) question: Question,
     pub(super) telemetry: Telemetry,
     pub(super) settings: Settings,
+    /// Whether this node may still act as the primary.
+    pub(super) leave: Leave,
 }
 
 /// Carries one turn from the upstream to its client, and records it. Runs on a task of its own.
@@ -99,7 +101,7 @@ impl Relay {
             Ok(stored) => {
                 log_unless_stored(stored.as_ref().err());
                 drop(closing); // The next question may come as soon as the client has read the end.
-                let kept = if stored.is_ok() { Kept::Durable } else { Kept::NotInTime };
+                let kept = stored.map_or(Kept::NotInTime, Kept::Durable);
                 tell(&out, &cut, carried.told(kept), settings.client_stall).await;
             }
             Err(_) => {
@@ -110,14 +112,24 @@ impl Relay {
     }
 
     async fn carry(&mut self, to: &Errand) -> (Carried, Verdict) {
-        let Errand { client, agent, question, telemetry, settings } = to;
+        let Errand { client, agent, question, telemetry, settings, leave } = to;
         let asked_at = clock::now();
+        let may_ask: MayAsk = {
+            let leave = leave.clone();
+            Arc::new(move || leave.holds())
+        };
+        // Last of all: a process that was frozen must not act as what it was before.
+        if !leave.holds() {
+            return (Carried::Failed(ChatError::Stopped), Verdict::Neutral);
+        }
         let opened = tokio::select! {
-            opened = client.open(agent, question) => opened,
+            opened = client.open(agent, question, &may_ask) => opened,
             end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
         };
         let mut answer = match opened {
             Ok(answer) => answer,
+            // The upstream has nothing to do with it.
+            Err(_) if !leave.holds() => return (Carried::Failed(ChatError::Stopped), Verdict::Neutral),
             Err(failure) => return self.failed(to, failure),
         };
         loop {

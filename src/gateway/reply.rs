@@ -1,4 +1,5 @@
 use super::error::ChatError;
+use crate::base::Position;
 use crate::protocol::answer::{Event, Usage};
 use crate::store;
 use bytes::Bytes;
@@ -21,8 +22,8 @@ pub(crate) enum Out {
 /// Whether a turn is there to stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// It is durable.
-    Durable,
+    /// It is durable; where in the history, unless another node has kept it.
+    Durable(Option<Position>),
     /// It should be and is not, or not in time: it may still become so.
     NotInTime,
     /// Chats are not kept here.
@@ -58,9 +59,13 @@ impl Reply {
     }
 
     /// The stored answer again: the thinking, and then text and events in the order they were first given.
-    pub(super) fn replayed(agent: (String, String), turn: store::Turn, slot: OwnedSemaphorePermit) -> Self {
+    pub(super) fn replayed(
+        agent: (String, String),
+        (turn, position): (store::Turn, Option<Position>),
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
         let (agent_id, model) = agent;
-        let finished = Out::Finished(Finished { kept: Kept::Durable, usage: turn.usage });
+        let finished = Out::Finished(Finished { kept: Kept::Durable(position), usage: turn.usage });
         let ids = (turn.chat.to_string(), turn.label.to_string());
         let ready = replay(turn).map(Out::Event).chain([finished]).collect();
         Self { agent_id, model, chat_id: ids.0, turn_id: ids.1, ready, rest: None, _slot: Some(slot) }

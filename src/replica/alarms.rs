@@ -1,14 +1,18 @@
-//! What an operator has to see to although nothing is lost yet: certificates that end, and a clock that is wrong.
+//! What an operator has to see to although nothing is lost yet: certificates that end, a clock that is wrong, and a witness
+//! that is away.
 
 use super::pair::{Pair, lock};
 use crate::base::UnixMillis;
 use crate::clock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So long before a certificate ends that is said; and so often.
 const AHEAD_MILLIS: i64 = 30 * DAY_MILLIS;
 const AGAIN_AFTER: Duration = Duration::from_hours(24);
 const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+/// A witness is away when it was not heard for so long, and every look finds that: one that was restarted was not away.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A certificate that this node shows, or stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,7 @@ impl Pair {
 
     pub(crate) fn certificates(&self) -> Vec<Certificate> {
         let clients = lock(&self.0.clients_certificate).as_ref().and_then(|tell| tell());
-        let authority = self.peers().and_then(|peers| peers.authority().ends_at());
+        let authority = self.peers().and_then(|peers| peers.authority()?.ends_at());
         let all = [
             (CertificateOf::Clients, clients),
             (CertificateOf::Peers, *lock(&self.0.certificate)),
@@ -80,6 +84,45 @@ impl Pair {
             }
             tokio::time::sleep(AGAIN_AFTER).await;
         }
+    }
+
+    /// Logs, as the primary, once when the witness is lost, and once when it is back.
+    pub(crate) async fn watch_witness(&self) {
+        let mut watch = WitnessWatch::default();
+        loop {
+            match watch.look(self.has_witness(), clock::now()) {
+                Some(true) => tracing::info!("the witness is back"),
+                Some(false) => tracing::warn!(
+                    "the witness is away: answers go on, and the next node that is lost stops them; start it, or replace it"
+                ),
+                None => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// What is known of the witness from one look to the next.
+#[derive(Default)]
+struct WitnessWatch {
+    missed_since: Option<Instant>,
+    is_told: bool,
+}
+
+impl WitnessWatch {
+    /// What is news: that it is back, or that it is away. `is_heard` is `None` where it is not this node that asks it.
+    fn look(&mut self, is_heard: Option<bool>, now: Instant) -> Option<bool> {
+        let Some(is_heard) = is_heard else {
+            *self = Self::default();
+            return None;
+        };
+        if is_heard {
+            return std::mem::take(self).is_told.then_some(true);
+        }
+        let since = *self.missed_since.get_or_insert(now);
+        let is_news = !self.is_told && now.saturating_duration_since(since) >= AWAY_AFTER;
+        self.is_told |= is_news;
+        is_news.then_some(false)
     }
 }
 
@@ -110,6 +153,23 @@ fn alarms(now: UnixMillis, built: UnixMillis, certificates: &[Certificate]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loss_of_the_witness_is_told_once_and_its_return_once_and_a_short_absence_never() {
+        let began = clock::now();
+        let mut watch = WitnessWatch::default();
+        let mut look = |millis, is_heard| watch.look(is_heard, began + Duration::from_millis(millis));
+        let (here, away) = (Some(true), Some(false));
+        assert_eq!([look(0, here), look(500, away), look(3000, away), look(3400, here)], [None; 4]);
+        assert_eq!([look(4000, away), look(6900, away)], [None; 2]);
+        assert_eq!(look(7000, away), Some(false));
+        assert_eq!([look(7500, away), look(99_000, away)], [None; 2]);
+        assert_eq!([look(99_500, here), look(100_000, here)], [Some(true), None]);
+        // Who does not lead does not ask, and begins anew.
+        assert_eq!([look(101_000, away), look(103_000, None), look(104_500, away)], [None; 3]);
+        assert_eq!(look(107_500, away), Some(false));
+        assert_eq!([look(108_000, None), look(108_500, here)], [None; 2]);
+    }
 
     #[test]
     fn a_certificate_alarms_from_thirty_days_ahead_and_a_clock_where_it_is_before_the_build() {

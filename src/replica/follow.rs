@@ -6,9 +6,10 @@ use super::peers::AskError;
 use super::receive::ReceiveError;
 use super::reign::{ASK_WITHIN, Held};
 use super::standby::{Standby, StandbyError};
+use super::voter::View;
 use crate::base::{Chain, Txid};
 use crate::clock;
-use crate::protocol::cluster::Config;
+use crate::register::Input;
 use crate::store::Rested;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,40 +28,34 @@ impl Pair {
         orders: &mut mpsc::Receiver<Order>,
         stop: &CancellationToken,
     ) -> Result<Next, PairError> {
-        let standby = standby.unwrap_or_else(|| Standby::new(self.following()));
-        let prepared = standby.clone();
-        let prepared = tokio::task::spawn_blocking(move || prepared.prepare()).await;
-        prepared.map_err(|_| PairError::Died)??;
-        tracing::info!("this node is the standby");
-        *lock(&self.0.standby) = Some(standby.clone());
-        match held.take() {
-            Some(held) => self.set_role(Role::Standby, Some(held)),
-            None => self.turn_into(Role::Standby).await,
-        }
-        let mut known = self.config();
+        let standby = self.begin_to_follow(standby, held).await?;
+        let mut view = self.voter().view();
         let mut pause = AGAIN_AFTER;
+        let mut waits = None;
         loop {
-            let config = known.borrow_and_update().clone();
-            if config.primary == self.me() && self.0.parts.node.copying()?.is_none() {
+            let now = view.borrow_and_update().clone();
+            if now.reigns() {
                 *held = Some(Arc::clone(&self.0.role).write_owned().await);
-                return Ok(Next::lead(self.take_over(&standby).await?));
+                let rested = self.take_over(&standby).await?;
+                return Ok(Next::Lead(Crown { rested, told: waits, epoch: now.promised }));
             }
             let ending = stop.child_token();
-            let session = self.session(&standby, config, ending.clone());
+            let session = self.session(&standby, &now, ending.clone());
             tokio::pin!(session);
-            let (force, ended) = loop {
+            let ended = loop {
                 tokio::select! {
-                    ended = &mut session => break (None, Some(ended)),
-                    changed = known.changed() => {
-                        let is_mine = changed.is_ok() && known.borrow_and_update().primary == self.me();
-                        if is_mine {
-                            break (None, None);
+                    ended = &mut session => break Some(ended),
+                    changed = view.changed() => {
+                        let later = view.borrow_and_update().clone();
+                        if changed.is_ok() && (later.reigns() || later.follows != now.follows) {
+                            break None;
                         }
                     }
                     Some(order) = orders.recv() => match self.obey(&standby, order).await {
                         Obeyed::Answered => {}
-                        Obeyed::Force(told) => break (Some(told), None),
-                        Obeyed::Reconnect => break (None, None),
+                        // The register says so in a moment.
+                        Obeyed::Force(told) => waits = Some(told),
+                        Obeyed::Reconnect => break None,
                     },
                     () = stop.cancelled() => {
                         ending.cancel();
@@ -69,32 +64,48 @@ impl Pair {
                     }
                 }
             };
-            if ended.is_none() {
+            let Some(ended) = ended else {
                 ending.cancel();
-                drop(session.await);
-            }
-            if let Some(told) = force {
-                tracing::warn!("an operator has forced this node to take over");
-                *held = Some(Arc::clone(&self.0.role).write_owned().await);
-                let rested = self.take_over(&standby).await?;
-                return Ok(Next::Lead(Crown { rested, forced: true, told: Some(told) }));
-            }
-            if let Some(ended) = ended {
-                pause = match after(ended, pause) {
-                    Ok(pause) => pause,
-                    Err(error) => {
-                        close(&standby).await;
-                        return Err(error);
-                    }
-                };
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = known.changed() => known.mark_changed(),
-                    () = stop.cancelled() => return Ok(close(&standby).await),
+                let (_, ended) = session.await;
+                if let Err(SessionError::Standby(fatal)) = ended
+                    && is_fatal(&fatal)
+                {
+                    close(&standby).await;
+                    return Err(fatal.into());
                 }
-                self.look_at_peer();
+                pause = AGAIN_AFTER;
+                continue;
+            };
+            pause = match after(ended, pause) {
+                Ok(pause) => pause,
+                Err(error) => {
+                    close(&standby).await;
+                    return Err(error);
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = view.changed() => {
+                    view.mark_changed();
+                    pause = AGAIN_AFTER;
+                }
+                () = stop.cancelled() => return Ok(close(&standby).await),
             }
         }
+    }
+
+    async fn begin_to_follow(&self, standby: Option<Standby>, held: &mut Held) -> Result<Standby, PairError> {
+        let standby = standby.unwrap_or_else(|| Standby::new(self.following()));
+        let prepared = standby.clone();
+        let prepared = tokio::task::spawn_blocking(move || prepared.prepare()).await;
+        prepared.map_err(|_| PairError::Died)??;
+        tracing::info!("this node is the standby");
+        *lock(&self.0.seat.standby) = Some(standby.clone());
+        match held.take() {
+            Some(held) => self.set_role(Role::Standby, Some(held)),
+            None => self.turn_into(Role::Standby).await,
+        }
+        Ok(standby)
     }
 
     /// Answers an order, or says what is to be done for it.
@@ -102,7 +113,13 @@ impl Pair {
         match order {
             Order::Force { told, dry } => match self.can_force().await {
                 Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
-                Ok(()) => return Obeyed::Force(told),
+                Ok(()) => match self.order_voter(Input::Force).await {
+                    Ok(()) => {
+                        tracing::warn!("an operator has forced this node to take over");
+                        return Obeyed::Force(told);
+                    }
+                    Err(why) => drop(told.send(refuse(why))),
+                },
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::CopyAnew { told, dry } => match self.can_copy_anew().await {
@@ -130,14 +147,17 @@ impl Pair {
     async fn session(
         &self,
         standby: &Standby,
-        config: Config,
+        view: &View,
         stop: CancellationToken,
     ) -> (Duration, Result<(), SessionError>) {
         let began = clock::now();
         let followed = async {
-            let primary = config.member(config.primary).cloned().zip(self.peers());
+            let primary = view.stored.as_ref().and_then(|config| config.member(config.primary)).cloned();
+            let primary = primary.filter(|primary| primary.id != self.me()).zip(self.peers());
             let (primary, peers) = primary.ok_or(SessionError::Nobody)?;
-            let stream = peers.stream(&primary).await?;
+            // One that is frozen takes its time; another may lead by then.
+            let reached = stop.run_until_cancelled(peers.stream(&primary)).await;
+            let stream = reached.unwrap_or(Err(AskError::Silent(Duration::ZERO)))?;
             Ok(standby.follow(stream, stop).await?)
         };
         let followed = followed.await;
@@ -146,7 +166,7 @@ impl Pair {
 
     /// Whether a standby may take over although nobody hands over: only from one that does not answer.
     async fn can_force(&self) -> Result<(), Refusal> {
-        let config = self.0.config.borrow().clone();
+        let config = self.0.seat.config.borrow().clone();
         if self.0.parts.node.copying().ok().flatten().is_some() || !self.0.parts.log.is_begun() {
             return refuse("this node has no whole copy of the chats: it is still being made");
         }
@@ -181,7 +201,7 @@ impl Pair {
 /// What an order comes to.
 enum Obeyed {
     Answered,
-    /// This node takes over, and tells who waits for it.
+    /// This node takes over, and tells who waits for it once it has.
     Force(Told),
     Reconnect,
 }

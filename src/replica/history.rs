@@ -2,8 +2,8 @@
 
 use super::pair::Pair;
 use crate::base::UnixMillis;
-use crate::node_state::NodeError;
-use crate::protocol::cluster::{Config, MemberId};
+use crate::node_state::{Event, NodeError};
+use crate::protocol::cluster::{Config, MemberId, Rule};
 use serde::{Deserialize, Serialize};
 
 /// One change.
@@ -18,8 +18,11 @@ pub(crate) struct Change {
     pub(crate) primary: String,
     /// Whose disks a commit had to be on from then on.
     pub(crate) in_sync: Vec<String>,
-    /// For a person: what was changed.
+    /// For a person: what was changed; empty where something was decided that changed nothing here.
     pub(crate) what: String,
+    /// What was decided, and for what reason, where this node has decided; an older version says nothing of it.
+    #[serde(default)]
+    pub(crate) why: String,
 }
 
 impl Pair {
@@ -27,22 +30,29 @@ impl Pair {
     pub(crate) async fn history(&self) -> Result<Vec<Change>, NodeError> {
         let node = std::sync::Arc::clone(self.node());
         let events = tokio::task::spawn_blocking(move || node.history()).await.expect("reading does not panic")?;
-        let mut before: Option<Config> = None;
-        let change = |event: crate::node_state::Event| {
-            let config = event.config;
-            let change = Change {
-                at: event.at,
-                epoch: config.epoch.counter(),
-                version: config.version,
-                primary: name(&config, config.primary),
-                in_sync: config.isr.iter().map(|id| name(&config, *id)).collect(),
-                what: what(before.as_ref(), &config),
-            };
-            before = Some(config);
-            change
-        };
-        Ok(events.into_iter().map(change).collect())
+        Ok(changes(events))
     }
+}
+
+/// What `events`, oldest first, were; those of which there is nothing to say are left out.
+pub(super) fn changes(events: Vec<Event>) -> Vec<Change> {
+    let mut before: Option<Config> = None;
+    let change = |event: Event| {
+        let Event { at, config, why } = event;
+        let change = Change {
+            at,
+            epoch: config.epoch.counter(),
+            version: config.version,
+            primary: name(&config, config.primary),
+            in_sync: config.isr.iter().map(|id| name(&config, *id)).collect(),
+            what: what(before.as_ref(), &config),
+            why,
+        };
+        before = Some(config);
+        change
+    };
+    let says_something = |change: &Change| !change.what.is_empty() || !change.why.is_empty();
+    events.into_iter().map(change).filter(says_something).collect()
 }
 
 fn name(config: &Config, id: MemberId) -> String {
@@ -83,11 +93,53 @@ fn what(before: Option<&Config>, after: &Config) -> String {
     if before.mode != after.mode {
         said.push(format!("mode {}", after.mode.as_str()));
     }
-    if before.paused != after.paused {
-        said.push(if after.paused { "paused" } else { "resumed" }.to_owned());
+    if before.register != after.register {
+        said.push(match after.register {
+            Rule::Majority => "a majority of three says who leads".to_owned(),
+            Rule::Alone => "operators say who leads".to_owned(),
+        });
+    }
+    match (before.paused_until, after.paused_until) {
+        (before, Some(until)) if before != Some(until) => said.push(format!("paused until {until}")),
+        (Some(_), None) => said.push("resumed".to_owned()),
+        (_, Some(_)) | (None, None) => {}
     }
     if before.name != after.name {
         said.push(format!("the cluster is called {}", after.name));
     }
-    if said.is_empty() { "nothing that is shown".to_owned() } else { said.join("; ") }
+    said.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admit::tests::pair;
+    use super::*;
+
+    #[test]
+    fn the_history_says_what_was_decided_and_leaves_out_what_says_nothing() {
+        let event = |at: i64, change: &dyn Fn(&mut Config), why: &str| {
+            let mut config = pair();
+            change(&mut config);
+            Event { at: UnixMillis(at), config, why: why.to_owned() }
+        };
+        let alone = |config: &mut Config| {
+            config.version += 1;
+            config.isr = vec![config.primary];
+        };
+        let whole = |_: &mut Config| {};
+        let events = vec![
+            event(1, &whole, ""),
+            event(2, &whole, ""),
+            event(3, &whole, "votes for b in epoch 2"),
+            event(4, &alone, "b is dropped, as it has hung up"),
+        ];
+        let said: Vec<_> = changes(events).into_iter().map(|change| (change.at.0, change.what, change.why)).collect();
+        let row = |at: i64, what: &str, why: &str| (at, what.to_owned(), why.to_owned());
+        let expected = [
+            row(1, "the first that is known", ""),
+            row(3, "", "votes for b in epoch 2"),
+            row(4, "n2 is not in sync", "b is dropped, as it has hung up"),
+        ];
+        assert_eq!(said, expected);
+    }
 }

@@ -1,5 +1,5 @@
 use super::feed::Feed;
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Epoch, Txid};
 use crate::clock;
 use crate::disk::{self, DiskError};
 use crate::journal::{Flusher, Journal, JournalError, Pin, Reader, Settings};
@@ -19,6 +19,8 @@ pub(crate) struct LocalLog {
     owner: (ClusterId, MemberId),
     settings: Settings,
     journal: Arc<Mutex<Option<Journal>>>,
+    /// The reign whose records are taken.
+    follows: Arc<Mutex<Option<Epoch>>>,
     /// The one before it did not fit.
     is_put_aside: bool,
     /// Commits that were given up, as far as they are kept.
@@ -69,6 +71,7 @@ impl LocalLog {
             owner,
             settings,
             journal,
+            follows: Arc::default(),
             is_put_aside: false,
             given_up: Arc::default(),
             written: Arc::default(),
@@ -159,19 +162,30 @@ impl LocalLog {
         Ok(samples)
     }
 
-    /// Appends a record that another node has made, which follows `before`; on disk after a flush.
-    pub(super) fn receive(&self, before: ChainHash, record: &Sealed) -> Result<(), JournalError> {
+    /// From when this returns on records are taken of the primary of `epoch`, and of nobody else (R6).
+    pub(super) fn follow_only(&self, epoch: Option<Epoch>) {
+        *self.follows.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    /// Appends a record that the primary of `epoch` has sent, which follows `before`; on disk after a flush. `false` where
+    /// that one is not followed any more.
+    pub(super) fn receive(&self, epoch: Epoch, before: ChainHash, record: &Sealed) -> Result<bool, JournalError> {
+        // Held until it is appended: what is promised to another meanwhile waits.
+        let follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        if *follows != Some(epoch) {
+            return Ok(false);
+        }
         let mut journal = self.lock();
         match &mut *journal {
             Some(journal) => {
                 journal.reserve(u64::try_from(record.bytes.len()).unwrap_or(u64::MAX))?;
-                journal.append(before, record)
+                journal.append(before, record)?;
             }
             journal => {
                 *journal = Some(Journal::begin(&self.dir, self.owner, (before, record), self.settings)?);
-                Ok(())
             }
         }
+        Ok(true)
     }
 
     /// Keeps a copy of every record behind `to` below `dir`, as a journal of its own; how many there were.

@@ -1,12 +1,13 @@
 //! How a node becomes part of a cluster: the first one makes it and gives out a token, the second brings it.
 
+use super::admit::add;
 use super::pair::{Pair, Refusal};
 use super::peers::AskError;
 use crate::base::Chain;
 use crate::disk;
-use crate::net::{Authority, ClusterTlsError, PeerConnector, Resolver, pinned};
+use crate::net::{Authority, CertifyError, ClusterTlsError, PeerConnector, Resolver, pinned};
 use crate::node_state::{NodeError, NodeState, Secrets};
-use crate::protocol::cluster::{Config, Member, MemberId, Mode};
+use crate::protocol::cluster::{ADDRESS_BYTES_MAX, Config, Kind, Member, MemberId, Mode, NAME_BYTES_MAX};
 use crate::protocol::peer::Copying;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -21,10 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-const NAME_BYTES_MAX: usize = 64;
-const ADDRESS_BYTES_MAX: usize = 255;
-const MEMBER_ID_MAX: MemberId = 127;
+pub(super) const MEMBER_ID_MAX: MemberId = 127;
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
+/// From the moment that a node was given its number until it is reached: it begins anew in between.
+const TAKE_IN_WITHIN: Duration = Duration::from_mins(1);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const WORD_BYTES: usize = 16;
 
@@ -32,6 +34,8 @@ const WORD_BYTES: usize = 16;
 /// good once. It is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
+    /// What it lets in.
+    pub(crate) kind: Kind,
     pub(crate) address: String,
     pub(crate) member: MemberId,
     fingerprint: [u8; 32],
@@ -39,31 +43,52 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    const PREFIX: &str = "llmchat1.";
+    /// A version that knows of no witness takes its token for none.
+    fn prefix(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Data => "llmchat1.",
+            Kind::Witness => "llmchat1w.",
+        }
+    }
 
-    pub(crate) fn new(address: String, member: MemberId, fingerprint: [u8; 32]) -> Self {
+    pub(crate) fn new(kind: Kind, address: String, member: MemberId, fingerprint: [u8; 32]) -> Self {
         let mut word = [0; WORD_BYTES];
         getrandom::fill(&mut word).expect("the kernel has random bytes");
-        Self { address, member, fingerprint, word }
+        Self { kind, address, member, fingerprint, word }
     }
 
     /// What the node that gave it out keeps of it.
     pub(crate) fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.word).into()
+        hash(self.kind, &self.word)
+    }
+
+    /// As a joining node says it.
+    pub(super) fn word(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.word)
     }
 
     pub(crate) fn to_text(&self) -> String {
         let bytes = [&[self.member][..], &self.fingerprint, &self.word, self.address.as_bytes()].concat();
-        format!("{}{}", Self::PREFIX, URL_SAFE_NO_PAD.encode(bytes))
+        format!("{}{}", Self::prefix(self.kind), URL_SAFE_NO_PAD.encode(bytes))
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim().strip_prefix(Self::PREFIX)?).ok()?;
+        let of_kind = |kind| Some((kind, text.trim().strip_prefix(Self::prefix(kind))?));
+        let (kind, body) = [Kind::Data, Kind::Witness].into_iter().find_map(of_kind)?;
+        let bytes = URL_SAFE_NO_PAD.decode(body).ok()?;
         let (member, rest) = bytes.split_first()?;
         let (fingerprint, rest) = rest.split_first_chunk()?;
         let (word, address) = rest.split_first_chunk()?;
         let address = String::from_utf8(address.to_vec()).ok().filter(|address| address.contains(':'))?;
-        Some(Self { address, member: *member, fingerprint: *fingerprint, word: *word })
+        Some(Self { kind, address, member: *member, fingerprint: *fingerprint, word: *word })
+    }
+}
+
+/// What is kept of a word that lets in a node of `kind`: no word is good for another one.
+pub(super) fn hash(kind: Kind, word: &[u8]) -> [u8; 32] {
+    match kind {
+        Kind::Data => Sha256::digest(word).into(),
+        Kind::Witness => Sha256::new().chain_update("llmchat witness").chain_update(word).finalize().into(),
     }
 }
 
@@ -86,42 +111,27 @@ pub(crate) struct Invited {
 }
 
 impl Pair {
-    /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost. `dry`,
-    /// only says whether it could be; `None` then.
+    /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost. It is
+    /// given its number, and becomes a member once it is reached under that. `dry`, only says whether it could be; `None`
+    /// then.
     pub(crate) async fn admit(&self, joining: Joining, dry: bool) -> Result<Option<Invited>, Refusal> {
-        let _alone = self.0.joining.lock().await;
+        let mut under_way = self.0.joining.lock().await;
         check(&joining.name, &joining.address)?;
         let node = Arc::clone(self.node());
         let word = URL_SAFE_NO_PAD.decode(&joining.word).unwrap_or_default();
-        let hash: [u8; 32] = Sha256::digest(&word).into();
-        if node.invitation().ok().flatten() != Some(hash) {
+        if node.invitation().ok().flatten() != Some(hash(Kind::Data, &word)) {
             return Err(Refusal::new("the token was used, or a newer one was made; `llmchat invite` makes one"));
         }
         let secrets = self.secrets_text().ok_or_else(|| Refusal::new("this node is part of no cluster"))?;
-        let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
+        self.make_room(&joining, dry).await?;
         let mut member = 0;
+        // Before anybody is told of it: a number is given once.
         let config = self.change_or_look(dry, |config| {
-            // With maximum protection a lost node stays in the set, and nothing is acknowledged meanwhile: nor after this.
-            let may_go = config.isr == [me] || config.mode == Mode::MaxProtection;
-            if config.peer_of(me).is_some() && (is_connected || !may_go) {
-                return Err(Refusal::new("the cluster has two nodes, and the other one is there"));
-            }
-            if config.member(me).is_some_and(|ours| ours.name == joining.name) {
-                let why = format!(
-                    "{} is the name of the node that is here already; name the new one with `--node`",
-                    joining.name
-                );
-                return Err(Refusal::new(why));
-            }
+            member = config.next_member_id;
             if config.next_member_id > MEMBER_ID_MAX {
                 return Err(Refusal::new("no member's number is left"));
             }
-            // The number of one that is lost, or that never came, is not used again: should it come back, it is nobody.
-            config.members.retain(|member| member.id == me);
-            config.isr = vec![me];
-            member = config.next_member_id;
             config.next_member_id += 1;
-            config.members.push(Member { id: member, name: joining.name.clone(), address: joining.address.clone() });
             Ok(())
         });
         let config = config.await?;
@@ -131,13 +141,73 @@ impl Pair {
         if let Err(error) = node.invite(None) {
             tracing::error!(error = %Chain(&error), "a used token stays good");
         }
-        tracing::info!(member, name = joining.name, address = joining.address, "a node has joined");
+        let new = Member { id: member, name: joining.name, address: joining.address, kind: Kind::Data };
+        tracing::info!(member, name = new.name, address = new.address, "a node is about to join");
+        let pair = self.clone();
+        // One that was about to join before it and did not come is waited for no longer.
+        *under_way = Some(AbortOnDropHandle::new(self.0.tasks.spawn(async move { pair.take_in(new).await })));
         Ok(Some(Invited { cluster: self.cluster().0, member, config, secrets }))
+    }
+
+    /// Removes a data node that is lost, so that there is room for one in its place (R9: never both in one change).
+    async fn make_room(&self, joining: &Joining, dry: bool) -> Result<(), Refusal> {
+        let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
+        let before = self.config().borrow().clone();
+        if before.member(me).is_some_and(|ours| ours.name == joining.name) {
+            let why = format!(
+                "{} is the name of the node that is here already; name the new one with `--node`",
+                joining.name
+            );
+            return Err(Refusal::new(why));
+        }
+        let Some(lost) = before.peer_of(me).map(|peer| peer.id) else { return Ok(()) };
+        // With maximum protection a lost node stays in the set, and nothing is acknowledged meanwhile: nor after this.
+        if is_connected || (before.isr != [me] && before.mode != Mode::MaxProtection) {
+            return Err(Refusal::new("the cluster has two nodes, and the other one is there"));
+        }
+        if before.isr != [me] {
+            let dropped = self.change_or_look(dry, |config| {
+                config.isr = vec![me];
+                Ok(())
+            });
+            dropped.await?;
+        }
+        // Should it come back, it is nobody.
+        let removed = self.change_or_look(dry, |config| {
+            config.members.retain(|member| member.id != lost);
+            config.isr = vec![me];
+            Ok(())
+        });
+        removed.await.map(drop)
+    }
+
+    /// Makes `new` a member once it is there, as a change of members waits for all of them.
+    pub(super) async fn take_in(&self, new: Member) {
+        let links = self.voter().links();
+        links.reach(Some(new.clone()));
+        let added = tokio::time::timeout(TAKE_IN_WITHIN, async {
+            links.met(new.id).await;
+            self.change(|config| {
+                add(config, &new);
+                Ok(())
+            })
+            .await
+        });
+        match added.await {
+            Ok(Ok(_)) => tracing::info!(member = new.id, name = new.name, "a node has joined"),
+            Ok(Err(refusal)) => tracing::error!(name = new.name, %refusal, "a node has not joined"),
+            Err(_) => tracing::error!(
+                name = new.name,
+                address = new.address,
+                "a node has not joined: this one does not reach it there. Let it join again, with a new token"
+            ),
+        }
+        links.reach(None);
     }
 }
 
 /// Names and addresses are kept by every node, and shown.
-fn check(name: &str, address: &str) -> Result<(), Refusal> {
+pub(super) fn check(name: &str, address: &str) -> Result<(), Refusal> {
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_name {
@@ -196,17 +266,22 @@ pub(crate) fn found(
     };
     let me = node.member_id()?;
     let Founding { name, node: node_name, address, mode } = founding.clone();
-    let first = Member { id: me, name: node_name, address: address.clone() };
+    let first = Member { id: me, name: node_name, address: address.clone(), kind: Kind::Data };
     let config = Config { name, members: vec![first], mode, ..config.clone() };
-    let token = invite(node, &config, &authority)?;
+    let token = invite(node, Kind::Data, &config, &authority)?;
     Ok((config, authority, secrets, token))
 }
 
 /// A new token; the one before it is worth nothing any more.
-pub(crate) fn invite(node: &NodeState, config: &Config, authority: &Authority) -> Result<Token, FoundError> {
+pub(crate) fn invite(
+    node: &NodeState,
+    kind: Kind,
+    config: &Config,
+    authority: &Authority,
+) -> Result<Token, FoundError> {
     let me = node.member_id()?;
     let address = config.member(me).map(|member| member.address.clone()).unwrap_or_default();
-    let token = Token::new(address, me, authority.fingerprint());
+    let token = Token::new(kind, address, me, authority.fingerprint());
     node.invite(Some(token.hash()))?;
     Ok(token)
 }
@@ -215,7 +290,7 @@ pub(crate) fn invite(node: &NodeState, config: &Config, authority: &Authority) -
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FoundError {
     #[error("make the cluster's authority")]
-    Authority(#[from] ClusterTlsError),
+    Authority(#[from] CertifyError),
     #[error("keep the cluster's secrets")]
     Node(#[from] NodeError),
 }
@@ -225,6 +300,8 @@ pub(crate) enum FoundError {
 pub(crate) enum JoinError {
     #[error("ask the cluster at `{address}`")]
     Ask { address: String, source: AskError },
+    #[error("use the certificate that the cluster gave")]
+    Tls(#[source] ClusterTlsError),
     #[error("keep what the cluster gave")]
     Keep(#[from] NodeError),
     #[error(transparent)]
@@ -238,7 +315,7 @@ impl JoinError {
             Self::Ask { source, .. } => {
                 !matches!(source, AskError::Refused { .. } | AskError::Reach(_) | AskError::Tls(_))
             }
-            Self::Keep(_) | Self::Disk(_) => true,
+            Self::Tls(_) | Self::Keep(_) | Self::Disk(_) => true,
         }
     }
 }
@@ -254,17 +331,24 @@ pub(crate) async fn ask_to_join(
     (name, address): (&str, &str),
     dry: bool,
 ) -> Result<Option<Invited>, JoinError> {
-    let failed = |source| JoinError::Ask { address: token.address.clone(), source };
-    let path = if dry { MAY_JOIN } else { JOIN };
-    let asked = tokio::time::timeout(JOIN_WITHIN, ask(token, (name, address), path)).await;
-    let answer = asked.unwrap_or(Err(AskError::Silent(JOIN_WITHIN))).map_err(failed)?;
-    if dry {
-        return Ok(None);
-    }
-    serde_json::from_slice(&answer).map(Some).map_err(|error| failed(AskError::Nonsense(error)))
+    let joining = Joining { word: token.word(), name: name.to_owned(), address: address.to_owned() };
+    ask(token, if dry { MAY_JOIN } else { JOIN }, &joining).await
 }
 
-async fn ask(token: &Token, (name, address): (&str, &str), path: &str) -> Result<Bytes, AskError> {
+/// Asks the cluster of `token`; `None` where it was only asked whether it would.
+pub(super) async fn ask<T: DeserializeOwned>(
+    token: &Token,
+    path: &str,
+    joining: &impl Serialize,
+) -> Result<Option<T>, JoinError> {
+    let failed = |source| JoinError::Ask { address: token.address.clone(), source };
+    let body = serde_json::to_vec(joining).map_err(|error| failed(AskError::Nonsense(error)))?;
+    let asked = tokio::time::timeout(JOIN_WITHIN, post(token, path, body)).await;
+    let answer = asked.unwrap_or(Err(AskError::Silent(JOIN_WITHIN))).map_err(failed)?;
+    serde_json::from_slice(&answer).map_err(|error| failed(AskError::Nonsense(error)))
+}
+
+async fn post(token: &Token, path: &str, body: Vec<u8>) -> Result<Bytes, AskError> {
     let http = |error: Box<dyn std::error::Error + Send + Sync>| AskError::Http(error);
     let to = (token.address.clone(), token.member);
     let resolver = Resolver::new(crate::clock::now);
@@ -273,9 +357,6 @@ async fn ask(token: &Token, (name, address): (&str, &str), path: &str) -> Result
     let shaken = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), stream).await;
     let (mut sender, connection) = shaken.map_err(|error| http(error.into()))?;
     let _connection = AbortOnDropHandle::new(TaskTracker::new().spawn(async move { drop(connection.await) }));
-    let joining =
-        Joining { word: URL_SAFE_NO_PAD.encode(token.word), name: name.to_owned(), address: address.to_owned() };
-    let body = serde_json::to_vec(&joining).map_err(AskError::Nonsense)?;
     let request = Request::post(format!("https://peer{path}")).header("content-type", "application/json");
     let request = request.body(Full::from(body)).map_err(|error| http(error.into()))?;
     let response = sender.send_request(request).await.map_err(|error| http(error.into()))?;
@@ -306,13 +387,22 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_was_written_and_nothing_else_is_one() {
-        let token = Token::new("10.0.0.11:7443".to_owned(), 1, [7; 32]);
+        let token = Token::new(Kind::Data, "10.0.0.11:7443".to_owned(), 1, [7; 32]);
         let text = token.to_text();
         let read = Token::parse(&format!(" {text}\n")).unwrap();
         assert!(read == token && read.hash() == token.hash());
-        assert!(Token::new(token.address.clone(), 1, [7; 32]).hash() != token.hash());
+        assert!(Token::new(Kind::Data, token.address.clone(), 1, [7; 32]).hash() != token.hash());
         for bad in ["", "llmchat1.", &text[1..], &text[..40], "llmchat1.!!!"] {
             assert!(Token::parse(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_token_for_a_witness_lets_in_nobody_else() {
+        let token = Token::new(Kind::Witness, "10.0.0.11:7443".to_owned(), 1, [7; 32]);
+        let text = token.to_text();
+        assert!(Token::parse(&text).is_some_and(|read| read == token));
+        let other = Token::parse(&text.replacen("llmchat1w.", "llmchat1.", 1)).unwrap();
+        assert!(other.kind == Kind::Data && other.word() == token.word() && other.hash() != token.hash());
     }
 }

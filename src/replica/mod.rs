@@ -1,5 +1,7 @@
-//! What makes commits durable: the journal of this node.
+//! What makes commits durable, and who may make them: the journal of this node, its standby's, and its part in the
+//! register.
 
+mod admit;
 mod alarms;
 mod apply;
 mod arrivals;
@@ -9,6 +11,7 @@ mod feed;
 mod follow;
 mod fresh;
 mod history;
+mod links;
 mod local;
 mod membership;
 mod orders;
@@ -19,15 +22,22 @@ mod reads;
 mod receive;
 mod reign;
 mod scrub;
+mod seat;
 mod ship;
 mod standby;
 mod standing;
 mod status;
 mod upkeep;
+mod verdict;
+mod voter;
 mod wire;
+mod witness;
 
 pub(crate) use crate::journal::{Pin, Settings};
 pub(crate) use crate::register::Timing;
+pub(crate) use admit::{
+    CERTIFICATE, InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, Renewed,
+};
 pub(crate) use alarms::Certificate;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
@@ -40,6 +50,8 @@ pub(crate) use reads::HistoryError;
 pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use standing::HearError;
 pub(crate) use status::{NodeStatus, Status};
+pub(crate) use verdict::DECISIONS;
+pub(crate) use witness::{Asked, Joined, Witness, WitnessParts};
 
 #[cfg(test)]
 mod tests;

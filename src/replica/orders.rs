@@ -1,10 +1,10 @@
 //! What operators want of a pair, and the ends of turns whose reign is over.
 
-use super::pair::{Order, Pair, Refusal, Told, lock, refuse};
+use super::pair::{Order, Pair, Refusal, Role, Told, lock, refuse};
 use super::peers::AskError;
 use crate::base::Chain;
 use crate::clock;
-use crate::protocol::cluster::Config;
+use crate::protocol::cluster::{Config, Rule};
 use crate::store::{StoreError, TurnEnd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +14,26 @@ use tokio::sync::oneshot;
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// The end of a turn is said again after so long, where it was not heard.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// Who stops hands over first, where that is a matter of a moment.
+const LEAVE_WITHIN: Duration = Duration::from_secs(4);
 const NOT_THE_PRIMARY: &str = "this node is not the primary; ask the one that is";
 
 impl Pair {
     /// Changes the configuration, on the primary, to what `change` makes of it.
     pub(crate) async fn change(
         &self,
-        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+        change: impl FnMut(&mut Config) -> Result<(), Refusal>,
     ) -> Result<Config, Refusal> {
-        let primary = lock(&self.0.primary).clone();
+        let primary = lock(&self.0.seat.primary).clone();
         let Some(primary) = primary else { return refuse(NOT_THE_PRIMARY) };
-        primary.change(change).await.unwrap_or_else(|error| {
-            tracing::error!(error = %Chain(&error), "a change of the cluster cannot be stored");
-            refuse("it could not be stored; see the log")
-        })
+        primary.change(change).await
     }
 
     /// As [`Pair::change`]; `dry`, only says what would come of it.
     pub(crate) async fn change_or_look(
         &self,
         dry: bool,
-        change: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+        mut change: impl FnMut(&mut Config) -> Result<(), Refusal>,
     ) -> Result<Config, Refusal> {
         if !dry {
             return self.change(change).await;
@@ -46,12 +45,26 @@ impl Pair {
 
     /// Whether this node may change the configuration.
     pub(crate) fn is_primary(&self) -> Result<(), Refusal> {
-        if lock(&self.0.primary).is_some() { Ok(()) } else { refuse(NOT_THE_PRIMARY) }
+        if lock(&self.0.seat.primary).is_some() { Ok(()) } else { refuse(NOT_THE_PRIMARY) }
     }
 
     /// Hands the reign over to the standby; `dry`, only says whether that could be done.
     pub(crate) async fn switch_over(&self, dry: bool) -> Result<Config, Refusal> {
         self.order(|told| Order::Switchover { told, dry }).await
+    }
+
+    /// Before this node stops: another leads by then, where roles change by themselves and one can.
+    pub(crate) async fn leave(&self) {
+        let config = self.config().borrow().clone();
+        let is_wanted = config.register == Rule::Majority && !config.is_paused(clock::unix_millis());
+        if *self.role().borrow() != Role::Primary || !is_wanted || !config.has_two_in_sync() {
+            return;
+        }
+        match tokio::time::timeout(LEAVE_WITHIN, self.switch_over(false)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refusal)) => tracing::warn!(%refusal, "this node stops as the primary"),
+            Err(_) => tracing::warn!("this node stops as the primary: nobody has taken over in time"),
+        }
     }
 
     /// Starts alone, although the peer does not answer; `dry`, only says whether that could be done.

@@ -1,19 +1,22 @@
-//! What this node is in its cluster, and how that changes: one task decides, everybody else asks it.
+//! What this node is in its cluster, and how that changes: the register decides ([`super::voter`]), one task carries it
+//! out, everybody else asks it.
 //!
-//! A node starts by asking its peer (R6, and the rules of a cluster without a witness): it leads where it was the primary
-//! and its peer knows of no later reign, or where it was recorded to be alone; else it follows. A primary hands its reign
-//! over by a configuration that names the other one; whoever stores a configuration that names itself takes over. A
-//! primary that learns of a later reign ends its process: what it has that the other has not is dealt with at a start,
-//! before the database is opened.
+//! A node that is elected opens its store, and serves once it is stored that it leads; any other follows the primary. A
+//! primary hands its reign over with its vote. One that is deposed, or not heard by a majority any more, ends its
+//! process: what it has that the others have not is dealt with at a start, before the database is opened.
 
 use super::arrivals::Arrivals;
+use super::links::Links;
 use super::local::LocalLog;
 use super::peers::Peers;
 use super::primary::{Primary, StandbySeen};
 use super::scrub::Scrub;
+use super::seat::DataSeat;
+pub(super) use super::seat::lock;
 use super::standby::{PrimarySeen, Standby, StandbyError};
+use super::voter::Voter;
 use super::wire::Stream;
-use crate::base::UnixMillis;
+use crate::base::{Epoch, UnixMillis};
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -22,14 +25,17 @@ use crate::protocol::record::ClusterId;
 use crate::register::Timing;
 use crate::store::{Expect, OpenError, Rested, Store, StoreError};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// A request waits so long while the primary changes, and is then refused.
 const ENTER_WITHIN: Duration = Duration::from_secs(5);
+/// Without a witness: a node that was alone before goes on alone, where its peer does not answer within this.
+const ALONE_AFTER: Duration = Duration::from_secs(1);
 const ORDERS_MAX: usize = 16;
 const BEGINNING: &str = "it has just begun";
 
@@ -72,7 +78,7 @@ pub(crate) enum PairError {
     Rest(#[source] StoreError),
     #[error("follow the primary")]
     Standby(#[from] StandbyError),
-    #[error("another node is the primary of a later reign: this one starts anew, as its standby")]
+    #[error("this node is not the primary any more, and starts anew")]
     Demoted,
     #[error(
         "the other node has everything that was acknowledged: nothing needs to be given up. Move the state directory away, and join again"
@@ -138,23 +144,21 @@ pub(crate) struct Pair(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) parts: Parts,
-    pub(super) peers: Mutex<Option<Peers>>,
+    pub(super) peers: watch::Sender<Option<Peers>>,
     pub(super) secrets: Mutex<String>,
     pub(super) clustered: Notify,
     /// Other nodes can connect.
     pub(super) reached: watch::Sender<bool>,
-    /// The newest that this node has stored.
-    pub(super) config: watch::Sender<Config>,
+    pub(super) voter: Voter,
+    pub(super) seat: Arc<DataSeat>,
     /// Whoever holds it for reading has begun under that role; whoever changes it waits for them.
     pub(super) role: Arc<RwLock<Role>>,
     pub(super) seen: watch::Sender<Role>,
-    pub(super) primary: Mutex<Option<Primary>>,
-    pub(super) standby: Mutex<Option<Standby>>,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) taken: Mutex<Option<mpsc::Receiver<Order>>>,
     held: Mutex<Option<OwnedRwLockWriteGuard<Role>>>,
-    /// Held while a node is let in.
-    pub(super) joining: tokio::sync::Mutex<()>,
+    /// A node that was let in, and is not there yet. Held while another is.
+    pub(super) joining: tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>,
     pub(super) scrub: Mutex<Scrub>,
     /// Held while a client has a position looked up in the journal.
     pub(super) looks_up: Arc<Semaphore>,
@@ -184,8 +188,11 @@ pub(super) enum Order {
 
 /// What the task does next.
 pub(super) enum Next {
+    /// It is elected.
     Lead(Crown),
     Follow(Option<Standby>),
+    /// It is neither yet.
+    Wait(Crown),
     End,
 }
 
@@ -194,15 +201,15 @@ pub(super) enum Next {
 pub(super) struct Crown {
     /// What the database was left with, where it is open.
     pub(super) rested: Option<Rested>,
-    /// An operator has taken it from a primary that does not answer.
-    pub(super) forced: bool,
     /// Who waits for it.
     pub(super) told: Option<Told>,
+    /// That this node was elected in.
+    pub(super) epoch: Epoch,
 }
 
-impl Next {
-    pub(super) fn lead(rested: Option<Rested>) -> Self {
-        Self::Lead(Crown { rested, ..Crown::default() })
+impl Crown {
+    pub(super) fn of(rested: Option<Rested>) -> Self {
+        Self { rested, ..Self::default() }
     }
 }
 
@@ -217,21 +224,30 @@ impl Entered {
 
 impl Pair {
     /// `config` is stored; `peers` are there once the node is part of a cluster.
-    pub(crate) fn new(mut parts: Parts, config: Config, peers: Option<Peers>) -> Self {
+    pub(crate) fn new(mut parts: Parts, config: Config, peers: Option<Peers>) -> Result<Self, NodeError> {
         let secrets = std::mem::take(&mut parts.secrets);
+        let promises = parts.node.promises()?;
+        let peers = watch::Sender::new(peers);
+        let seat = Arc::new(DataSeat::new(&parts.node, &parts.store, &parts.log, config));
+        seat.is_cleared.store(!parts.accept_loss, Ordering::Relaxed);
+        let timing = Timing { alone_after: parts.settings.start_alone.then_some(ALONE_AFTER), ..parts.settings.timing };
+        let (me, node, reached) = (parts.me, Arc::clone(&parts.node), peers.subscribe());
+        let (who, linked) = ((parts.cluster, me, parts.incarnation), Arc::clone(&node));
+        let voter = Voter::new((me, promises), timing, node, Box::new(Arc::clone(&seat)), |asked| {
+            Links::new(who, linked, Some(reached), asked)
+        });
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let role = Role::Starting(BEGINNING.to_owned());
-        Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             parts,
-            peers: Mutex::new(peers),
+            peers,
             secrets: Mutex::new(secrets),
             clustered: Notify::new(),
             reached: watch::Sender::new(false),
-            config: watch::Sender::new(config),
+            voter,
+            seat,
             role: Arc::new(RwLock::new(role.clone())),
             seen: watch::Sender::new(role),
-            primary: Mutex::new(None),
-            standby: Mutex::new(None),
             orders,
             taken: Mutex::new(Some(taken)),
             held: Mutex::new(None),
@@ -243,7 +259,7 @@ impl Pair {
             arrivals: Arc::default(),
             clients_certificate: Mutex::default(),
             certificate: Mutex::default(),
-        }))
+        })))
     }
 
     /// On a standby `tell` hears of every record how long it took, from its arrival until readers of the database see it.
@@ -257,7 +273,11 @@ impl Pair {
     }
 
     pub(crate) fn config(&self) -> watch::Receiver<Config> {
-        self.0.config.subscribe()
+        self.0.seat.config.subscribe()
+    }
+
+    pub(crate) fn voter(&self) -> &Voter {
+        &self.0.voter
     }
 
     /// What this node is; to be looked at, not to be relied on.
@@ -266,13 +286,13 @@ impl Pair {
     }
 
     pub(crate) fn peers(&self) -> Option<Peers> {
-        lock(&self.0.peers).clone()
+        self.0.peers.borrow().clone()
     }
 
     /// The node has become part of a cluster, under whose authority others are asked.
     pub(crate) fn set_peers(&self, peers: Peers, secrets: String) {
         *lock(&self.0.secrets) = secrets;
-        *lock(&self.0.peers) = Some(peers);
+        self.0.peers.send_replace(Some(peers));
         self.0.clustered.notify_waiters();
     }
 
@@ -299,12 +319,12 @@ impl Pair {
 
     /// What the primary knows of its standby; `None` on any other node.
     pub(crate) fn standby_seen(&self) -> Option<StandbySeen> {
-        lock(&self.0.primary).as_ref().map(Primary::standby)
+        lock(&self.0.seat.primary).as_ref().map(Primary::standby)
     }
 
     /// What a standby knows of its primary; `None` on any other node.
     pub(crate) fn primary_seen(&self) -> Option<PrimarySeen> {
-        lock(&self.0.standby).as_ref().map(|standby| standby.seen().borrow().clone())
+        lock(&self.0.seat.standby).as_ref().map(|standby| standby.seen().borrow().clone())
     }
 
     /// Commits that the standby lacks: of its disk, as the primary knows it; of its database, as the standby does.
@@ -347,9 +367,18 @@ impl Pair {
 
     /// The primary, where that is another node, and the way to it.
     pub(crate) fn primary(&self) -> Option<(Peers, Member)> {
-        let config = self.0.config.borrow();
+        let config = self.0.seat.config.borrow();
         let member = config.member(config.primary).filter(|member| member.id != self.me())?.clone();
         Some((self.peers()?, member))
+    }
+
+    pub(crate) fn is_deposed(&self) -> bool {
+        self.0.seat.deposed.is_cancelled()
+    }
+
+    /// Waits until others have made an end of this node's reign: nothing that it says from then on can be relied on.
+    pub(crate) async fn deposed(&self) {
+        self.0.seat.deposed.cancelled().await;
     }
 
     /// Begins a request: under what role. While that changes it waits, 5 s at most.
@@ -359,6 +388,9 @@ impl Pair {
     /// Safe.
     pub(crate) async fn enter(&self) -> Option<Entered> {
         let entered = tokio::time::timeout(ENTER_WITHIN, Arc::clone(&self.0.role).read_owned()).await.ok()?;
+        if *entered == Role::Primary && !self.store().leave().holds() {
+            return None; // After a freeze: another may lead by now.
+        }
         if !matches!(*entered, Role::Starting(_)) {
             return Some(Entered(entered));
         }
@@ -378,7 +410,7 @@ impl Pair {
         is_member: impl Fn(MemberId) -> bool,
         stop: CancellationToken,
     ) {
-        let primary = lock(&self.0.primary).clone();
+        let primary = lock(&self.0.seat.primary).clone();
         if let Some(primary) = primary {
             primary.serve(stream, is_member, stop).await;
         }
@@ -425,8 +457,4 @@ impl Pair {
 
 pub(super) fn name(config: &Config, id: MemberId) -> &str {
     config.member(id).map_or("this node", |member| &member.name)
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,11 @@
 //! How this node asks others of its cluster: HTTP/2 in mutual TLS, one connection to each, opened when it is needed.
 
+use super::admit::{CERTIFICATE, Renewal, Renewed};
 use crate::base::{Txid, UnixMillis};
 use crate::clock;
-use crate::net::{Authority, ClusterTlsError, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver};
+use crate::net::{
+    Authority, ClusterTlsError, Credentials, PeerConnector, PeerError, PeerProtocol, PeerStream, Resolver,
+};
 use crate::protocol::cluster::{Config, Member, MemberId};
 use crate::protocol::peer::Incarnation;
 use crate::store::TurnEnd;
@@ -88,6 +91,8 @@ pub(crate) struct Standing {
     pub(crate) applied: u64,
     /// Everything up to here was durable, as far as it knows.
     pub(crate) durable: u64,
+    /// The other members that it has a connection to.
+    pub(crate) reaches: Vec<MemberId>,
     pub(crate) version: String,
     /// Of the secrets that nodes share.
     pub(crate) secrets: String,
@@ -110,9 +115,9 @@ pub(crate) struct Standing {
 pub(crate) struct Peers(Arc<Inner>);
 
 struct Inner {
-    me: MemberId,
     resolver: Resolver,
-    authority: Authority,
+    /// Replaced where somebody else has to renew them.
+    credentials: Mutex<Credentials>,
     open: Mutex<HashMap<Way, (Http, UnixMillis)>>,
 }
 
@@ -127,17 +132,34 @@ enum Lane {
 }
 
 impl Peers {
-    pub(crate) fn new(me: MemberId, authority: Authority, resolver: Resolver) -> Self {
-        Self(Arc::new(Inner { me, resolver, authority, open: Mutex::default() }))
+    pub(crate) fn new(credentials: Credentials, resolver: Resolver) -> Self {
+        Self(Arc::new(Inner { resolver, credentials: Mutex::new(credentials), open: Mutex::default() }))
     }
 
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.0.authority
+    /// What this node proves itself by.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The cluster's authority; `None` on a node that cannot sign.
+    pub(crate) fn authority(&self) -> Option<Authority> {
+        self.credentials().authority().cloned()
+    }
+
+    /// From now on this node proves itself by `credentials`; connections that are open stay so.
+    pub(crate) fn renew(&self, credentials: Credentials) {
+        *self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// A connection for records.
     pub(crate) async fn stream(&self, to: &Member) -> Result<PeerStream, AskError> {
-        Ok(self.connector(to, PeerProtocol::Stream)?.connect().await?)
+        Ok(self.connector(to, PeerProtocol::Stream, CONNECT_WITHIN)?.connect().await?)
+    }
+
+    /// A connection for what members say about who leads.
+    pub(super) async fn register(&self, to: &Member, within: Duration) -> Result<PeerStream, AskError> {
+        Ok(self.connector(to, PeerProtocol::Register, within)?.connect().await?)
     }
 
     /// Sends a client's request on, and hands its answer back as it comes.
@@ -159,6 +181,11 @@ impl Peers {
     /// Stores the end of a turn that began here, with the primary.
     pub(crate) async fn finish_turn(&self, to: &Member, end: &TurnEnd, within: Duration) -> Result<(), AskError> {
         self.post::<serde_json::Value>(to, "/peer/turns", end, within).await.map(drop)
+    }
+
+    /// Has this node's key signed again by `to`.
+    pub(crate) async fn renewed(&self, to: &Member, ours: &Renewal, within: Duration) -> Result<Renewed, AskError> {
+        self.post(to, CERTIFICATE, ours, within).await
     }
 
     /// A page of its database, as a commit of its left it.
@@ -220,14 +247,14 @@ impl Peers {
             .http2_keep_alive_timeout(PING_WITHIN)
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
             .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .build(self.connector(to, PeerProtocol::Http)?);
+            .build(self.connector(to, PeerProtocol::Http, CONNECT_WITHIN)?);
         open.insert(key, (client.clone(), now));
         Ok(client)
     }
 
-    fn connector(&self, to: &Member, protocol: PeerProtocol) -> Result<PeerConnector, AskError> {
-        let tls = Arc::new(self.0.authority.client(self.0.me, protocol)?);
-        Ok(PeerConnector::new(self.0.resolver.clone(), tls, (to.address.clone(), to.id), CONNECT_WITHIN))
+    fn connector(&self, to: &Member, protocol: PeerProtocol, within: Duration) -> Result<PeerConnector, AskError> {
+        let tls = Arc::new(self.credentials().client(protocol)?);
+        Ok(PeerConnector::new(self.0.resolver.clone(), tls, (to.address.clone(), to.id), within))
     }
 }
 

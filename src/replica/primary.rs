@@ -1,27 +1,26 @@
 //! The primary's side: who has to have a commit, and the way of records to the standby.
 
 use super::local::LocalLog;
+use super::pair::Refusal;
 use super::ship;
+use super::voter::{View, Voter};
 use super::wire::{Stream, WireError};
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Epoch, Moment, Txid};
 use crate::clock;
 use crate::journal::Pin;
-use crate::node_state::{NodeError, NodeState};
-use crate::protocol::cluster::{Config, MemberId, Mode};
+use crate::node_state::NodeState;
+use crate::protocol::cluster::{Config, MemberId};
 use crate::protocol::record::ClusterId;
-use crate::register::{Act, Applies, ApplyLag, InSync, Timing};
+use crate::register::{Applies, ApplyLag, Input, Need, Timing, Word};
 use crate::store::{Durable, Store};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A standby that lacks no more than this is as good as there.
-const NEARLY_COMMITS: u64 = 64;
-/// Between two looks at what is due. The shortest time that matters is the 300 ms of a reconnect.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// A standby that is about to be added has so long for what was acknowledged meanwhile: replies wait for it.
-const ADD_WITHIN: Duration = Duration::from_millis(500);
+/// A change is in force within milliseconds, where enough members are there to store it.
+const CHANGED_WITHIN: Duration = Duration::from_secs(5);
+const CHANGE_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// A reign of this node. Cheap to clone.
 #[derive(Clone)]
@@ -34,25 +33,21 @@ pub(crate) struct Reigning {
     pub(crate) node: Arc<NodeState>,
     pub(crate) store: Store,
     pub(crate) log: LocalLog,
-    /// The set is this node alone. Stored once the store is open, and before anybody is served.
-    pub(crate) config: Config,
+    pub(crate) epoch: Epoch,
     pub(crate) timing: Timing,
+    pub(crate) voter: Voter,
 }
 
 pub(super) struct Shared {
     pub(super) reigning: Reigning,
-    machine: Mutex<InSync>,
     lag: Mutex<ApplyLag>,
-    config: watch::Sender<Config>,
     standby: Mutex<StandbySeen>,
-    /// Everything up to here was there before this reign, and must be on a standby's disk before it counts.
-    inherited: Mutex<Txid>,
-    /// Something may be due.
-    wake: Notify,
-    /// Held from the moment that a change is decided until it is stored.
-    changing: tokio::sync::Mutex<()>,
+    /// Since when nothing has become durable although there is something to.
+    stalled: Mutex<Option<(Txid, Moment)>>,
     /// The one connection that ships; a newer one ends it.
     session: Mutex<Sessions>,
+    /// Held while one begins or ends: what the register hears of them it hears in their order.
+    turns: tokio::sync::Mutex<()>,
 }
 
 /// The connections that ship, one at a time.
@@ -78,110 +73,64 @@ pub(crate) struct StandbySeen {
 }
 
 impl Primary {
-    /// To be made before the store is opened: nothing is acknowledged meanwhile that must not be.
     pub(crate) fn new(reigning: Reigning) -> Self {
-        let now = clock::now();
-        let machine = InSync::new(reigning.me, reigning.config.clone(), reigning.timing, now);
-        let config = watch::Sender::new(reigning.config.clone());
-        // For a moment, also where this node may be alone: the standby is probably there.
-        let waits = reigning.config.mode != Mode::MaxPerformance && reigning.config.peer_of(reigning.me).is_some();
-        reigning.store.durable().need_peer(waits.then(Txid::default));
         Self(Arc::new(Shared {
             reigning,
-            machine: Mutex::new(machine),
             lag: Mutex::default(),
-            config,
             standby: Mutex::default(),
-            inherited: Mutex::default(),
-            wake: Notify::new(),
-            changing: tokio::sync::Mutex::default(),
+            stalled: Mutex::default(),
             session: Mutex::default(),
+            turns: tokio::sync::Mutex::default(),
         }))
-    }
-
-    /// The store is open, and this is the last commit of before.
-    pub(crate) fn begins_at(&self, inherited: Txid) {
-        *lock(&self.0.inherited) = inherited;
-    }
-
-    /// The configuration in force.
-    pub(crate) fn config(&self) -> watch::Receiver<Config> {
-        self.0.config.subscribe()
     }
 
     pub(crate) fn standby(&self) -> StandbySeen {
         *lock(&self.0.standby)
     }
 
-    /// Whether every acknowledged commit is on two disks, and that is recorded.
-    pub(crate) fn is_in_sync(&self) -> bool {
-        lock(&self.0.machine).is_in_sync()
+    /// What the standby has on its disk, as far as it has said so on this connection.
+    pub(super) fn flushed(&self) -> Txid {
+        self.standby().flushed
     }
 
-    /// Stores what `change` makes of the configuration, one version later, and tells the standby.
-    pub(crate) async fn change<E>(
+    /// Changes the configuration to what `change` makes of it, one version later, and waits until that is in force.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves the change under way, or not begun.
+    pub(crate) async fn change(
         &self,
-        change: impl FnOnce(&mut Config) -> Result<(), E>,
-    ) -> Result<Result<Config, E>, NodeError> {
-        let _alone = self.0.changing.lock().await;
-        let mut config = self.0.config.borrow().clone();
-        if let Err(refused) = change(&mut config) {
-            return Ok(Err(refused));
+        mut change: impl FnMut(&mut Config) -> Result<(), Refusal>,
+    ) -> Result<Config, Refusal> {
+        let voter = &self.0.reigning.voter;
+        let mut view = voter.view();
+        let by = clock::now() + CHANGED_WITHIN;
+        loop {
+            let before = view.borrow_and_update().in_force.clone();
+            let Some(before) = before.filter(|config| config.epoch == self.0.reigning.epoch) else {
+                return Err(Refusal::new("this node is not the primary any more"));
+            };
+            let mut config = Config { version: before.version + 1, ..before };
+            change(&mut config)?;
+            match voter.order(Input::Propose(config.clone())).await {
+                Ok(()) => return in_force(&mut view, config).await,
+                // Another change, of the in-sync set perhaps, is in force within a moment.
+                Err(why) if clock::now() >= by => return Err(Refusal::new(why)),
+                Err(_) => tokio::time::sleep(CHANGE_AGAIN_AFTER).await,
+            }
         }
-        config.version += 1;
-        self.0.persist(&config).await?;
-        self.0.machine().replace(config.clone());
-        self.0.config.send_replace(config.clone());
-        self.0.wake.notify_one();
-        Ok(Ok(config))
     }
 
-    /// Keeps the in-sync set until `stop`.
-    pub(crate) async fn keep(&self, stop: CancellationToken) -> Result<(), NodeError> {
-        let shared = &self.0;
-        let (durable, timing) = (shared.reigning.store.durable(), shared.reigning.timing);
-        let mut stalled: Option<(Txid, Instant)> = None;
-        let mut is_waiting_at_first = true;
-        let began = clock::now();
-        loop {
-            let now = clock::now();
-            stalled = stall(durable, stalled, now);
-            let alone = shared.changing.lock().await;
-            let act = {
-                let mut machine = shared.machine();
-                machine.waiting(stalled.map(|(_, since)| since));
-                let applies = shared.look_at_lag(machine.is_in_sync(), now);
-                machine.applies(applies);
-                machine.step(now)
-            };
-            match act {
-                Some(Act::Store(config)) if config.isr.len() > 1 => {
-                    is_waiting_at_first &= !shared.add(config, is_waiting_at_first).await?;
-                }
-                Some(Act::Store(config)) => {
-                    shared.persist(&config).await?;
-                    shared.stored(config);
-                    tracing::warn!("the standby is lost: from here on commits are on this node alone");
-                    durable.need_peer(shared.needed_peer());
-                }
-                None => {}
-            }
-            drop(alone);
-            if is_waiting_at_first && now.saturating_duration_since(began) >= timing.sync_timeout {
-                is_waiting_at_first = false;
-                if shared.needed_peer().is_none() {
-                    durable.need_peer(None);
-                    if shared.config.borrow().peer_of(shared.reigning.me).is_some() {
-                        tracing::warn!("no standby yet: commits are on this node alone");
-                    }
-                }
-            }
-            tokio::select! {
-                () = shared.wake.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-        }
+    /// Says how the standby does, and how far what is acknowledged waits for it. Must not wait.
+    pub(super) fn look(&self, view: &View) -> Vec<Word> {
+        let now = clock::boot();
+        let waits_since = {
+            let mut stalled = lock(&self.0.stalled);
+            *stalled = stall(self.0.reigning.store.durable(), *stalled, now);
+            stalled.map(|(_, since)| since)
+        };
+        let applies = self.0.look_at_lag(view.is_in_sync, now);
+        vec![Word::Waiting(waits_since), Word::Applies(applies)]
     }
 
     /// Lets go of the standby: this reign is over.
@@ -206,8 +155,12 @@ impl Primary {
             ended = ship::run(&self.0, stream, is_member, &mine) => ended,
             () = mine.cancelled() => Err(WireError::HungUp),
         };
-        let session = lock(&self.0.session);
-        if session.is_over || !session.now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &mine)) {
+        let _turn = self.0.turns.lock().await;
+        let is_last = {
+            let session = lock(&self.0.session);
+            !session.is_over && session.now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &mine))
+        };
+        if !is_last {
             return; // It was refused, or another connection has taken its place.
         }
         self.0.reigning.log.pin(Pin::Standby, None);
@@ -216,14 +169,27 @@ impl Primary {
         if let Err(error) = ended {
             tracing::warn!(error = %Chain(&error), "the standby is gone");
             let hung_up = !matches!(error, WireError::Silent(_));
-            self.0.machine().lost(clock::now(), hung_up);
-            self.0.wake.notify_one();
+            self.0.say(Word::Lost { hung_up }).await;
         }
     }
 }
 
+/// Waits until `config` is in force.
+async fn in_force(view: &mut watch::Receiver<View>, config: Config) -> Result<Config, Refusal> {
+    let at = config.at();
+    let is_decided = |view: &View| match &view.in_force {
+        Some(in_force) => in_force.epoch != at.0 || in_force.at() >= at,
+        None => true,
+    };
+    match tokio::time::timeout(CHANGED_WITHIN, view.wait_for(is_decided)).await {
+        Ok(Ok(view)) if view.in_force.as_ref().is_some_and(|in_force| in_force.epoch == at.0) => Ok(config),
+        Ok(_) => Err(Refusal::begun("this node leads no more; the next primary may go on with the change")),
+        Err(_) => Err(Refusal::begun("it is proposed, and not enough members have stored it yet")),
+    }
+}
+
 /// Since when nothing has become durable although there is something to.
-fn stall(durable: &Durable, before: Option<(Txid, Instant)>, now: Instant) -> Option<(Txid, Instant)> {
+fn stall(durable: &Durable, before: Option<(Txid, Moment)>, now: Moment) -> Option<(Txid, Moment)> {
     let at = durable.get();
     match before {
         _ if at >= durable.here() => None,
@@ -233,12 +199,17 @@ fn stall(durable: &Durable, before: Option<(Txid, Instant)>, now: Instant) -> Op
 }
 
 impl Shared {
-    fn machine(&self) -> MutexGuard<'_, InSync> {
-        lock(&self.machine)
+    async fn say(&self, word: Word) {
+        // A node that is stopping hears nothing more.
+        let _ = self.reigning.voter.order(Input::Standby(word)).await;
+    }
+
+    pub(super) fn view(&self) -> watch::Receiver<View> {
+        self.reigning.voter.view()
     }
 
     /// Has the writer pause as long as the standby's database needs it; how that follows.
-    fn look_at_lag(&self, is_in_sync: bool, now: Instant) -> Applies {
+    fn look_at_lag(&self, is_in_sync: bool, now: Moment) -> Applies {
         let Reigning { store, log, .. } = &self.reigning;
         let mut lag = lock(&self.lag);
         if self.is_ready() {
@@ -258,81 +229,29 @@ impl Shared {
         applies
     }
 
-    pub(super) fn config(&self) -> watch::Receiver<Config> {
-        self.config.subscribe()
-    }
-
-    /// What [`Durable::need_peer`] wants to be told now. With maximum protection a standby counts from the moment that its
-    /// being in the set is stored, and without one nothing is acknowledged; else from the moment that it is proposed.
-    fn needed_peer(&self) -> Option<Txid> {
-        let machine = self.machine();
-        let flushed = || lock(&self.standby).flushed;
-        match (machine.may_be_alone(), machine.needs_peer(), machine.is_in_sync()) {
-            (true, false, _) => None,
-            (true, true, _) | (false, _, true) => Some(flushed()),
-            (false, _, false) => Some(Txid::default()),
-        }
-    }
-
-    /// Whether what the standby has flushed makes commits durable.
-    fn counts(&self) -> bool {
-        let machine = self.machine();
-        if machine.may_be_alone() { machine.needs_peer() } else { machine.is_in_sync() }
-    }
-
-    /// Adds the standby to the set; whether it could be.
-    async fn add(&self, config: Config, is_waiting_at_first: bool) -> Result<bool, NodeError> {
-        let durable = self.reigning.store.durable();
-        // From here on nothing is acknowledged that it lacks. What was before it may lack for a moment more.
-        durable.need_peer(self.needed_peer());
-        let acknowledged = durable.get();
-        let by = clock::now() + ADD_WITHIN;
-        while lock(&self.standby).flushed < acknowledged && clock::now() < by && self.machine().is_caught_up() {
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-        }
-        if lock(&self.standby).flushed < acknowledged || !self.machine().is_caught_up() {
-            self.machine().abandoned(clock::now());
-            durable.need_peer(self.needed_peer().or(is_waiting_at_first.then(Txid::default)));
-            tracing::warn!("the standby does not catch up quickly enough to be added; it is tried again");
-            return Ok(false);
-        }
-        self.persist(&config).await?;
-        self.stored(config);
-        durable.need_peer(self.needed_peer());
-        tracing::info!(txid = acknowledged.raw(), "in sync: commits are on two disks from here on");
-        Ok(true)
-    }
-
-    async fn persist(&self, config: &Config) -> Result<(), NodeError> {
-        let (node, config) = (Arc::clone(&self.reigning.node), config.clone());
-        let stored = tokio::task::spawn_blocking(move || node.store_config(&config)).await;
-        if stored.expect("storing does not panic")? { Ok(()) } else { Err(NodeError::Superseded) }
-    }
-
-    fn stored(&self, config: Config) {
-        self.machine().stored(&config, clock::now());
-        self.config.send_replace(config);
-    }
-
     /// The standby has connected and is to be counted on for nothing yet. What it had before is ended.
     /// `false` where this reign is over.
-    pub(super) fn connected(&self, mine: &Arc<CancellationToken>) -> bool {
-        let mut session = lock(&self.session);
-        if session.is_over {
-            return false;
+    pub(super) async fn connected(&self, mine: &Arc<CancellationToken>) -> bool {
+        let _turn = self.turns.lock().await;
+        {
+            let mut session = lock(&self.session);
+            if session.is_over {
+                return false;
+            }
+            if let Some(before) = session.now.replace(Arc::clone(mine)) {
+                before.cancel();
+            }
         }
-        if let Some(before) = session.now.replace(Arc::clone(mine)) {
-            before.cancel();
-        }
-        drop(session);
-        self.machine().connected();
+        self.say(Word::Connected).await;
         lock(&self.lag).connected();
         *lock(&self.standby) = StandbySeen { is_connected: true, ..StandbySeen::default() };
-        self.wake.notify_one();
         true
+    }
+
+    fn is_peer(&self, member: MemberId) -> bool {
+        let view = self.view();
+        let view = view.borrow();
+        view.config().and_then(|config| config.peer_of(self.reigning.me)).is_some_and(|peer| peer.id == member)
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -343,65 +262,60 @@ impl Shared {
         lock(&self.standby).copying = copying;
     }
 
-    /// The standby is to give up something of what it has: it leaves the set first, and that is stored when this returns.
+    /// The standby is to give up something of what it has: it leaves the set first, and that is in force when this returns.
     pub(super) async fn leaves_first(&self) {
-        let mut config = self.config();
-        let Some(peer) = config.borrow().peer_of(self.reigning.me).map(|peer| peer.id) else { return };
-        if config.borrow().is_in_sync(peer) {
+        let mut view = self.view();
+        let in_set = |view: &View| view.in_force.as_ref().is_some_and(Config::has_two_in_sync);
+        if in_set(&view.borrow()) {
             tracing::error!("the standby lacks what it had acknowledged");
-            self.machine().has_lost();
-            self.wake.notify_one();
-            // The sender lives in `self`.
-            let _ = config.wait_for(|config| !config.is_in_sync(peer)).await;
+            self.say(Word::HasLost).await;
         }
+        // Also one that is about to be added. The sender lives in the voter.
+        let _ = view.wait_for(|view| !in_set(view) && view.need != Need::Standby).await;
     }
 
     /// The standby's database is whole, and its journal is flushed up to `flushed`.
-    pub(super) fn ready(&self, flushed: Txid) {
+    pub(super) async fn ready(&self, member: MemberId, flushed: Txid) {
         {
             let mut standby = lock(&self.standby);
             (standby.flushed, standby.is_ready) = (flushed, true);
         }
-        let durable = self.reigning.store.durable();
-        let peer = self.config.borrow().peer_of(self.reigning.me).map(|peer| peer.id);
-        let is_counted = peer.is_some_and(|peer| self.config.borrow().is_in_sync(peer));
+        let (durable, need) = (self.reigning.store.durable(), self.view().borrow().need);
+        let is_counted = self.view().borrow().in_force.as_ref().is_some_and(|config| config.is_in_sync(member));
         if is_counted && flushed < durable.get() {
             tracing::error!(flushed = flushed.raw(), "the standby has lost what it had acknowledged");
-            self.machine().has_lost();
+            self.say(Word::HasLost).await;
         }
-        if let Some(flushed) = self.needed_peer() {
+        if need == Need::Standby && self.is_peer(member) {
             durable.need_peer(Some(flushed));
         }
-        self.acknowledged(flushed, Txid::default());
+        self.say(Word::Flushed { member, flushed, durable: durable.get() }).await;
+        self.acknowledged(member, flushed, Txid::default());
     }
 
     /// The standby has everything up to `flushed` on disk.
-    pub(super) fn acknowledged(&self, flushed: Txid, applied: Txid) {
+    pub(super) fn acknowledged(&self, member: MemberId, flushed: Txid, applied: Txid) {
         let durable = self.reigning.store.durable();
         {
             let mut standby = lock(&self.standby);
-            standby.flushed = flushed;
-            standby.applied = applied;
+            (standby.flushed, standby.applied) = (flushed, applied);
         }
-        if self.counts() {
+        let (need, is_in_sync) = {
+            let view = self.view();
+            let view = view.borrow();
+            (view.need, view.is_in_sync)
+        };
+        // What another one has flushed, a former member or a witness, is not what is needed (R8).
+        if need == Need::Standby && self.is_peer(member) {
             durable.flushed_there(flushed);
         }
         {
             let mut lag = lock(&self.lag);
-            lag.durable(durable.get(), self.reigning.log.written(), clock::now());
+            lag.durable(durable.get(), self.reigning.log.written(), clock::boot());
             lag.applied(applied);
         }
-        // Nearly, where this node acknowledges alone meanwhile: [`Shared::add`] waits for the rest.
-        let nearly = flushed.raw().saturating_add(NEARLY_COMMITS) >= durable.get().raw();
-        let caught_up = nearly && flushed >= *lock(&self.inherited);
-        let mut machine = self.machine();
-        if caught_up && machine.is_connected() && !machine.is_caught_up() {
-            machine.caught_up(clock::now());
-            self.wake.notify_one();
-        }
-        if !machine.is_in_sync() {
-            // Somebody may wait for this to add it.
-            self.wake.notify_one();
+        if !is_in_sync {
+            self.reigning.voter.tell(Word::Flushed { member, flushed, durable: durable.get() });
         }
     }
 }

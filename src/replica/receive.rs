@@ -3,7 +3,7 @@
 
 use super::apply::Pace;
 use super::local::LocalLog;
-use crate::base::Txid;
+use crate::base::{Epoch, Txid};
 use crate::journal::JournalError;
 use crate::protocol::record::{ChainHash, Sealed};
 use std::io;
@@ -24,6 +24,9 @@ pub(crate) enum ReceiveError {
     /// The kernel may have dropped the bytes: nothing may be said to be on disk any more.
     #[error("flush the journal")]
     Flush(#[source] io::Error),
+    /// This node has promised to follow another.
+    #[error("the primary's reign is over")]
+    OldReign,
     #[error("the thread of the journal has died")]
     Died,
 }
@@ -45,15 +48,15 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// The journal is flushed up to `flushed`, and whatever is received is passed on to `pace`.
-    pub(super) fn start(log: LocalLog, flushed: Txid, pace: Option<Pace>) -> io::Result<Self> {
+    /// The journal is flushed up to `flushed`, and whatever is received of the primary of `epoch` is passed on to `pace`.
+    pub(super) fn start(log: LocalLog, epoch: Epoch, flushed: Txid, pace: Option<Pace>) -> io::Result<Self> {
         let (records, taken) = mpsc::channel(WAITING_MAX);
         let (told, flushed) = watch::channel(flushed);
         let (error, pace) = (Arc::default(), Arc::new(Mutex::new(pace)));
         let run = {
             let (error, pace): (Arc<Mutex<Option<ReceiveError>>>, _) = (Arc::clone(&error), Arc::clone(&pace));
             move || {
-                if let Err(failed) = run(&log, taken, &told, &pace) {
+                if let Err(failed) = run((&log, epoch), taken, &told, &pace) {
                     *error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
                 }
             }
@@ -94,7 +97,7 @@ impl Receiver {
 }
 
 fn run(
-    log: &LocalLog,
+    (log, epoch): (&LocalLog, Epoch),
     mut records: mpsc::Receiver<Received>,
     flushed: &watch::Sender<Txid>,
     pace: &Mutex<Option<Pace>>,
@@ -103,7 +106,9 @@ fn run(
         let mut next = Some(first);
         let mut last = Txid::default();
         while let Some(Received { before, record, _room }) = next.take() {
-            log.receive(before, &record)?;
+            if !log.receive(epoch, before, &record)? {
+                return Err(ReceiveError::OldReign);
+            }
             last = record.position.txid;
             if let Some(pace) = &*pace.lock().unwrap_or_else(PoisonError::into_inner) {
                 pace.received(last, &record.bytes);

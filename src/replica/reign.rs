@@ -1,32 +1,38 @@
-//! The one task that decides what a node is: how it begins, leads, and gives its reign away.
+//! The one task that carries out what the register makes of a node: it leads while it is elected, and gives its reign away.
 
-use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, name, refuse};
-use super::peers::{AskError, Peers, Standing};
+use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, refuse};
+use super::peers::{AskError, Peers};
 use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
 use super::standing::HearError;
-use crate::base::Chain;
+use super::voter::View;
+use crate::base::{Chain, Epoch, Txid};
 use crate::clock;
-use crate::node_state::NodeError;
 use crate::protocol::cluster::{Config, Member, Mode};
+use crate::register::{Input, Standing};
 use crate::store::Rested;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedRwLockWriteGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// A question to the peer about its standing.
 pub(super) const ASK_WITHIN: Duration = Duration::from_secs(1);
-/// Between two questions to a peer that did not answer.
-const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Between two looks at a peer that does not follow, as it may have taken over.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What takes longer than a moment is told to operators.
+const WHY_AFTER: Duration = Duration::from_secs(1);
 /// A switchover waits so long for requests to have begun, and for the last commit to be on both disks.
 const BEGUN_WITHIN: Duration = Duration::from_secs(1);
 const DURABLE_WITHIN: Duration = Duration::from_secs(2);
-/// Between two questions to the node that takes over.
+/// Between two looks at the node that takes over.
 const TAKEN_OVER_EVERY: Duration = Duration::from_millis(10);
+/// A primary that was outbid is elected anew at most so often.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// A disk or writer that makes no progress for so long is as good as dead: another node should lead.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at both.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// To whoever wants to have a primary copied.
 const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over first (`llmchat switchover`)";
@@ -35,76 +41,101 @@ const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over
 pub(super) type Held = Option<OwnedRwLockWriteGuard<Role>>;
 
 impl Pair {
-    /// Decides what this node is, and sees to it until `stop`.
+    /// Sees to what this node is, until `stop`.
     ///
     /// # Errors
     ///
     /// The process has to start anew.
     pub(crate) async fn run(&self, stop: CancellationToken) -> Result<(), PairError> {
         let mut orders = lock(&self.0.taken).take().expect("it runs once");
+        // It votes until everything else is done: a switchover may be under way.
+        let (machine, voting) = (self.voter().clone(), CancellationToken::new());
+        let until = voting.clone();
+        let mut running = AbortOnDropHandle::new(self.0.tasks.spawn(async move { machine.run(until).await }));
+        let ran = tokio::select! {
+            ran = self.be(&mut orders, &stop) => ran,
+            ended = &mut running => {
+                self.store().give_up("what this node promises cannot be kept");
+                Err(ended.map_or(PairError::Died, |ended| ended.map_or_else(PairError::from, |()| PairError::Died)))
+            }
+        };
+        if matches!(ran, Err(PairError::Demoted)) {
+            self.store().give_up("this node is not the primary any more");
+        }
+        voting.cancel();
+        ran
+    }
+
+    async fn be(&self, orders: &mut mpsc::Receiver<Order>, stop: &CancellationToken) -> Result<(), PairError> {
         let mut held = None;
-        let mut next = self.decide(&mut orders, &stop).await?;
+        let mut next = Next::Wait(Crown::default());
         loop {
             next = match next {
-                Next::Lead(crown) => self.lead(crown, &mut held, &mut orders, &stop).await?,
-                Next::Follow(standby) => self.follow(standby, &mut held, &mut orders, &stop).await?,
+                Next::Wait(crown) => self.wait(crown, &mut held, orders, stop).await?,
+                Next::Lead(crown) => self.lead(crown, &mut held, orders, stop).await?,
+                Next::Follow(standby) => self.follow(standby, &mut held, orders, stop).await?,
                 Next::End => return Ok(()),
             };
         }
     }
 
-    async fn decide(&self, orders: &mut mpsc::Receiver<Order>, stop: &CancellationToken) -> Result<Next, PairError> {
+    /// Waits until it is known what this node is.
+    async fn wait(
+        &self,
+        mut crown: Crown,
+        held: &mut Held,
+        orders: &mut mpsc::Receiver<Order>,
+        stop: &CancellationToken,
+    ) -> Result<Next, PairError> {
         let parts = &self.0.parts;
         if parts.node.copying()?.is_some() {
             return Ok(Next::Follow(None)); // Whatever it was: it has no whole database.
         }
+        let mut view = self.voter().view();
+        let began = clock::now();
         loop {
-            let config = self.0.config.borrow().clone();
-            let Some((peer, peers)) = config.peer_of(parts.me).cloned().zip(self.peers()) else {
-                return Ok(Next::lead(None));
-            };
-            let asked = match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-                Ok(theirs) => match self.hear(&theirs).await {
-                    Ok(_) => match self.begins(&config, (&peer, &theirs))? {
-                        Ok(next) => return Ok(next),
-                        Err(why) => Err((why, true)),
-                    },
-                    Err(HearError::Node(error)) => return Err(error.into()),
-                    Err(error) => {
-                        Err((format!("{error}; `llmchat resume --alone` lets this node go on without it"), false))
-                    }
-                },
-                Err(AskError::Refused { said, .. }) => Err((format!("{} refuses this node: {said}", peer.name), true)),
-                Err(error) => {
-                    tracing::debug!(error = %Chain(&error), "the other node does not answer");
-                    let (me, peer) = (name(&config, parts.me), &peer.name);
-                    Err((
-                        format!(
-                            "{me} was the primary and {peer} does not answer, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`"
-                        ),
-                        error.has_answered(),
-                    ))
+            let now = view.borrow_and_update().clone();
+            let is_other = now.stored.as_ref().is_some_and(|config| config.primary != parts.me);
+            match now.standing {
+                Standing::Elected | Standing::Leads => {
+                    crown.epoch = now.promised;
+                    return Ok(Next::Lead(crown));
                 }
-            };
-            let Err::<(), _>((why, is_final)) = asked else { continue };
-            if config.primary != parts.me {
-                return Ok(Next::Follow(None));
+                Standing::Follows | Standing::Campaigns if is_other => {
+                    let rested = crown.rested.take();
+                    let last = rested.as_ref().map_or(Txid::default(), |rested| rested.tip().position.txid);
+                    // Somebody may still wait to hear that it is acknowledged, which it never was.
+                    if last > self.store().durable().get() {
+                        self.store().give_up("this node is not the primary any more");
+                        return Err(PairError::Demoted);
+                    }
+                    let standby = rested.map(|rested| Standby::after_reign(self.following(), rested)).transpose()?;
+                    return Ok(Next::Follow(standby));
+                }
+                Standing::Follows | Standing::Campaigns => {}
             }
-            if config.isr == [parts.me] && parts.settings.start_alone && !is_final {
-                tracing::warn!("the standby does not answer; this node was alone before and goes on alone");
-                return Ok(Next::lead(None));
+            if !self.0.seat.is_cleared.load(Ordering::Relaxed) {
+                self.clear_loss().await?;
             }
-            let starting = Role::Starting(why.clone());
-            if *self.0.seen.borrow() != starting {
-                tracing::warn!("{why}");
-                self.turn_into(starting).await;
+            let waited = clock::now().saturating_duration_since(began);
+            if waited >= WHY_AFTER {
+                self.tell_why(self.why_waiting(&now), held).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(ASK_EVERY) => {}
+                _ = view.changed() => {}
+                () = tokio::time::sleep(WHY_AFTER.saturating_sub(waited).max(WHY_AFTER / 4)) => {}
                 Some(order) = orders.recv() => match order {
-                    Order::ResumeAlone { told, .. } if is_final => drop(told.send(refuse(why))),
-                    Order::ResumeAlone { told, dry: true } => drop(told.send(Ok(config))),
-                    Order::ResumeAlone { told, .. } => return Ok(Next::Lead(Crown { told: Some(told), ..Crown::default() })),
+                    Order::ResumeAlone { told, dry } => match self.can_resume_alone().await {
+                        Err(refusal) => drop(told.send(Err(refusal))),
+                        Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                        Ok(()) => {
+                            self.0.seat.is_cleared.store(true, Ordering::Relaxed);
+                            match self.order_voter(Input::ResumeAlone).await {
+                                Ok(()) => crown.told = Some(told),
+                                Err(why) => drop(told.send(refuse(why))),
+                            }
+                        }
+                    },
                     Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
                     }
@@ -114,36 +145,73 @@ impl Pair {
         }
     }
 
-    /// What this node is, now that its peer has said how it stands; or why it must not be that.
-    fn begins(&self, config: &Config, (peer, theirs): (&Member, &Standing)) -> Result<Result<Next, String>, PairError> {
-        let parts = &self.0.parts;
-        let ours = parts.log.last().map_or(0, |tip| tip.position.txid.raw());
-        if parts.accept_loss && (config.is_in_sync(peer.id) || theirs.txid > ours) {
-            return Err(PairError::PeerHasAll);
+    async fn tell_why(&self, why: String, held: &mut Held) {
+        let starting = Role::Starting(why.clone());
+        if *self.0.seen.borrow() != starting {
+            tracing::warn!("{why}");
+            match held.take() {
+                Some(held) => self.set_role(starting, Some(held)),
+                None => self.turn_into(starting).await,
+            }
         }
-        if self.0.config.borrow().primary != parts.me {
-            return Ok(Ok(Next::Follow(None)));
-        }
-        // Whatever was acknowledged is on this disk, or it is not the disk that it was (R8).
-        if theirs.durable > ours && !parts.accept_loss {
-            return Ok(Err(format!(
-                "{0} has what was acknowledged up to txid {1}, and this node has forgotten it: its state directory was put back from a copy. Stop it, let {0} take over (`llmchat failover --force --accept-loss` there loses nothing of that), move the directory away and let this node join anew",
-                peer.name, theirs.durable
-            )));
-        }
-        Ok(Ok(Next::lead(None)))
     }
 
-    /// Begins a reign: a new epoch, the store, and then what is recorded of it.
-    async fn crown(&self, rested: Option<Rested>, forced: bool) -> Result<Primary, PairError> {
+    /// What the register makes of `input`, as this node stands now.
+    pub(super) async fn order_voter(
+        &self,
+        input: impl FnOnce(crate::register::Local) -> Input,
+    ) -> Result<(), &'static str> {
+        use super::voter::Seat;
+        self.voter().order(input(self.0.seat.local())).await
+    }
+
+    /// Whether what this node lacks may be given up, as its operator wants: not where another has it.
+    async fn clear_loss(&self) -> Result<(), PairError> {
+        let config = self.config().borrow().clone();
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
+            self.0.seat.is_cleared.store(true, Ordering::Relaxed);
+            return Ok(());
+        };
+        if let Ok(theirs) = peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            let ours = self.0.parts.log.last().map_or(0, |tip| tip.position.txid.raw());
+            if config.is_in_sync(peer.id) || theirs.txid > ours {
+                return Err(PairError::PeerHasAll);
+            }
+            self.0.seat.is_cleared.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
+    async fn can_resume_alone(&self) -> Result<(), Refusal> {
+        let config = self.config().borrow().clone();
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
+        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            Ok(theirs) => match self.hear(&theirs).await {
+                Err(HearError::NoMemory(_)) => Ok(()),
+                _ => refuse(self.why_waiting(&self.voter().view().borrow().clone())),
+            },
+            Err(AskError::Refused { said, .. }) => refuse(format!("{} refuses this node: {said}", peer.name)),
+            Err(error) if error.has_answered() => refuse(format!("{} answers: {}", peer.name, Chain(&error))),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Opens the store for the reign of `epoch`.
+    async fn crown(&self, rested: Option<Rested>, epoch: Epoch) -> Result<(Primary, Txid), PairError> {
         let pair = self.clone();
         let crowned = tokio::task::spawn_blocking(move || {
             let Parts { me, cluster, node, store, log, state_dir, settings, expect, accept_loss, .. } = &pair.0.parts;
-            let epoch = node.mint_epoch(forced)?;
-            let config = pair.0.config.borrow().reign(epoch, *me);
-            let (me, cluster, node, timing) = (*me, *cluster, Arc::clone(node), settings.timing);
-            let reigning = Reigning { me, cluster, node, store: store.clone(), log: log.clone(), config, timing };
-            let primary = Primary::new(reigning);
+            let primary = Primary::new(Reigning {
+                me: *me,
+                cluster: *cluster,
+                node: Arc::clone(node),
+                store: store.clone(),
+                log: log.clone(),
+                epoch,
+                timing: settings.timing,
+                voter: pair.voter().clone(),
+            });
             match rested {
                 Some(rested) => store.lead_on(rested, epoch, Box::new(log.clone()))?,
                 None => match store.lead(epoch, *expect, Box::new(log.clone())) {
@@ -155,83 +223,84 @@ impl Pair {
                     led => led?,
                 },
             }
-            // Not before the database is open: that this node is alone must not be recorded by one that could not begin.
-            let reign = primary.config().borrow().clone();
-            if !pair.0.parts.node.store_config(&reign)? {
-                store.give_up("another node is the primary of a later reign");
-                return Err(NodeError::Superseded.into());
-            }
-            pair.0.config.send_replace(reign);
-            primary.begins_at(store.durable().here());
-            Ok(primary)
+            Ok((primary, store.durable().here()))
         });
         crowned.await.unwrap_or(Err(PairError::Died))
     }
 
+    /// Opens the store, and has it stored that this node leads.
+    async fn begin(&self, rested: Option<Rested>, epoch: Epoch) -> Result<Primary, PairError> {
+        let mut view = self.voter().view();
+        // Nothing is written under an epoch that is another's.
+        if view.borrow_and_update().promised != epoch {
+            return Err(PairError::Demoted);
+        }
+        let (primary, inherited) = self.crown(rested, epoch).await?;
+        *lock(&self.0.seat.standby) = None;
+        *lock(&self.0.seat.primary) = Some(primary.clone());
+        self.0.seat.yields.store(false, Ordering::Relaxed);
+        // Another may have been elected meanwhile: then nothing was served.
+        let is_mine = |view: &View| view.promised == epoch && view.standing == Standing::Elected;
+        let leads = |view: &View| view.promised == epoch && view.leads();
+        let _ = self.voter().order(Input::Begins { inherited }).await;
+        let begun = view.wait_for(|view| !is_mine(view)).await.is_ok_and(|view| leads(&view));
+        if begun { Ok(primary) } else { Err(PairError::Demoted) }
+    }
+
     async fn lead(
         &self,
-        Crown { rested, forced, told }: Crown,
+        Crown { rested, told, epoch }: Crown,
         held: &mut Held,
         orders: &mut mpsc::Receiver<Order>,
         stop: &CancellationToken,
     ) -> Result<Next, PairError> {
-        let primary = self.crown(rested, forced).await?;
-        let mut config = primary.config();
-        let epoch = config.borrow_and_update().epoch;
-        tracing::info!(epoch = epoch.raw(), "this node is the primary");
-        *lock(&self.0.standby) = None;
-        *lock(&self.0.primary) = Some(primary.clone());
+        let primary = tokio::select! {
+            begun = self.begin(rested, epoch) => begun?,
+            () = stop.cancelled() => return Ok(Next::End),
+        };
+        tracing::info!(%epoch, "this node is the primary");
         (self.0.parts.reign_begins)();
         match held.take() {
             Some(held) => self.set_role(Role::Primary, Some(held)),
             None => self.turn_into(Role::Primary).await,
         }
         if let Some(told) = told {
-            drop(told.send(Ok(self.0.config.borrow().clone())));
+            drop(told.send(Ok(self.config().borrow().clone())));
         }
-        let ending = stop.child_token();
-        let mut keeping = AbortOnDropHandle::new(self.0.tasks.spawn({
-            let (primary, ending) = (primary.clone(), ending.clone());
-            async move { primary.keep(ending).await }
-        }));
-        let mut known = self.config();
-        // What was heard while the store was opened counts too.
-        known.mark_changed();
+        let pair = self.clone();
+        // The primary before may have died between the two changes.
+        self.0.tasks.spawn(async move {
+            if let Err(refusal) = pair.settle_rule().await {
+                tracing::warn!(%refusal, "both nodes are needed for everything, as there is no witness any more");
+            }
+        });
+        let began = clock::now();
+        let mut view = self.voter().view();
+        view.mark_changed();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let next = loop {
             tokio::select! {
-                _ = config.changed() => {
-                    let newest = config.borrow_and_update().clone();
-                    self.know(newest);
-                }
-                _ = known.changed() => {
-                    let later = known.borrow_and_update().clone();
-                    if later.epoch > epoch || later.primary != self.me() {
-                        // At once: what is still under way must not be acknowledged by a reign that is over.
-                        self.store().give_up("another node is the primary of a later reign");
+                _ = view.changed() => {
+                    let now = view.borrow_and_update().clone();
+                    if !now.leads() || now.promised != epoch {
+                        self.store().give_up("this node is not the primary any more");
                         return Err(PairError::Demoted);
                     }
                 }
-                kept = &mut keeping => {
-                    let kept = kept.map_err(|_| PairError::Died).and_then(|kept| Ok(kept?));
-                    if let Err(error) = kept {
-                        self.store().give_up("who has to have a commit cannot be recorded");
-                        return Err(error);
-                    }
-                    break Next::End;
-                }
                 _ = look.tick() => {
-                    if !primary.standby().is_connected {
-                        self.look_at_peer();
+                    if self.store().is_stuck(PROGRESS_WITHIN) {
+                        let _ = self.voter().order(Input::Stuck).await;
+                    }
+                    let is_outbid = view.borrow().is_outbid;
+                    if is_outbid && let Some(next) = self.renew(began, held).await? {
+                        break next;
                     }
                 }
                 Some(order) = orders.recv() => match order {
                     Order::Switchover { told, dry } => match self.can_hand_over(&primary).await {
                         Err(refusal) => drop(told.send(Err(refusal))),
-                        Ok(_) if dry => drop(told.send(Ok(primary.config().borrow().clone()))),
+                        Ok(_) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
                         Ok((peer, peers)) => {
-                            ending.cancel();
-                            keeping.await.map_err(|_| PairError::Died)??;
                             break self.hand_over(&primary, (peer, peers), (held, told), stop).await?;
                         }
                     },
@@ -240,35 +309,63 @@ impl Pair {
                     }
                     Order::CopyAnew { told, .. } => drop(told.send(refuse(NOT_A_PRIMARY))),
                 },
+                () = stop.cancelled() => break Next::End,
             }
         };
-        *lock(&self.0.primary) = None;
+        *lock(&self.0.seat.primary) = None;
         // A standby that still follows this reign has to look for the next.
         primary.end();
         Ok(next)
     }
 
-    /// Asks a peer that does not follow, beside everything else: it may know of a later reign.
-    pub(super) fn look_at_peer(&self) {
-        let Some((peer, peers)) = self.0.config.borrow().peer_of(self.me()).cloned().zip(self.peers()) else { return };
-        let pair = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Ok(theirs) = peers.exchange(&peer, &pair.standing(), ASK_WITHIN).await
-                && let Err(error) = pair.hear(&theirs).await
-            {
-                tracing::error!(error = %Chain(&error), "what the other node says is not heard");
-            }
-        });
+    /// A member has promised a later epoch: this node is elected above it, without closing anything. `None` where that has
+    /// to wait, or would not be won any more.
+    async fn renew(&self, began: Instant, held: &mut Held) -> Result<Option<Next>, PairError> {
+        let passed = clock::now().saturating_duration_since(began);
+        tokio::time::sleep(RENEW_EVERY.saturating_sub(passed)).await;
+        let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
+            return Ok(None);
+        };
+        if !self.voter().view().borrow().is_outbid {
+            return Ok(None); // Nobody rests for an election that is lost: the role is free again.
+        }
+        *held = Some(role);
+        self.campaign_again(None).await.map(Some)
+    }
+
+    /// Has this node elected in a new epoch, once its writer rests.
+    async fn campaign_again(&self, rested: Option<Rested>) -> Result<Next, PairError> {
+        self.0.seat.yields.store(true, Ordering::Relaxed);
+        let rested = match rested {
+            Some(rested) => rested,
+            None => self.rest().await?,
+        };
+        if let Err(why) = self.order_voter(Input::Campaign).await {
+            tracing::warn!(why, "this node is not elected anew");
+        }
+        Ok(Next::Wait(Crown::of(Some(rested))))
+    }
+
+    /// Nothing was promised to anybody: the same reign goes on.
+    async fn goes_on(&self, rested: Option<Rested>) -> Result<Next, PairError> {
+        let _ = self.voter().order(Input::WantStandby(false)).await;
+        let rested = match rested {
+            Some(rested) => rested,
+            None => self.rest().await?,
+        };
+        let epoch = self.voter().view().borrow().promised;
+        Ok(Next::Lead(Crown { rested: Some(rested), told: None, epoch }))
     }
 
     /// Whether the standby could take over now.
     async fn can_hand_over(&self, primary: &Primary) -> Result<(Member, Peers), Refusal> {
-        let config = primary.config().borrow().clone();
+        let view = self.voter().view().borrow().clone();
+        let config = self.config().borrow().clone();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             return refuse("there is no other node; let one join first");
         };
         let seen = primary.standby();
-        let counts = primary.is_in_sync() || config.mode == Mode::MaxPerformance;
+        let counts = view.is_in_sync || config.mode == Mode::MaxPerformance;
         if !counts || !seen.is_connected || !seen.is_ready {
             return refuse(format!(
                 "{} is not in sync: it may lack what was acknowledged; `llmchat status` shows how far it is",
@@ -283,7 +380,7 @@ impl Pair {
         }
     }
 
-    /// Gives the reign away: nothing new begins, the last commit is on both disks, then the other one is named.
+    /// Gives the reign away: nothing new begins, the last commit is on both disks, then the other one has this node's vote.
     async fn hand_over(
         &self,
         primary: &Primary,
@@ -292,75 +389,71 @@ impl Pair {
         stop: &CancellationToken,
     ) -> Result<Next, PairError> {
         let began = clock::now();
+        self.0.seat.yields.store(true, Ordering::Relaxed);
         let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
             drop(told.send(refuse("requests under way do not begin; try again")));
-            let rested = self.rest().await?;
-            return Ok(Next::lead(Some(rested)));
+            return self.goes_on(None).await;
         };
         *held = Some(role);
+        let _ = self.voter().order(Input::WantStandby(true)).await;
         let rested = self.rest().await?;
         let last = rested.tip().position.txid;
+        let by = began + BEGUN_WITHIN + DURABLE_WITHIN;
         let reached = tokio::time::timeout(DURABLE_WITHIN, self.store().durable().reached(last)).await;
         // Looked at now, when nobody can change it any more: a standby may have been given up a moment ago.
         let has_all = || {
             let seen = primary.standby();
-            seen.is_connected && seen.is_ready && seen.flushed >= last
+            let is_in_sync = self.voter().view().borrow().is_in_sync;
+            is_in_sync && seen.is_connected && seen.is_ready && seen.flushed >= last
         };
-        let by = began + BEGUN_WITHIN + DURABLE_WITHIN;
         while !has_all() && clock::now() < by {
             tokio::time::sleep(TAKEN_OVER_EVERY).await;
         }
-        let before = primary.config().borrow().clone();
-        let counts = before.is_in_sync(peer.id) || before.mode == Mode::MaxPerformance;
-        if reached.is_err() || !counts || !has_all() {
-            drop(told.send(refuse(format!("{} has not acknowledged the last commits; try again", peer.name))));
-            return Ok(Next::lead(Some(rested)));
+        let handed = if reached.is_ok() && has_all() {
+            self.voter().order(Input::HandOver { to: peer.id }).await
+        } else {
+            Err("it has not acknowledged the last commits")
+        };
+        if let Err(why) = handed {
+            drop(told.send(refuse(format!("{} does not take over: {why}; try again", peer.name))));
+            return self.goes_on(Some(rested)).await;
         }
-        // From here on this node leads no more, whatever happens: not after a restart either. The standby is told on the
-        // way of the records too.
-        let named = primary.change(|config| {
-            config.primary = peer.id;
-            Ok::<_, Refusal>(())
-        });
-        if let Ok(named) = named.await? {
-            self.0.config.send_replace(named);
+        let taken = tokio::select! {
+            taken = self.taken_over((&peer, &peers), began) => taken,
+            () = stop.cancelled() => {
+                drop(told.send(Err(Refusal::begun("the node is stopping; the other one takes over when it can"))));
+                return Ok(Next::End);
+            }
+        };
+        drop(told.send(if taken {
+            Ok(self.config().borrow().clone())
+        } else {
+            let why = "has this node's vote and does not answer; it takes over if it does, or else this node goes on";
+            Err(Refusal::begun(format!("{} {why}", peer.name)))
+        }));
+        Ok(Next::Wait(Crown::of(Some(rested))))
+    }
+
+    /// Whether `peer` serves by now, a second after it was given the reign at the latest.
+    async fn taken_over(&self, (peer, peers): (&Member, &Peers), began: Instant) -> bool {
+        let mut view = self.voter().view();
+        let is_named = |view: &View| view.stored.as_ref().is_some_and(|config| config.primary == peer.id);
+        if !matches!(tokio::time::timeout(ASK_WITHIN, view.wait_for(is_named)).await, Ok(Ok(_))) {
+            return false;
         }
-        let mut said = clock::now();
-        loop {
-            match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-                Ok(theirs) if theirs.config.epoch > before.epoch && theirs.role == Role::Primary.as_str() => {
-                    self.keep(theirs.config).await?;
-                    break;
+        let by = clock::now() + ASK_WITHIN;
+        while clock::now() < by {
+            match peers.exchange(peer, &self.standing(), ASK_WITHIN).await {
+                Ok(theirs) if theirs.role == Role::Primary.as_str() => {
+                    let took = clock::now().saturating_duration_since(began);
+                    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(took_ms, "{} is the primary now", peer.name);
+                    return true;
                 }
-                Err(error) if clock::now().saturating_duration_since(said) > LOOK_EVERY => {
-                    said = clock::now();
-                    tracing::warn!(error = %Chain(&error), "{} has been named the primary and does not answer", peer.name);
-                }
-                Ok(_) | Err(_) => {}
-            }
-            if clock::now().saturating_duration_since(began) > LOOK_EVERY {
-                // It takes over as soon as it hears of it; meanwhile this node is what it will be.
-                let why = "has been named the primary and does not answer; it takes over as soon as it does";
-                drop(told.send(Err(Refusal::begun(format!("{} {why}", peer.name)))));
-                return Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)));
-            }
-            tokio::select! {
-                () = tokio::time::sleep(TAKEN_OVER_EVERY) => {}
-                () = stop.cancelled() => {
-                    let why = "the node is stopping; the other one takes over when it can";
-                    drop(told.send(Err(Refusal::begun(why))));
-                    return Ok(Next::End);
-                }
+                Ok(_) | Err(_) => tokio::time::sleep(TAKEN_OVER_EVERY).await,
             }
         }
-        let took = clock::now().saturating_duration_since(began);
-        tracing::info!(
-            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "{} is the primary now",
-            peer.name
-        );
-        drop(told.send(Ok(self.0.config.borrow().clone())));
-        Ok(Next::Follow(Some(Standby::after_reign(self.following(), rested)?)))
+        false
     }
 
     async fn rest(&self) -> Result<Rested, PairError> {
@@ -379,8 +472,15 @@ impl Pair {
             store: store.clone(),
             log: log.clone(),
             state_dir: state_dir.clone(),
-            known: self.0.config.clone(),
+            view: self.voter().view(),
             arrivals: Arc::clone(&self.0.arrivals),
         }
+    }
+}
+
+impl Config {
+    /// The other members than `me`, by name.
+    pub(super) fn others(&self, me: u8) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.id != me)
     }
 }

@@ -249,7 +249,7 @@ impl Pair {
     }
 
     async fn put(&self, number: u32, page: Vec<u8>) -> Result<bool, StoreError> {
-        let standby = lock(&self.0.standby).clone();
+        let standby = lock(&self.0.seat.standby).clone();
         match standby {
             Some(standby) => standby.mend(number, page).await.ok_or(StoreError::NotHere),
             None => self.store().mend(number, page).await,

@@ -3,6 +3,7 @@
 
 use super::feed::Taken;
 use super::local::LocalLog;
+use super::pair::name;
 use super::primary::Shared;
 use super::standing::HearError;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A standby says something every quarter of a second.
-pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
+/// A standby says something so often, and is answered; with the register's own beats that is under 2 KB/s.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
 /// For an answer that takes a look at the journal, or at every page.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// Pages that are read at once: a reader in the way of nobody.
@@ -37,6 +38,8 @@ struct Line<S> {
     incoming: Incoming<FromStandby>,
     outgoing: Outgoing<S>,
     silence: Duration,
+    /// Who is at the other end.
+    member: MemberId,
     /// What the standby's clock said when it was heard last.
     heard_ms: u64,
 }
@@ -50,7 +53,7 @@ pub(super) async fn run<S: Stream>(
 ) -> Result<(), WireError> {
     let silence = shared.reigning.timing.sync_timeout;
     let (incoming, outgoing) = wire::split(stream, silence);
-    let mut line = Line { incoming, outgoing, silence, heard_ms: 0 };
+    let mut line = Line { incoming, outgoing, silence, member: 0, heard_ms: 0 };
     let FromStandby::Hello(hello) = line.incoming.message(silence).await? else { return Err(WireError::OutOfTurn) };
     let refused = match check(shared, &hello, is_member) {
         Ok(()) => remembers(shared, &hello).await?,
@@ -60,12 +63,12 @@ pub(super) async fn run<S: Stream>(
         tracing::warn!(member = hello.member, why, "a node was refused");
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
-    if !shared.connected(session) {
+    if !shared.connected(session).await {
         return Err(WireError::HungUp);
     }
-    let config = shared.config().borrow().clone();
+    line.member = hello.member;
     let durable = shared.reigning.store.durable().get().raw();
-    line.outgoing.send(&FromPrimary::Welcome { config, durable }).await?;
+    line.outgoing.send(&FromPrimary::Welcome { epoch: shared.reigning.epoch, durable }).await?;
     let next = match agree(&shared.reigning.log, &hello, &mut line).await? {
         Some(common) => {
             if common < shared.reigning.store.durable().get() && hello.tip.is_none_or(|(tip, _)| tip > common.raw()) {
@@ -74,7 +77,7 @@ pub(super) async fn run<S: Stream>(
             line.outgoing.send(&FromPrimary::Follow { common: common.raw() }).await?;
             match next_word(&mut line).await? {
                 FromStandby::Ready { flushed } if flushed <= common.raw() => {
-                    shared.ready(Txid::from_raw(flushed));
+                    shared.ready(line.member, Txid::from_raw(flushed)).await;
                     common.next()
                 }
                 FromStandby::CannotCut => copy(shared, &hello, &mut line).await?,
@@ -98,14 +101,15 @@ async fn next_word<S>(line: &mut Line<S>) -> Result<FromStandby, WireError> {
 
 /// Why the node is not served, if so.
 fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -> Result<(), String> {
-    let config = shared.config().borrow().clone();
+    let me = shared.reigning.me;
+    let peer = shared.view().borrow().config().and_then(|config| config.peer_of(me).map(|peer| peer.id));
     if hello.protocol != PROTOCOL {
         return Err(format!("it speaks protocol {}, this node speaks {PROTOCOL}", hello.protocol));
     }
     if hello.cluster != shared.reigning.cluster {
         return Err("it is of another cluster".to_owned());
     }
-    if !is_member(hello.member) || config.member(hello.member).is_none() || hello.member == shared.reigning.me {
+    if !is_member(hello.member) || peer != Some(hello.member) {
         return Err("it is no member of the cluster".to_owned());
     }
     if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
@@ -119,8 +123,9 @@ async fn remembers(shared: &Shared, hello: &Hello) -> Result<Option<String>, Wir
     let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
     let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
     let speaks = speaks.expect("noting does not panic").map_err(|error| WireError::Io(io::Error::other(error)))?;
-    let name = shared.config().borrow().member(member).map(|member| member.name.clone()).unwrap_or_default();
-    Ok(HearError::check(speaks, &name).err().map(|error| error.to_string()))
+    let view = shared.view().borrow().clone();
+    let name = view.config().map_or("the node", |config| name(config, member));
+    Ok(HearError::check(speaks, name).err().map(|error| error.to_string()))
 }
 
 /// The last commit that both histories have; `None` where none is known, or what follows it is not kept any more.
@@ -163,7 +168,7 @@ async fn chain_at(log: &LocalLog, txid: u64) -> Result<Option<ChainHash>, WireEr
 async fn copy<S: Stream>(shared: &Arc<Shared>, hello: &Hello, line: &mut Line<S>) -> Result<Txid, WireError> {
     shared.leaves_first().await;
     let log = &shared.reigning.log;
-    let epoch = shared.config().borrow().epoch.raw();
+    let epoch = shared.reigning.epoch.raw();
     let last = log.last().ok_or(WireError::OutOfTurn)?.position.txid;
     let is_kept = |copying: &Copying| {
         copying.epoch == epoch
@@ -277,9 +282,9 @@ fn pack(piece: &Piece, has: &[Option<u64>], level: i32) -> Result<(u32, Vec<u8>)
 /// Sends every record from `next` on as it comes, until the connection ends.
 async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S>) -> Result<(), WireError> {
     let log = &shared.reigning.log;
-    let (mut durable, mut config) = (shared.reigning.store.durable().watch(), shared.config());
-    config.mark_unchanged();
-    let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut durable = shared.reigning.store.durable().watch();
+    // Later than the standby's next word, whose answer takes its place.
+    let mut beat = tokio::time::interval(2 * HEARTBEAT);
     let mut heard_at = clock::now();
     log.feed.want(true);
     loop {
@@ -288,16 +293,17 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
             biased;
             frame = line.incoming.next(line.silence) => {
                 heard_at = clock::now();
-                hear(shared, &frame?, line)?;
+                hear(shared, &frame?, line).await?;
                 while let Some(frame) = line.incoming.try_next()? {
-                    hear(shared, &frame, line)?;
+                    hear(shared, &frame, line).await?;
                 }
                 // What it has just flushed counts by now, and it learns how fresh its database is.
                 say_durable(&mut durable, line);
+                // That is a sign of life too: an idle link carries one, not two.
+                beat.reset();
             }
             () = log.feed.grown() => {}
             _ = durable.changed() => say_durable(&mut durable, line),
-            _ = config.changed() => line.outgoing.push(&FromPrimary::Config(config.borrow_and_update().clone())),
             _ = beat.tick() => {
                 say_durable(&mut durable, line);
                 // Whoever is sent much to is not therefore alive.
@@ -314,7 +320,7 @@ fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line
     line.outgoing.push(&FromPrimary::Durable { txid, heard_ms: line.heard_ms });
 }
 
-fn hear<S>(shared: &Shared, frame: &Frame<FromStandby>, line: &mut Line<S>) -> Result<(), WireError> {
+async fn hear<S>(shared: &Shared, frame: &Frame<FromStandby>, line: &mut Line<S>) -> Result<(), WireError> {
     match *frame {
         Frame::Message(FromStandby::Ack { flushed, applied, at_ms }) => {
             line.heard_ms = at_ms;
@@ -324,14 +330,14 @@ fn hear<S>(shared: &Shared, frame: &Frame<FromStandby>, line: &mut Line<S>) -> R
                 return Err(WireError::OutOfTurn);
             }
             if shared.is_ready() {
-                shared.acknowledged(Txid::from_raw(flushed), Txid::from_raw(applied));
+                shared.acknowledged(line.member, Txid::from_raw(flushed), Txid::from_raw(applied));
             }
             Ok(())
         }
         Frame::Message(FromStandby::Ready { flushed }) => {
             shared.copying(None);
             shared.reigning.log.pin(Pin::Standby, None);
-            shared.ready(Txid::from_raw(flushed));
+            shared.ready(line.member, Txid::from_raw(flushed)).await;
             Ok(())
         }
         _ => Err(WireError::OutOfTurn),

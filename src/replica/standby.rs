@@ -9,13 +9,14 @@ use super::fresh::Fresh;
 use super::local::LocalLog;
 use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
+use super::voter::View;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Epoch, Txid};
 use crate::clock;
 use crate::disk::DiskError;
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
-use crate::protocol::cluster::{Config, MemberId};
+use crate::protocol::cluster::MemberId;
 use crate::protocol::peer::{Frame, FromPrimary, FromStandby, Hello, Incarnation, PROTOCOL, SAMPLES_MAX};
 use crate::protocol::record::{self, ClusterId, Sealed};
 use crate::store::{OpenError, PAGE_BYTES, Rested, Store};
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A primary says something every quarter of a second, once records flow.
+/// A primary answers what this node says every [`HEARTBEAT`], once records flow.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Why a conversation with the primary ended.
@@ -37,9 +38,9 @@ pub(crate) enum StandbyError {
     Wire(#[from] WireError),
     #[error("the primary refuses this node: {0}")]
     Refused(String),
-    #[error("the other node is the primary of an older reign")]
-    OldReign,
-    #[error("keep the primary's configuration")]
+    #[error("the other node is the primary of a reign that this one does not follow, or has not heard of yet")]
+    OtherReign,
+    #[error("keep what this node is")]
     Node(#[from] NodeError),
     #[error("use the journal")]
     Journal(#[from] JournalError),
@@ -69,8 +70,7 @@ pub(crate) struct Following {
     pub(crate) store: Store,
     pub(crate) log: LocalLog,
     pub(crate) state_dir: PathBuf,
-    /// Told of every configuration that the primary sends, once it is stored.
-    pub(crate) known: watch::Sender<Config>,
+    pub(crate) view: watch::Receiver<View>,
     pub(super) arrivals: Arc<Arrivals>,
 }
 
@@ -106,11 +106,19 @@ pub(super) struct Line<S> {
     pub(super) incoming: Incoming<FromPrimary>,
     pub(super) outgoing: Outgoing<S>,
     stop: CancellationToken,
+    /// Of the primary at the other end.
+    epoch: Epoch,
     /// Before the first word: what the primary is told of this node's clock counts from here.
     began: Instant,
 }
 
 impl<S: Stream> Line<S> {
+    /// What the primary says next, unless this node is to follow another one first.
+    async fn message(&mut self) -> Result<FromPrimary, WireError> {
+        let heard = self.stop.run_until_cancelled(self.incoming.message(LOOK_WITHIN)).await;
+        heard.unwrap_or(Err(WireError::HungUp))
+    }
+
     /// Says that this node lives, and where its database stands; not yet anywhere is 0.
     async fn acknowledge(&mut self, flushed: Txid, applied: Txid) -> Result<(), WireError> {
         let since = clock::now().saturating_duration_since(self.began);
@@ -183,7 +191,7 @@ impl Standby {
     /// Follows the primary at the other end of `stream`, until it hangs up, or `stop`. One at a time.
     pub(crate) async fn follow(&self, stream: impl Stream, stop: CancellationToken) -> Result<(), StandbyError> {
         let (incoming, outgoing) = wire::split(stream, SILENCE_MAX);
-        let mut line = Line { incoming, outgoing, stop, began: clock::now() };
+        let mut line = Line { incoming, outgoing, stop, epoch: Epoch::default(), began: clock::now() };
         let mut followed = self.converse(&mut line).await;
         if let Err(StandbyError::Journal(error) | StandbyError::GiveUp(GiveUpError::Journal(error))) = &followed
             && error.is_misfit()
@@ -235,15 +243,19 @@ impl Standby {
         following.arrivals.forget();
         let hello = self.hello()?;
         line.outgoing.send(&FromStandby::Hello(hello)).await?;
-        let (config, durable) = match line.incoming.message(LOOK_WITHIN).await? {
-            FromPrimary::Welcome { config, durable } => (config, Txid::from_raw(durable)),
+        let (epoch, durable) = match line.message().await? {
+            FromPrimary::Welcome { epoch, durable } => (epoch, Txid::from_raw(durable)),
             FromPrimary::Refused { why } => return Err(StandbyError::Refused(why)),
             _ => return Err(WireError::OutOfTurn.into()),
         };
-        self.store_config(config).await?;
+        // Nothing is cut, copied or journaled for anybody else (R6).
+        if following.view.borrow().follows != Some(epoch) {
+            return Err(StandbyError::OtherReign);
+        }
+        line.epoch = epoch;
         let mut is_kept = false;
         loop {
-            match line.incoming.message(LOOK_WITHIN).await? {
+            match line.message().await? {
                 FromPrimary::Probe { above, upto } => {
                     let log = following.log.clone();
                     let most = u64::try_from(SAMPLES_MAX).expect("64");
@@ -289,19 +301,6 @@ impl Standby {
                 .filter(|copying| copying.next_page > 1 && self.0.following.store.has_replaced(copying.next_page)),
             page_bytes: u32::try_from(PAGE_BYTES).expect("4096"),
         })
-    }
-
-    /// Keeps the primary's configuration; one of an older reign than this node knows is none.
-    async fn store_config(&self, config: Config) -> Result<(), StandbyError> {
-        let (node, newest) = (Arc::clone(&self.0.following.node), config.clone());
-        let stored = blocking(move || {
-            let is_old = node.config()?.is_some_and(|known| known.epoch > newest.epoch);
-            if is_old { Err(StandbyError::OldReign) } else { Ok(node.store_config(&newest)?) }
-        });
-        if stored.await? {
-            self.0.following.known.send_replace(config);
-        }
-        Ok(())
     }
 
     /// Gives up what is behind `common`, and opens the database; `false` where it cannot be brought there.
@@ -361,7 +360,7 @@ impl Standby {
     ) -> Result<(), StandbyError> {
         let pace = self.applying().as_ref().map(Applying::pace);
         let log = self.0.following.log.clone();
-        let receiver = Receiver::start(log, flushed, pace.clone()).map_err(ReceiveError::Flush)?;
+        let receiver = Receiver::start(log, line.epoch, flushed, pace.clone()).map_err(ReceiveError::Flush)?;
         let (stop, stands_from) = (line.stop.clone(), copied.as_ref().map_or(flushed, |copied| copied.end));
         let ended = tokio::select! {
             ended = self.receive_by(&receiver, pace, copied, line) => ended,
@@ -464,7 +463,6 @@ impl Standby {
                     seen.fresh.said(seen.durable, began + since);
                 });
             }
-            Frame::Message(FromPrimary::Config(config)) => self.store_config(config).await?,
             Frame::Message(_) => return Err(WireError::OutOfTurn.into()),
         }
         Ok(())

@@ -1,11 +1,15 @@
 //! How nodes stand: what each says of itself, and how the other hears it.
 
 use super::pair::{Pair, lock, name};
-use super::peers::Standing;
+use super::peers::Standing as PeerStanding;
+use super::voter::View;
 use crate::node_state::{NodeError, Speaks};
-use crate::protocol::cluster::Config;
+use crate::protocol::cluster::{Member, MemberId, Rule};
+use crate::protocol::register::Why;
+use crate::register::Standing;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Why nothing is heard of a peer.
 #[derive(Debug, thiserror::Error)]
@@ -34,22 +38,26 @@ impl HearError {
 
 impl Pair {
     /// How this node stands, for its peer.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> PeerStanding {
         let parts = &self.0.parts;
+        // Each looked at by itself: whoever is borrowed while another is waited for would keep the voter waiting for ever.
+        let (config, reaches) = (self.0.seat.config.borrow().clone(), self.reaches());
+        let (role, secrets) = (self.0.seen.borrow().clone(), fingerprint(&lock(&self.0.secrets)));
         let applied = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.applied);
         let tip = parts.log.last().unwrap_or_default();
         let scrubbed = self.scrubbed();
         let known = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.durable);
-        Standing {
+        PeerStanding {
             member: parts.me,
             incarnation: parts.incarnation,
-            config: self.0.config.borrow().clone(),
-            role: self.0.seen.borrow().as_str().to_owned(),
+            config,
+            role: role.as_str().to_owned(),
             txid: tip.position.txid.raw(),
             chain: short(&tip.chain.0),
             applied: applied.raw(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            secrets: fingerprint(&lock(&self.0.secrets)),
+            secrets,
+            reaches,
             durable: parts.log.durable().max(known).raw(),
             scrubbed_at: scrubbed.at,
             damaged_pages: scrubbed.open,
@@ -58,40 +66,54 @@ impl Pair {
         }
     }
 
+    /// The other members that this node has a connection to.
+    pub(super) fn reaches(&self) -> Vec<MemberId> {
+        let config = self.0.seat.config.borrow().clone();
+        let links = self.voter().links();
+        config.others(self.me()).map(|member| member.id).filter(|id| links.acquaintance(*id).is_reached).collect()
+    }
+
     /// Hears how a peer stands: its configuration is kept where it is the newer one. Answers how this node does.
-    pub(crate) async fn hear(&self, theirs: &Standing) -> Result<Standing, HearError> {
+    pub(crate) async fn hear(&self, theirs: &PeerStanding) -> Result<PeerStanding, HearError> {
         let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
         let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
-        HearError::check(noted.expect("noting does not panic")?, name(&self.0.config.borrow(), member))?;
+        HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.borrow(), member))?;
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }
-        self.keep(theirs.config.clone()).await?;
         Ok(self.standing())
     }
 
-    /// Keeps `config` where it is newer than what is known.
-    pub(super) async fn keep(&self, config: Config) -> Result<(), NodeError> {
-        if config.at() <= self.0.config.borrow().at() || config.member(self.me()).is_none() {
-            return Ok(());
+    /// Why it is not known yet what this node is.
+    pub(super) fn why_waiting(&self, view: &View) -> String {
+        let config = self.0.seat.config.borrow().clone();
+        let me = name(&config, self.me()).to_owned();
+        let members: Vec<_> = config.others(self.me()).map(|member| self.why_of(member)).collect();
+        let others = members.join(", ");
+        if !self.0.seat.is_cleared.load(Ordering::Relaxed) {
+            return format!("{me} would give up what it lacks, and asks the other node first: {others}");
         }
-        let (node, newer) = (Arc::clone(&self.0.parts.node), config.clone());
-        let stored = tokio::task::spawn_blocking(move || node.store_config(&newer)).await;
-        if stored.expect("storing does not panic")? {
-            self.know(config);
+        match config.register {
+            Rule::Alone => format!(
+                "{me} was the primary, and {others}, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`"
+            ),
+            Rule::Majority if view.standing == Standing::Follows => format!("{me} waits for the primary: {others}"),
+            Rule::Majority => format!("{me} asks to be elected, and no majority answers that it would be: {others}"),
         }
-        Ok(())
     }
 
-    /// `config` is stored, and in force where it is the newest.
-    pub(super) fn know(&self, config: Config) {
-        self.0.config.send_if_modified(|known| {
-            let is_newer = config.at() > known.at();
-            if is_newer {
-                *known = config;
-            }
-            is_newer
-        });
+    fn why_of(&self, member: &Member) -> String {
+        let known = self.voter().links().acquaintance(member.id);
+        let name = &member.name;
+        match (known.refusal, known.trouble) {
+            (Some(Why::Forgotten), _) => format!(
+                "{name} has what was acknowledged and this node has forgotten it: its state directory was put back from a copy. Stop it, let {name} take over, move the directory away and let this node join anew"
+            ),
+            (Some(why), None) => format!("{name} refuses: {}", why.as_str()),
+            (_, Some(trouble)) if known.is_refused => format!("{name} refuses this node: {trouble}"),
+            (None, None) if known.heard_at.is_some() => format!("{name} answers"),
+            (_, Some(_)) | (None, None) => format!("{name} does not answer"),
+        }
     }
 }
 

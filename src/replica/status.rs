@@ -5,7 +5,8 @@ use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
 use crate::base::{Txid, UnixMillis};
 use crate::clock;
-use crate::protocol::cluster::{Config, MemberId};
+use crate::protocol::cluster::{Config, Member, MemberId, Mode, Rule};
+use crate::register::{Lease, Timing};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use std::time::Duration;
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A standby waits so long for the primary to say what it has acknowledged: a second's load on both is no reason not to know.
+const WITNESS_AWAY: &str = "the witness is away: the next node that is lost stops the writes; start it, or replace it";
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cluster as one of its nodes sees it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
     pub(crate) cluster: String,
@@ -37,7 +39,7 @@ pub(crate) struct Status {
     pub(crate) nodes: Vec<NodeStatus>,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodeStatus {
     pub(crate) id: u8,
@@ -59,6 +61,9 @@ pub(crate) struct NodeStatus {
     /// While it is copied, 0 to 100.
     pub(crate) copied_percent: Option<u32>,
     pub(crate) version: Option<String>,
+    /// To a witness and back, as the node that is asked has measured it last.
+    #[serde(default)]
+    pub(crate) round_trip_us: Option<u64>,
     /// When every page of its database had been checked last; not before it started.
     pub(crate) scrubbed_at: Option<UnixMillis>,
     /// Pages of it that came to harm and could not be mended.
@@ -68,6 +73,12 @@ pub(crate) struct NodeStatus {
     /// What an operator has to see to there; an older version says nothing of it.
     #[serde(default)]
     pub(crate) alarms: Vec<String>,
+    /// The other members that it has a connection to.
+    #[serde(default)]
+    pub(crate) reaches: Vec<MemberId>,
+    /// The configuration that it has stored: epoch and version.
+    #[serde(default)]
+    pub(crate) knows: Option<(u64, u32)>,
 }
 
 impl Pair {
@@ -79,6 +90,7 @@ impl Pair {
         if let Some(other) = self.other(&config, &role).await {
             nodes.push(other);
         }
+        nodes.extend(config.witness().map(|witness| self.witness(witness)));
         nodes.sort_by_key(|node| node.id);
         // What a node has last heard is no news.
         let is_known = role == Role::Primary || self.is_connected();
@@ -94,14 +106,14 @@ impl Pair {
             epoch: config.epoch.counter(),
             version: config.version,
             mode: config.mode.as_str().to_owned(),
-            paused: config.paused,
+            paused: config.is_paused(clock::unix_millis()),
             in_sync,
             rpo: if is_known {
                 rpo(&config)
             } else {
                 "unknown: the primary is not heard; it may have gone on alone".to_owned()
             },
-            failover: if is_known { failover(&config) } else { unheard(&config, self.me()) },
+            failover: if is_known { self.failover(&config, &nodes) } else { unheard(&config, self.me()) },
             nodes,
         }
     }
@@ -130,6 +142,90 @@ impl Pair {
         }
     }
 
+    /// What this node knows of the witness, which it speaks with all the time.
+    fn witness(&self, witness: &Member) -> NodeStatus {
+        let known = self.voter().links().acquaintance(witness.id);
+        let is_heard = self.is_heard(witness.id);
+        NodeStatus {
+            id: witness.id,
+            name: witness.name.clone(),
+            address: witness.address.clone(),
+            role: "witness".to_owned(),
+            state: if is_heard { "voting" } else { "away" }.to_owned(),
+            version: known.version,
+            round_trip_us: known.round_trip.and_then(|took| u64::try_from(took.as_micros()).ok()),
+            alarms: if is_heard { Vec::new() } else { vec![WITNESS_AWAY.to_owned()] },
+            ..NodeStatus::default()
+        }
+    }
+
+    /// Whether the witness is there, as far as this node can know: only a primary asks it. `None` where there is none.
+    pub(crate) fn has_witness(&self) -> Option<bool> {
+        let witness = self.config().borrow().witness().map(|witness| witness.id)?;
+        (*self.role().borrow() == Role::Primary).then(|| self.is_heard(witness))
+    }
+
+    /// Whether the loss of any one node would be survived without a hand, as the primary sees it. `None` on any other node,
+    /// and where there is no witness.
+    pub(crate) fn is_failover_ready(&self) -> Option<bool> {
+        let is_witnessed = self.has_witness()?;
+        let config = self.config().borrow().clone();
+        let may_be = config.mode != Mode::MaxPerformance && !config.is_paused(clock::unix_millis());
+        Some(is_witnessed && may_be && config.has_two_in_sync() && self.is_connected())
+    }
+
+    /// How long this node may still answer as the primary unless it hears of others again. `None` where it needs no leave.
+    pub(crate) fn lease_left(&self) -> Option<Duration> {
+        match self.voter().view().borrow().lease {
+            Lease::Until(until) => Some(until.saturating_duration_since(clock::boot())),
+            Lease::None | Lease::Unneeded => None,
+        }
+    }
+
+    /// Whether `member` was heard within the time of a lease, or is connected and has nothing to say: only a primary asks.
+    fn is_heard(&self, member: MemberId) -> bool {
+        let known = self.voter().links().acquaintance(member);
+        let is_fresh = |at| clock::boot().saturating_duration_since(at) <= Timing::DEFAULT.lease;
+        let leads = *self.role().borrow() == Role::Primary;
+        known.is_reached && (!leads || known.heard_at.is_some_and(is_fresh))
+    }
+
+    /// What would happen if the primary were lost now, which `nodes` are to survive.
+    fn failover(&self, config: &Config, nodes: &[NodeStatus]) -> String {
+        let Some(witness) = config.witness() else { return by_hand(config) };
+        if config.is_paused(clock::unix_millis()) {
+            let until = config.paused_until.map(|until| until.to_string()).unwrap_or_default();
+            return format!("paused until {until}: nobody takes over by itself; `llmchat resume` ends that");
+        }
+        if config.mode == Mode::MaxPerformance {
+            return "by hand, with loss: in max-performance the standby is never known to have everything".to_owned();
+        }
+        if !config.has_two_in_sync() {
+            return format!(
+                "not ready: {} alone has everything, and nobody takes over from it; the other node comes back in sync by itself once it is there",
+                name(config, config.primary)
+            );
+        }
+        if !self.is_heard(witness.id) {
+            return format!(
+                "not ready: {}, the witness, is away; the next node that is lost stops the writes",
+                witness.name
+            );
+        }
+        let standby = nodes.iter().find(|node| node.id != config.primary && node.role == Role::Standby.as_str());
+        match standby {
+            None => "not ready: the standby does not say how it stands".to_owned(),
+            Some(standby) if !standby.reaches.contains(&witness.id) => format!(
+                "not ready: {} does not reach {}, the witness, and could not be elected",
+                standby.name, witness.name
+            ),
+            Some(standby) if standby.knows != Some((config.epoch.raw(), config.version)) => {
+                format!("not ready: {} does not know yet that it is in sync", standby.name)
+            }
+            Some(_) => "READY: the loss of any one node is survived, without a hand".to_owned(),
+        }
+    }
+
     fn own(&self, config: &Config, role: &Role) -> NodeStatus {
         let ours = self.standing();
         let (state, lag) = match (role, self.primary_seen()) {
@@ -152,10 +248,13 @@ impl Pair {
             apply_lag_ms: None,
             copied_percent: None,
             version: Some(ours.version),
+            round_trip_us: None,
             scrubbed_at: ours.scrubbed_at,
             damaged_pages: Some(ours.damaged_pages),
             certificate_ends_at: ours.certificate_ends_at,
             alarms: ours.alarms,
+            reaches: ours.reaches,
+            knows: Some((ours.config.epoch.raw(), ours.config.version)),
         }
     }
 
@@ -197,9 +296,12 @@ impl Pair {
                 .and_then(|seen| seen.copying)
                 .map(|(done, of)| u32::try_from(u64::from(done) * 100 / u64::from(of.max(1))).unwrap_or(100)),
             version,
+            round_trip_us: None,
             scrubbed_at: answered.as_ref().and_then(|theirs| theirs.scrubbed_at),
             damaged_pages: answered.as_ref().map(|theirs| theirs.damaged_pages),
             certificate_ends_at: answered.as_ref().and_then(|theirs| theirs.certificate_ends_at),
+            reaches: answered.as_ref().map(|theirs| theirs.reaches.clone()).unwrap_or_default(),
+            knows: answered.as_ref().map(|theirs| (theirs.config.epoch.raw(), theirs.config.version)),
             alarms: answered.map(|theirs| theirs.alarms).unwrap_or_default(),
         })
     }
@@ -230,33 +332,38 @@ fn shipped(seen: &StandbySeen, config: &Config, peer: u8) -> String {
 }
 
 fn rpo(config: &Config) -> String {
-    match (config.members.len(), config.isr.len()) {
+    match (config.data_nodes(), config.isr.len()) {
         (0 | 1, _) => "everything since the last backup (there is one node)".to_owned(),
         (_, 0 | 1) => format!("what {} has acknowledged alone", name(config, config.primary)),
         _ => "0 (in sync)".to_owned(),
     }
 }
 
-/// Until there is a witness nobody takes over by itself.
-fn failover(config: &Config) -> String {
-    match (config.members.len(), config.isr.len()) {
+/// Without a witness nobody takes over by itself.
+fn by_hand(config: &Config) -> String {
+    match (config.data_nodes(), config.isr.len()) {
         (0 | 1, _) => "none: there is one node".to_owned(),
-        (_, 0 | 1) => "by hand, with loss: the standby is not in sync".to_owned(),
-        _ if config.paused => "by hand; paused".to_owned(),
-        _ => "by hand: `llmchat switchover`, or `llmchat failover --force --accept-loss` on the standby".to_owned(),
+        (_, 0 | 1) => "no automatic failover (there is no witness); by hand, with loss: the standby is not in sync".to_owned(),
+        _ => "no automatic failover (there is no witness); by hand: `llmchat switchover`, or `llmchat failover --force --accept-loss` on the standby".to_owned(),
     }
 }
 
 /// What an operator can do where the primary is not heard.
 fn unheard(config: &Config, me: MemberId) -> String {
-    if config.primary == me {
-        return "this node waits for the other one: `llmchat resume --alone`, if that is off and has not taken over"
-            .to_owned();
-    }
     let primary = name(config, config.primary);
-    format!(
-        "{primary}, the primary, is not heard. If it is off and stays off: `llmchat failover --force --accept-loss` here"
-    )
+    match (config.register, config.primary == me) {
+        (Rule::Majority, true) => "this node leads again as soon as one of the other two answers".to_owned(),
+        (Rule::Majority, false) => format!(
+            "{primary}, the primary, is not heard: within some seconds it is back, or another leads, as soon as two of the three members are there. Only if two are lost for good: `llmchat failover --force --accept-loss` on the last data node"
+        ),
+        (Rule::Alone, true) => {
+            "this node waits for the other one: `llmchat resume --alone`, if that is off and has not taken over"
+                .to_owned()
+        }
+        (Rule::Alone, false) => format!(
+            "{primary}, the primary, is not heard. If it is off and stays off: `llmchat failover --force --accept-loss` here"
+        ),
+    }
 }
 
 impl PrimarySeen {

@@ -1,9 +1,10 @@
 //! What operators do to the nodes of a cluster that stands.
 
+use super::admit::may_have_witness;
 use super::membership::{FoundError, Token, check_address, invite};
 use super::pair::{Order, Pair, Refusal, Role, refuse};
 use crate::base::Chain;
-use crate::protocol::cluster::{Config, Member};
+use crate::protocol::cluster::{Config, Kind, Member};
 use std::time::Duration;
 
 const ASK_WITHIN: Duration = Duration::from_secs(2);
@@ -47,16 +48,20 @@ impl Pair {
         moved.await
     }
 
-    /// The token for the second node; the one before it is worth nothing any more. `None` where `dry`.
-    pub(crate) fn invite(&self, dry: bool) -> Result<Option<Token>, Refusal> {
+    /// The token for a second node, or for a witness; the one before it is worth nothing any more. `None` where `dry`.
+    pub(crate) fn invite(&self, kind: Kind, dry: bool) -> Result<Option<Token>, Refusal> {
         self.is_primary()?;
         let Some(peers) = self.peers() else {
             return refuse("this node is part of no cluster; `llmchat init` makes one");
         };
+        if kind == Kind::Witness {
+            may_have_witness(&self.config().borrow())?;
+        }
         if dry {
             return Ok(None);
         }
-        let token = invite(self.node(), &self.config().borrow().clone(), peers.authority());
+        let Some(authority) = peers.authority() else { return refuse("this node cannot sign for another one") };
+        let token = invite(self.node(), kind, &self.config().borrow().clone(), &authority);
         token.map(Some).map_err(|error: FoundError| Refusal::new(Chain(&error).to_string()))
     }
 
@@ -75,7 +80,7 @@ impl Pair {
                 "{name} is there: stop it first, or have it copied anew with `llmchat reinit` on it"
             ));
         }
-        self.invite(dry)
+        self.invite(Kind::Data, dry)
     }
 }
 

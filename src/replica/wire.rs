@@ -54,19 +54,29 @@ where
     M: DeserializeOwned + Send + 'static,
     S: Stream,
 {
+    split_at_most(stream, within, usize::MAX)
+}
+
+/// As [`split`]; a frame that comes is no longer than `most` bytes.
+pub(super) fn split_at_most<M, S>(stream: S, within: Duration, most: usize) -> (Incoming<M>, Outgoing<S>)
+where
+    M: DeserializeOwned + Send + 'static,
+    S: Stream,
+{
     let (read, write) = tokio::io::split(stream);
     let (sender, frames) = mpsc::channel(WAITING_MAX);
-    let reading = TaskTracker::new().spawn(read_all(BufReader::with_capacity(BUFFER_BYTES, read), sender));
+    let reading =
+        TaskTracker::new().spawn(read_all((BufReader::with_capacity(BUFFER_BYTES.min(most), read), most), sender));
     let incoming = Incoming { frames, _reading: AbortOnDropHandle::new(reading) };
     (incoming, Outgoing { stream: write, buffer: Vec::new(), within })
 }
 
 async fn read_all<M: DeserializeOwned, S: Stream>(
-    mut stream: BufReader<ReadHalf<S>>,
+    (mut stream, most): (BufReader<ReadHalf<S>>, usize),
     sender: mpsc::Sender<Result<Frame<M>, WireError>>,
 ) {
     loop {
-        let frame = read_one(&mut stream).await;
+        let frame = read_one(&mut stream, most).await;
         let is_over = frame.is_err();
         if sender.send(frame).await.is_err() || is_over {
             return;
@@ -74,7 +84,10 @@ async fn read_all<M: DeserializeOwned, S: Stream>(
     }
 }
 
-async fn read_one<M: DeserializeOwned, S: Stream>(stream: &mut BufReader<ReadHalf<S>>) -> Result<Frame<M>, WireError> {
+async fn read_one<M: DeserializeOwned, S: Stream>(
+    stream: &mut BufReader<ReadHalf<S>>,
+    most: usize,
+) -> Result<Frame<M>, WireError> {
     let hung_up = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => WireError::HungUp,
         _ => WireError::Io(error),
@@ -82,6 +95,9 @@ async fn read_one<M: DeserializeOwned, S: Stream>(stream: &mut BufReader<ReadHal
     let mut head = [0; FRAME_HEAD_BYTES];
     stream.read_exact(&mut head).await.map_err(hung_up)?;
     let length = peer::frame_length(&head)?;
+    if length > most {
+        return Err(BadFrame::TooLong.into());
+    }
     // Grown as the bytes come: a length alone takes no memory.
     let mut body = Vec::with_capacity(length.min(BUFFER_BYTES));
     let limit = u64::try_from(length).expect("checked to be small");

@@ -1,7 +1,7 @@
 use super::known::Known;
 use super::running::{Claim, Claimed, Running};
 use super::turn::{Elsewhere, Record, Turn};
-use crate::base::{AgentId, Label, Owner, ordered_id, random_id};
+use crate::base::{AgentId, Label, Owner, Position, ordered_id, random_id};
 use crate::cache::Cache;
 use crate::clock;
 use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
@@ -23,10 +23,30 @@ pub(crate) struct Ask {
 
 /// What a question turns out to be.
 pub(crate) enum Begun {
-    /// Asked and answered before: give the stored answer.
-    Replay(Box<store::Turn>),
+    /// Asked and answered before: give the stored answer, once it is durable.
+    Replay(Box<Stored>),
     /// New, and nobody else can start it until this is dropped.
     Reserved(Box<Reserved>),
+}
+
+/// An answer as it was found.
+pub(crate) struct Stored {
+    pub(crate) turn: store::Turn,
+    position: Position,
+    store: Option<Store>,
+}
+
+impl Stored {
+    /// Waits until what was read is durable, and says where that was. One who finds the answer of an earlier process may
+    /// be before the standby.
+    ///
+    /// # Errors
+    ///
+    /// The store has failed meanwhile.
+    pub(crate) async fn settled(&self) -> Result<Option<Position>, StoreError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        store.settled(self.position.txid).await.map(|()| Some(self.position))
+    }
 }
 
 /// Why a question is not taken.
@@ -75,7 +95,8 @@ impl Sessions {
                 return Err(SessionsError::Mismatch);
             }
             if turn.state == TurnState::Complete {
-                return Ok(Begun::Replay(Box::new(turn)));
+                let store = self.store.as_ref().map(|(store, _)| store.clone());
+                return Ok(Begun::Replay(Box::new(Stored { turn, position: past.position, store })));
             }
             // It failed, or its process died: it is asked again in its old place, which the key may
             // have found in another conversation.
@@ -105,7 +126,7 @@ impl Sessions {
             (_, known) => {
                 let upstream_chat_id = known.map(|known| known.upstream_chat_id.clone());
                 let session = upstream_chat_id.map(|upstream_chat_id| store::Session { upstream_chat_id });
-                return Ok(Past { session, turn: None });
+                return Ok(Past { session, ..Past::default() });
             }
         };
         let key = ask.idempotency_key.as_ref().map(Label::as_str);

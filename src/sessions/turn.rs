@@ -1,5 +1,5 @@
 use super::running::Claimed;
-use crate::base::Label;
+use crate::base::{Label, Position};
 use crate::clock;
 use crate::protocol::answer::{Event, Usage};
 use crate::store::{Pending, Store, StoreError, StoredEvent, TurnEnd, TurnState};
@@ -104,11 +104,11 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// Waits until the turn is durable, or certainly is not.
-    pub(crate) async fn durable(&mut self) -> Result<(), StoreError> {
+    /// Waits until the turn is durable, or certainly is not. Where in the history it is, as far as this node knows.
+    pub(crate) async fn durable(&mut self) -> Result<Option<Position>, StoreError> {
         let finished = match &mut self.finished {
-            Finishing::Here(pending) => pending.await.map(|_| ()),
-            Finishing::Elsewhere(elsewhere, end) => elsewhere.finish(Arc::clone(end)).await,
+            Finishing::Here(pending) => pending.await.map(|stored| Some(stored.position)),
+            Finishing::Elsewhere(elsewhere, end) => elsewhere.finish(Arc::clone(end)).await.map(|()| None),
         };
         match (&finished, self.begun.take()) {
             // An end without a beginning is a conflict; why there is no beginning says more.

@@ -114,6 +114,18 @@ impl Telemetry {
         self.0.pair.applied(took);
     }
 
+    /// This node has decided something about who leads, or whose disk counts; `decision` is one word of a fixed set.
+    pub(crate) fn decided(&self, decision: &'static str) {
+        self.0.pair.decided(decision, 1);
+    }
+
+    /// What may be decided: a count that is there from the start is seen to grow by its first one.
+    pub(crate) fn may_decide(&self, decisions: &[&'static str]) {
+        for decision in decisions {
+            self.0.pair.decided(decision, 0);
+        }
+    }
+
     /// Shows what `read` says whenever somebody looks. `read` must not wait for anything. A name must not be
     /// given twice.
     pub(crate) fn observe(
@@ -124,6 +136,22 @@ impl Telemetry {
     ) {
         let gauge = self.0.meter.f64_observable_gauge(name).with_description(help);
         let _ = gauge.with_callback(move |gauge| gauge.observe(read(), &[])).build();
+    }
+
+    /// As [`Telemetry::observe`]; there is no such series while `read` says nothing.
+    pub(crate) fn observe_where(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        let gauge = self.0.meter.f64_observable_gauge(name).with_description(help);
+        let observe = move |gauge: &dyn AsyncInstrument<f64>| {
+            if let Some(number) = read() {
+                gauge.observe(number, &[]);
+            }
+        };
+        let _ = gauge.with_callback(observe).build();
     }
 
     /// As [`Telemetry::observe`], for what only grows.

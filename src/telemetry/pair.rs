@@ -1,6 +1,7 @@
-//! How a standby keeps up.
+//! How a standby keeps up, and what members decide.
 
-use opentelemetry::metrics::{Histogram, Meter};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
 use std::time::Duration;
 
 /// From a flush of a good disk to the second that a standby may be behind; p99 is promised at 0.05 s.
@@ -9,6 +10,7 @@ const APPLY_SECONDS: [f64; 14] =
 
 pub(super) struct Pair {
     apply: Histogram<f64>,
+    decisions: Counter<u64>,
 }
 
 impl Pair {
@@ -18,7 +20,15 @@ impl Pair {
             .with_description("On the standby: from a commit's arrival until readers of the database see it.")
             .with_boundaries(APPLY_SECONDS.to_vec())
             .build();
-        Self { apply }
+        let decisions = meter
+            .u64_counter("llmchat_register_decisions_total")
+            .with_description("What this node has decided about who leads, and whose disk counts.")
+            .build();
+        Self { apply, decisions }
+    }
+
+    pub(super) fn decided(&self, decision: &'static str, times: u64) {
+        self.decisions.add(times, &[KeyValue::new("decision", decision)]);
     }
 
     pub(super) fn applied(&self, took: Duration) {

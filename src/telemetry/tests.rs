@@ -97,6 +97,10 @@ fn chats_are_counted_by_how_they_end() {
     telemetry.breaker_refused("open");
     telemetry.breaker_refused("open");
     telemetry.record_applied(Duration::from_millis(4));
+    telemetry.may_decide(&["elected", "stuck"]);
+    telemetry.decided("elected");
+    telemetry.observe_where("llmchat_known", "Known.", || Some(1.0));
+    telemetry.observe_where("llmchat_unknown", "Not known.", || None);
     let (series, _) = read(&telemetry.render());
     for (name, expected) in [
         (r#"llmchat_turn_duration_seconds_count{outcome="completed"}"#, 1.0),
@@ -105,9 +109,13 @@ fn chats_are_counted_by_how_they_end() {
         (r#"llmchat_pair_apply_seconds_bucket{le="0.003"}"#, 0.0),
         (r#"llmchat_pair_apply_seconds_bucket{le="0.005"}"#, 1.0),
         (r#"llmchat_breaker_refusals_total{reason="open"}"#, 2.0),
+        (r#"llmchat_register_decisions_total{decision="elected"}"#, 1.0),
+        (r#"llmchat_register_decisions_total{decision="stuck"}"#, 0.0),
+        ("llmchat_known", 1.0),
     ] {
         assert!(near(series.get(name), expected), "{name} in {series:#?}");
     }
+    assert_eq!(series.get("llmchat_unknown"), None, "what is not known is no number");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What the second disk costs, at the store's door: prints, and is run by hand.
 
-use super::pair::{Follow, Lead, PATIENCE, homes, in_sync};
+use super::homes::{Follow, Lead, PATIENCE, homes, in_sync};
 use crate::base::{AgentId, Label, Owner, UnixMillis};
 use crate::clock;
 use crate::journal::Settings as JournalSettings;
-use crate::net::{Authority, PeerConnector, PeerProtocol, Resolver, belongs};
+use crate::net::{Authority, Credentials, PeerConnector, PeerProtocol, Resolver, belongs};
 use crate::protocol::cluster::Mode;
 use crate::register::Timing;
 use crate::store::{NewTurn, Store};
@@ -34,7 +34,8 @@ async fn connect(follow: &mut Follow, lead: &Lead) {
     let authority = Authority::make().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (primary, server) = (lead.primary.clone(), authority.server(1).unwrap().config);
+    let (primary, server) =
+        (lead.primary.clone(), Credentials::of_authority(authority.clone(), 1).server().unwrap().config);
     TaskTracker::new().spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -42,7 +43,7 @@ async fn connect(follow: &mut Follow, lead: &Lead) {
         assert!(belongs(socket.get_ref().1.peer_certificates(), 2));
         primary.serve(socket, |member| member == 2, CancellationToken::new()).await;
     });
-    let tls = Arc::new(authority.client(2, PeerProtocol::Stream).unwrap());
+    let tls = Arc::new(Credentials::of_authority(authority, 2).client(PeerProtocol::Stream).unwrap());
     let stream = PeerConnector::new(Resolver::new(clock::now), tls, (address, 1), PATIENCE).connect().await.unwrap();
     follow.connect_by(stream);
 }
@@ -112,10 +113,10 @@ async fn cost_of_the_second_disk() {
     let timing = Timing::default();
     let (single, _) = homes(Mode::MaxPerformance);
     let single = single.with_journal(SERVED);
-    let alone = single.lead(timing);
+    let alone = single.lead(timing).await;
     let (one, two) = homes(Mode::MaxAvailability);
     let (one, two) = (one.with_journal(SERVED), two.with_journal(SERVED));
-    let lead = one.lead(timing);
+    let lead = one.lead(timing).await;
     let mut follow = two.follow();
     connect(&mut follow, &lead).await;
     in_sync(&lead).await;

@@ -2,7 +2,7 @@
 //! ends or refuses at once, and when the fault is gone the two are in sync again by themselves.
 
 use super::disk::Fault;
-use super::pair::{Follow, Lead, PATIENCE, answer, homes, try_ask};
+use super::homes::{Follow, Lead, PATIENCE, answer, homes, try_ask};
 use super::pair_power::{Acknowledged, Load, Place, TIMING};
 use super::power::Random;
 use crate::clock;
@@ -40,7 +40,7 @@ async fn on_the_primary(fault: Fault) -> (Did, Duration) {
     let mut random = Random::new(3);
     let (one, two) = homes(Mode::MaxAvailability);
     let (mut one, two) = (Place::new(one), Place::new(two));
-    let mut lead = one.home.lead(TIMING);
+    let mut lead = one.home.lead(TIMING).await;
     let mut follow = two.home.mend(two.home.follow(), &lead).await;
     let acknowledged = Acknowledged::default();
     let asking = Load::start(&lead, "before", &acknowledged, &mut random);
@@ -62,7 +62,7 @@ async fn on_the_primary(fault: Fault) -> (Did, Duration) {
         one = one.without_power(&mut random);
         lead.die().await;
         follow = follow.left().await;
-        lead = one.home.lead(TIMING);
+        lead = one.home.lead(TIMING).await;
         follow = two.home.mend(follow, &lead).await;
     } else {
         one.disk.fail(None);
@@ -77,7 +77,7 @@ async fn on_the_standby(fault: Fault) -> (Did, Duration) {
     let mut random = Random::new(4);
     let (one, two) = homes(Mode::MaxAvailability);
     let (one, mut two) = (Place::new(one), Place::new(two));
-    let lead = one.home.lead(TIMING);
+    let lead = one.home.lead(TIMING).await;
     let mut follow = two.home.mend(two.home.follow(), &lead).await;
     let acknowledged = Acknowledged::default();
     let asking = Load::start(&lead, "before", &acknowledged, &mut random);

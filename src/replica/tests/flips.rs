@@ -1,7 +1,7 @@
 //! Flipped bits: between two nodes, and in what lies on their disks.
 
 use super::disk::files;
-use super::pair::{Follow, Home, Lead, PATIENCE, answer, ask, homes, try_ask};
+use super::homes::{Follow, Home, Lead, PATIENCE, answer, ask, homes, try_ask};
 use super::pair_power::{TIMING, number};
 use super::power::Random;
 use crate::clock;
@@ -77,7 +77,7 @@ async fn a_flipped_bit_ends_the_conversation_and_nothing_of_it_is_applied() {
     let (seed, count) = (number("LLMCHAT_FLIP_SEED", 1), number("LLMCHAT_FLIPS", 30));
     let mut random = Random::new(seed);
     let (one, two) = homes(Mode::MaxAvailability);
-    let lead = one.lead(Timing { reconnect: Duration::from_millis(50), ..TIMING });
+    let lead = one.lead(Timing { reconnect: Duration::from_millis(50), ..TIMING }).await;
     let mut follow = two.mend(two.follow(), &lead).await;
     let mut acknowledged = Vec::new();
     for round in 0..count {
@@ -136,7 +136,7 @@ fn flip(path: &Path, random: &mut Random) {
 async fn a_bit_flipped_in_a_standbys_journal_is_found_or_does_no_harm() {
     let mut random = Random::new(2);
     let (one, two) = homes(Mode::MaxAvailability);
-    let lead = one.lead(TIMING);
+    let lead = one.lead(TIMING).await;
     let mut follow = two.mend(two.follow(), &lead).await;
     let mut acknowledged = Vec::new();
     for round in 0..number("LLMCHAT_FLIPS", 12) {
@@ -165,7 +165,7 @@ async fn a_bit_flipped_in_a_standbys_journal_is_found_or_does_no_harm() {
 async fn a_bit_flipped_in_a_closed_segment_of_the_primary_costs_the_standby_a_copy_and_no_more() {
     for head in [true, false] {
         let (one, two) = homes(Mode::MaxAvailability);
-        let lead = one.lead(TIMING);
+        let lead = one.lead(TIMING).await;
         let follow = two.mend(two.follow(), &lead).await;
         ask(&lead.store, "both").await;
         follow.close().await;

@@ -2,6 +2,7 @@ mod cost;
 mod disk;
 mod faults;
 mod flips;
+mod homes;
 mod lag;
 mod pair;
 mod pair_power;

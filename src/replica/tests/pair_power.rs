@@ -1,7 +1,7 @@
 //! Power losses in a pair: whichever nodes lose it, and whoever leads afterwards, what was acknowledged is there.
 
 use super::disk::Disk;
-use super::pair::{Follow, Home, Lead, PATIENCE, answer, homes, try_ask};
+use super::homes::{Follow, Home, Lead, PATIENCE, answer, homes, try_ask};
 use super::power::Random;
 use crate::base::Txid;
 use crate::disk::faults::Mounted;
@@ -20,7 +20,7 @@ pub(super) const TIMING: Timing = Timing {
     sync_timeout: Duration::from_secs(1),
     reconnect: Duration::from_millis(300),
     flap_stable: Duration::ZERO,
-    flap_window: Duration::from_mins(10),
+    ..Timing::DEFAULT
 };
 
 /// A node's disk, and what is known of it.
@@ -122,7 +122,7 @@ async fn lose(
     while acknowledged.lock().unwrap().len() < enough {
         tokio::task::yield_now().await;
     }
-    let in_sync = || lead.primary.config().borrow().isr.len() == 2;
+    let in_sync = || lead.is_in_sync();
     let was_in_sync = in_sync();
     for disk in [(of_primary, &one.disk), (of_standby, &two.disk)].into_iter().filter(|(is_lost, _)| *is_lost) {
         disk.1.hold();
@@ -154,7 +154,7 @@ async fn lose(
             survivor.close().await;
         }
         NodeState::open(two.home.path()).unwrap().mint_epoch(true).unwrap();
-        let lead = two.home.lead(TIMING);
+        let lead = two.home.lead(TIMING).await;
         let here = lead.store.durable().here();
         if both_have > Some(here) {
             return Err(format!("the new primary ends at {here}, and {both_have:?} was acknowledged"));
@@ -162,7 +162,7 @@ async fn lose(
         let follow = one.home.mend(one.home.follow(), &lead).await;
         return Ok(Running { one: two, two: one, lead, follow });
     }
-    let lead = one.home.lead(TIMING);
+    let lead = one.home.lead(TIMING).await;
     let follow = survivor.unwrap_or_else(|| two.home.follow());
     has(&follow, both_have)?;
     let follow = two.home.mend(follow, &lead).await;
@@ -191,7 +191,7 @@ async fn story(seed: u64, lies: bool, sum: &mut Sum) -> Result<(), String> {
     let mut random = Random::new(seed);
     let (one, two) = homes(Mode::MaxAvailability);
     let (one, two) = (Place::new(one), Place::new(two));
-    let lead = one.home.lead(TIMING);
+    let lead = one.home.lead(TIMING).await;
     let follow = two.home.mend(two.home.follow(), &lead).await;
     if lies {
         two.disk.lie();

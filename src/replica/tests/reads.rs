@@ -1,6 +1,6 @@
 //! When a node may be read from.
 
-use super::pair::{PATIENCE, answer, ask, homes};
+use super::homes::{PATIENCE, answer, ask, homes};
 use crate::clock;
 use crate::protocol::cluster::Mode;
 use crate::protocol::peer::{FromPrimary, FromStandby};
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_read_from_once_its_history_is_found_to_be_the_primarys() {
     let (one, two) = homes(Mode::MaxAvailability);
-    let lead = one.lead(Timing::default());
+    let lead = one.lead(Timing::default()).await;
     ask(&lead.store, "before").await;
     let follow = two.follow();
     assert!(!follow.is_agreed(), "it has nothing");
@@ -29,7 +29,7 @@ async fn a_node_is_read_from_once_its_history_is_found_to_be_the_primarys() {
     let demoted = one.demote(lead).await;
     assert_eq!(answer(&demoted.store, "before").await.as_deref(), Some("answer to before"), "its database is open");
     assert!(!demoted.is_agreed(), "nobody has said yet what the next reign began with");
-    let lead = two.lead(Timing::default());
+    let lead = two.lead(Timing::default()).await;
     let demoted = one.mend(demoted, &lead).await;
     assert!(demoted.is_agreed());
     demoted.close().await;
@@ -41,10 +41,10 @@ async fn a_node_is_read_from_once_its_history_is_found_to_be_the_primarys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn how_fresh_a_database_is_counts_from_its_question_and_not_from_the_answer() {
     let (one, two) = homes(Mode::MaxAvailability);
-    let lead = one.lead(Timing::default());
+    let lead = one.lead(Timing::default()).await;
     ask(&lead.store, "before").await;
     let mut follow = two.mend(two.follow(), &lead).await;
-    let config = lead.primary.config().borrow().clone();
+    let epoch = lead.view().borrow().promised;
     follow.hang_up().await;
     let tip = follow.log.last().unwrap().position.txid.raw();
 
@@ -53,7 +53,7 @@ async fn how_fresh_a_database_is_counts_from_its_question_and_not_from_the_answe
     follow.connect_by(near);
     let (mut hears, mut says) = wire::split::<FromStandby, _>(far, PATIENCE);
     assert!(matches!(hears.message(PATIENCE).await.unwrap(), FromStandby::Hello(_)));
-    says.send(&FromPrimary::Welcome { config, durable: tip }).await.unwrap();
+    says.send(&FromPrimary::Welcome { epoch, durable: tip }).await.unwrap();
     says.send(&FromPrimary::Follow { common: tip }).await.unwrap();
     let mut first = None;
     let heard_ms = loop {

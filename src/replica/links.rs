@@ -1,0 +1,333 @@
+//! Connections over which members of a cluster say who leads. Each member keeps one to each other one; an answer goes back
+//! the way that the question came.
+
+use super::peers::Peers;
+use super::standing::HearError;
+use super::voter::{Asked, View};
+use super::wire::{self, Incoming, Outgoing, Stream, WireError};
+use crate::base::{Chain, Moment};
+use crate::clock;
+use crate::node_state::NodeState;
+use crate::protocol::cluster::{Member, MemberId};
+use crate::protocol::peer::{Incarnation, PROTOCOL};
+use crate::protocol::record::ClusterId;
+use crate::protocol::register::{Greeting, Message, Said, Why};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+/// Between two tries to reach a member.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+/// Whatever is said is answered at once: a member that does not is reached anew, by a connection that may work.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// To a connection in TLS; twice as long after each that took longer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const CONNECT_WITHIN_MAX: Duration = Duration::from_secs(8);
+const GREET_WITHIN: Duration = Duration::from_secs(2);
+/// A configuration of eight members is the longest.
+const SAID_BYTES_MAX: usize = 16 << 10;
+/// Said again 100 ms later, where there is no room.
+const WAITING_MAX: usize = 16;
+
+/// What says something to a member.
+#[derive(Clone)]
+pub(super) struct Way(mpsc::Sender<Message>);
+
+impl Way {
+    pub(super) fn say(&self, message: Message) {
+        drop(self.0.try_send(message)); // What was lost is said again.
+    }
+}
+
+/// What is known of another member.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acquaintance {
+    /// When it was heard last.
+    pub(crate) heard_at: Option<Moment>,
+    /// From a sign of life of this node to its answer.
+    pub(crate) round_trip: Option<Duration>,
+    pub(crate) version: Option<String>,
+    /// This node has a connection to it, at the address that it is known by.
+    pub(crate) is_reached: bool,
+    /// Why it was not reached, or refuses this node, at the last try.
+    pub(crate) trouble: Option<String>,
+    pub(crate) is_refused: bool,
+    /// Why it has refused what it was asked last.
+    pub(crate) refusal: Option<Why>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Links(Arc<Shared>);
+
+struct Shared {
+    greeting: Greeting,
+    node: Arc<NodeState>,
+    asked: mpsc::Sender<Asked>,
+    /// `None` for one that reaches nobody of its own accord.
+    peers: Option<watch::Receiver<Option<Peers>>>,
+    ways: Mutex<HashMap<MemberId, Way>>,
+    known: Mutex<HashMap<MemberId, Acquaintance>>,
+    /// Who is to become a member: it is reached before it is one.
+    joining: watch::Sender<Option<Member>>,
+}
+
+impl Links {
+    pub(super) fn new(
+        (cluster, me, incarnation): (ClusterId, MemberId, Incarnation),
+        node: Arc<NodeState>,
+        peers: Option<watch::Receiver<Option<Peers>>>,
+        asked: mpsc::Sender<Asked>,
+    ) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let greeting = Greeting { protocol: PROTOCOL, cluster, member: me, incarnation, version };
+        Self(Arc::new(Shared {
+            greeting,
+            node,
+            asked,
+            peers,
+            ways: Mutex::default(),
+            known: Mutex::default(),
+            joining: watch::Sender::new(None),
+        }))
+    }
+
+    /// What is known of `member`.
+    pub(crate) fn acquaintance(&self, member: MemberId) -> Acquaintance {
+        lock(&self.0.known).get(&member).cloned().unwrap_or_default()
+    }
+
+    /// Reaches `member`, which is to become one; with `None`, nobody besides the members.
+    pub(crate) fn reach(&self, member: Option<Member>) {
+        self.0.joining.send_replace(member);
+    }
+
+    /// Who is to become a member.
+    pub(crate) fn joining(&self) -> Option<MemberId> {
+        self.0.joining.borrow().as_ref().map(|member| member.id)
+    }
+
+    /// Waits until `member` is reached where it is said to be, for ever where it never is.
+    pub(crate) async fn met(&self, member: MemberId) {
+        let mut look = tokio::time::interval(AGAIN_AFTER / 4);
+        while !self.acquaintance(member).is_reached {
+            look.tick().await;
+        }
+    }
+
+    pub(super) fn say(&self, to: MemberId, message: Message) {
+        if let Some(way) = lock(&self.0.ways).get(&to) {
+            way.say(message);
+        }
+    }
+
+    /// Notes a sign of life.
+    pub(super) fn heard(&self, from: MemberId, message: &Message, now: Moment) {
+        let mut known = lock(&self.0.known);
+        let one = known.entry(from).or_default();
+        one.heard_at = Some(now);
+        match message {
+            Message::Granted { sent_ms, .. } => {
+                one.round_trip = Some(now.saturating_duration_since(Moment::from_millis(*sent_ms)));
+            }
+            Message::Refused { why, .. } => one.refusal = Some(*why),
+            Message::PreVoted { .. } | Message::Voted { .. } | Message::Stored { .. } => one.refusal = None,
+            Message::PreVote { .. }
+            | Message::Vote { .. }
+            | Message::Propose { .. }
+            | Message::Beat { .. }
+            | Message::HandOver { .. } => {}
+        }
+    }
+
+    /// Keeps a connection to every other member of the configuration that `view` shows, until `stop`.
+    pub(super) async fn keep(&self, view: &mut watch::Receiver<View>, stop: CancellationToken) {
+        let Some(mut peers) = self.0.peers.clone() else { return stop.cancelled().await };
+        let mut joining = self.0.joining.subscribe();
+        let mut kept: HashMap<(MemberId, String), AbortOnDropHandle<()>> = HashMap::new();
+        loop {
+            let mut wanted =
+                view.borrow_and_update().stored.as_ref().map_or_else(Vec::new, |config| config.members.clone());
+            wanted.extend(joining.borrow_and_update().clone());
+            wanted.retain(|member| member.id != self.0.greeting.member && !member.address.is_empty());
+            let reaches = peers.borrow_and_update().clone();
+            kept.retain(|(id, address), _| {
+                reaches.is_some() && wanted.iter().any(|member| member.id == *id && member.address == *address)
+            });
+            for (member, peers) in wanted.into_iter().filter_map(|member| Some((member, reaches.clone()?))) {
+                let links = self.clone();
+                kept.entry((member.id, member.address.clone())).or_insert_with(|| {
+                    AbortOnDropHandle::new(TaskTracker::new().spawn(async move { links.reach_on(peers, member).await }))
+                });
+            }
+            tokio::select! {
+                _ = view.changed() => {}
+                _ = peers.changed() => {}
+                _ = joining.changed() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn reach_on(&self, peers: Peers, member: Member) {
+        let (mut pause, mut within) = (AGAIN_AFTER, CONNECT_WITHIN);
+        loop {
+            let began = clock::now();
+            let trouble = match peers.register(&member, within).await {
+                Ok(stream) => match self.talk(stream, member.id).await {
+                    Ok(()) => "it hung up".to_owned(),
+                    Err(error) => Chain(&error).to_string(),
+                },
+                Err(error) => Chain(&error).to_string(),
+            };
+            let was_met = self.acquaintance(member.id).is_reached;
+            lock(&self.0.ways).remove(&member.id);
+            {
+                let mut known = lock(&self.0.known);
+                let one = known.entry(member.id).or_default();
+                (one.trouble, one.is_reached) = (Some(trouble), false);
+            }
+            let held_long = clock::now().saturating_duration_since(began) > AGAIN_MAX;
+            // A handshake that was too slow for a busy machine has more time the next time, or it would never end.
+            within = if was_met { CONNECT_WITHIN } else { (within * 2).min(CONNECT_WITHIN_MAX) };
+            pause = if held_long && was_met { AGAIN_AFTER } else { (pause * 2).min(AGAIN_MAX) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One connection that this node has made.
+    async fn talk(&self, stream: impl Stream, to: MemberId) -> Result<(), LinkError> {
+        let (mut incoming, mut outgoing) = wire::split_at_most::<Said, _>(stream, GREET_WITHIN, SAID_BYTES_MAX);
+        outgoing.send(&Said::Greeting(self.0.greeting.clone())).await?;
+        let greeting = match incoming.message(GREET_WITHIN).await? {
+            Said::Welcome(greeting) => greeting,
+            Said::Refused { why } => {
+                lock(&self.0.known).entry(to).or_default().is_refused = true;
+                return Err(LinkError::Refused(why));
+            }
+            Said::Greeting(_) | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
+        };
+        self.check(&greeting, |member| member == to).await?;
+        let (way, said) = mpsc::channel(WAITING_MAX);
+        lock(&self.0.ways).insert(to, Way(way.clone()));
+        self.met_now(to, greeting.version);
+        lock(&self.0.known).entry(to).or_default().is_reached = true;
+        self.converse((incoming, outgoing), (to, Way(way), said)).await
+    }
+
+    /// Serves a connection that another member has made, until it hangs up or `stop`.
+    pub(crate) async fn serve(
+        &self,
+        stream: impl Stream,
+        is_member: impl Fn(MemberId) -> bool,
+        stop: CancellationToken,
+    ) {
+        let served = stop.run_until_cancelled(self.answer(stream, is_member)).await;
+        if let Some(Err(error)) = served {
+            tracing::debug!(error = %Chain(&error), "another member is gone");
+        }
+    }
+
+    async fn answer(&self, stream: impl Stream, is_member: impl Fn(MemberId) -> bool) -> Result<(), LinkError> {
+        let (mut incoming, mut outgoing) = wire::split_at_most::<Said, _>(stream, GREET_WITHIN, SAID_BYTES_MAX);
+        let Said::Greeting(greeting) = incoming.message(GREET_WITHIN).await? else {
+            return Err(WireError::OutOfTurn.into());
+        };
+        if let Err(error) = self.check(&greeting, is_member).await {
+            outgoing.send(&Said::Refused { why: error.to_string() }).await?;
+            return Err(error);
+        }
+        outgoing.send(&Said::Welcome(self.0.greeting.clone())).await?;
+        self.met_now(greeting.member, greeting.version);
+        let (way, said) = mpsc::channel(WAITING_MAX);
+        self.converse((incoming, outgoing), (greeting.member, Way(way), said)).await
+    }
+
+    fn met_now(&self, member: MemberId, version: String) {
+        let mut known = lock(&self.0.known);
+        let one = known.entry(member).or_default();
+        (one.version, one.trouble, one.is_refused) = (Some(version), None, false);
+        one.heard_at = Some(clock::boot());
+    }
+
+    /// Whether whoever greets is to be heard (R8).
+    async fn check(&self, greeting: &Greeting, is_member: impl Fn(MemberId) -> bool) -> Result<(), LinkError> {
+        let Greeting { protocol, cluster, member, incarnation, .. } = *greeting;
+        if protocol != PROTOCOL {
+            return Err(LinkError::Refused(format!("it speaks protocol {protocol}, this node speaks {PROTOCOL}")));
+        }
+        if cluster != self.0.greeting.cluster {
+            return Err(LinkError::Refused("it is of another cluster".to_owned()));
+        }
+        if !is_member(member) || member == self.0.greeting.member {
+            return Err(LinkError::Refused("it is no member of the cluster".to_owned()));
+        }
+        let node = Arc::clone(&self.0.node);
+        let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
+        let speaks = speaks.expect("noting does not panic").map_err(HearError::from)?;
+        let name = format!("node {member}");
+        Ok(HearError::check(speaks, &name)?)
+    }
+
+    async fn converse<S: Stream>(
+        &self,
+        (mut incoming, mut outgoing): (Incoming<Said>, Outgoing<S>),
+        (member, way, mut said): (MemberId, Way, mpsc::Receiver<Message>),
+    ) -> Result<(), LinkError> {
+        let mut waits_since = None;
+        loop {
+            let within = waits_since.map_or(Duration::MAX, |since| {
+                ANSWER_WITHIN.saturating_sub(clock::now().saturating_duration_since(since))
+            });
+            tokio::select! {
+                heard = incoming.message(within) => {
+                    waits_since = None;
+                    let Said::Message(message) = heard? else { return Err(WireError::OutOfTurn.into()) };
+                    let asked = Asked::heard(member, message, way.clone());
+                    self.0.asked.send(asked).await.map_err(|_| WireError::HungUp)?;
+                }
+                Some(message) = said.recv() => {
+                    if expects_answer(&message) {
+                        waits_since = waits_since.or_else(|| Some(clock::now()));
+                    }
+                    outgoing.push(&Said::Message(message));
+                    while let Ok(message) = said.try_recv() {
+                        outgoing.push(&Said::Message(message));
+                    }
+                    outgoing.flush().await?;
+                }
+            }
+        }
+    }
+}
+
+fn expects_answer(message: &Message) -> bool {
+    match message {
+        Message::PreVote { .. } | Message::Vote { .. } | Message::Propose { .. } | Message::Beat { .. } => true,
+        Message::PreVoted { .. }
+        | Message::Voted { .. }
+        | Message::Stored { .. }
+        | Message::Granted { .. }
+        | Message::Refused { .. }
+        | Message::HandOver { .. } => false,
+    }
+}
+
+/// Why nothing is said to a member any more.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Hear(#[from] HearError),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
