@@ -4,7 +4,8 @@ use crate::base::random_id;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::answer::{Class, Ending, Event, Failure};
 use crate::protocol::chat::{Message, Role};
-use crate::upstream::{Client, Next, Origin, Question};
+use crate::upstream::{Client, MayAsk, Next, Origin, Question};
+use std::sync::Arc;
 
 /// The parts of the answer that an operator is shown.
 const ANSWER_CHARS_MAX: usize = 200;
@@ -75,7 +76,9 @@ async fn ask(client: &Client, agent: &Agent, question: &str, probe: &mut Probe) 
         max_tokens: None,
         messages: vec![Message { role: Role::User, content: question.into() }],
     };
-    let mut answer = match client.open(agent, &question).await {
+    // Whoever asks for a probe waits for it.
+    let may_ask: MayAsk = Arc::new(|| true);
+    let mut answer = match client.open(agent, &question, &may_ask).await {
         Ok(answer) => answer,
         Err(failure) => return probe.found(false, explain(agent, &failure)),
     };

@@ -7,11 +7,12 @@ use crate::clock;
 use crate::config::Config;
 use crate::disk::{self, StateLock};
 use crate::http::Control;
-use crate::net::{Authority, Resolver};
+use crate::net::{Authority, Credentials, Resolver};
 use crate::node_state::{LastSeen, NodeState, Secrets};
 use crate::protocol::agent::Source;
-use crate::protocol::cluster::{Config as ClusterConfig, Member, Mode};
+use crate::protocol::cluster::{Config as ClusterConfig, Kind, Member, Mode, Rule};
 use crate::protocol::record::ClusterId;
+use crate::register::Promises;
 use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
 use crate::store::{Base, Expect, Store};
@@ -102,12 +103,15 @@ fn config_of(node: &NodeState) -> Result<ClusterConfig> {
         version: 0,
         primary: me,
         isr: vec![me],
-        members: vec![Member { id: me, name: "node-1".to_owned(), address: String::new() }],
+        members: vec![Member { id: me, name: "node-1".to_owned(), address: String::new(), kind: Kind::Data }],
+        register: Rule::Alone,
         next_member_id: me + 1,
         mode: Mode::default(),
-        paused: false,
+        paused_until: None,
     };
-    node.store_config(&config)?;
+    let Promises { promised, .. } = node.promises()?;
+    let promises = Promises { promised, config: Some(config.clone()) };
+    node.promise(&promises, "this node begins")?;
     Ok(config)
 }
 
@@ -160,7 +164,7 @@ impl Core {
         let visitors = Visitors::new(secrets.cookie_key());
         let peers = secrets.authority().map(|(certificate, key)| {
             let authority = Authority::from_der(certificate.clone(), key.clone());
-            node.member_id().map(|me| Peers::new(me, authority, resolver))
+            node.member_id().map(|me| Peers::new(Credentials::of_authority(authority, me), resolver))
         });
         let parts = replica::Parts {
             me: node.member_id()?,
@@ -182,7 +186,7 @@ impl Core {
                 })
             },
         };
-        let pair = Pair::new(parts, cluster_config, peers.transpose()?);
+        let pair = Pair::new(parts, cluster_config, peers.transpose()?)?;
         Ok(Self { store, client, agents, visitors, caches, pair, state_dir, log, expect, node, _lock: lock })
     }
 

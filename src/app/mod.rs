@@ -5,6 +5,8 @@ mod hook;
 mod node;
 mod observe;
 mod peers;
+mod witness;
 
 pub(crate) use core::{BadAgentsFile, Core};
 pub(crate) use node::{Ended, Listeners, run};
+pub(crate) use witness::run as run_witness;

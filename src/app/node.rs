@@ -116,11 +116,12 @@ pub(crate) async fn run(
             async move { Ok(watch.await?) }
         });
     }
+    let leaving = pair.clone();
     let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     let begun_anew = again.clone();
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
 
-    let mut ending = Ending { stop, again: again.clone(), is_told: false, is_over: false };
+    let mut ending = Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_over: false };
     let ran = tasks.run(async || ending.next().await, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;
@@ -146,7 +147,7 @@ fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair, tls: Option<Serv
     }
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
-        stop.run_until_cancelled(warns.warn()).await;
+        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;
         Ok(())
     });
     let scrubs = pair.clone();
@@ -182,6 +183,7 @@ async fn manage(
 /// What ends a node: a signal, or that it has to begin again.
 struct Ending<'a> {
     stop: &'a mut StopSignals,
+    pair: Pair,
     again: Again,
     is_told: bool,
     /// A signal came too: it is not to begin again.
@@ -194,7 +196,14 @@ impl Ending<'_> {
             signal = self.stop.next() => {
                 // The first of them, while the node is about to begin again, only says that it shall not.
                 let is_first = self.is_told && !std::mem::replace(&mut self.is_over, true);
-                if is_first { self.stop.next().await } else { signal }
+                if is_first {
+                    return self.stop.next().await;
+                }
+                // Nobody who asks meanwhile has to wait for a lease to lapse; a second signal does not wait for it.
+                tokio::select! {
+                    () = self.pair.leave() => signal,
+                    again = self.stop.next() => again,
+                }
             }
             () = self.again.asked(), if !self.is_told => {
                 self.is_told = true;
@@ -266,12 +275,16 @@ async fn serve(
             Err(_) => tracing::warn!("the agents file is read, and not durable yet"),
         }
     }
+    let pair = core.pair.clone();
     let seeds = seeds_again(core, import);
     // Scripts and people wait for this line; the port may have been chosen by the kernel.
     tracing::info!("listening on {address}");
     tokio::select! {
         () = http::serve(listen, edge, stop) => {}
         () = seeds => {}
+    }
+    if pair.is_deposed() {
+        bail!("this node is not the primary any more, and starts anew");
     }
     Ok(())
 }
@@ -342,6 +355,7 @@ fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Break
         client: core.client.clone(),
         telemetry: telemetry.clone(),
         settings: config.chat,
+        leave: core.store.leave().clone(),
     })
 }
 
@@ -368,7 +382,7 @@ async fn fenced(store: Store, stop: CancellationToken) -> Result<()> {
 }
 
 /// The socket of an earlier process is removed: the state lock says that nobody serves it.
-fn control_socket(config: &Config) -> Result<UnixListener> {
+pub(super) fn control_socket(config: &Config) -> Result<UnixListener> {
     disk::make_dir(&config.runtime_dir)?;
     let path = config.control_socket();
     disk::remove_if_present(&path)?;

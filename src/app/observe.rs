@@ -4,7 +4,7 @@ use super::core::Core;
 use crate::base::UnixMillis;
 use crate::clock;
 use crate::gateway::{Breakers, Gateway};
-use crate::replica::{Certificate, Pair, Role};
+use crate::replica::{Certificate, DECISIONS, Pair, Role};
 use crate::telemetry::Telemetry;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ pub(super) fn all(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gat
     let store = core.store.clone();
     telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
     of_pair(telemetry, &core.pair);
+    of_register(telemetry, &core.pair);
     of_scrub(telemetry, &core.pair);
     of_certificates(telemetry, &core.pair);
     telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
@@ -86,6 +87,32 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
     );
     let applied = telemetry.clone();
     pair.tell_applied(move |took| applied.record_applied(took));
+}
+
+/// What would happen if a node were lost, and what was decided when one was.
+fn of_register(telemetry: &Telemetry, pair: &Pair) {
+    let is = |yes: bool| if yes { 1.0 } else { 0.0 };
+    let seen = pair.clone();
+    telemetry.observe_where(
+        "llmchat_witness_up",
+        "On the primary of a pair with a witness: 1 while that votes.",
+        move || seen.has_witness().map(is),
+    );
+    let seen = pair.clone();
+    telemetry.observe_where(
+        "llmchat_failover_ready",
+        "On the primary of a pair with a witness: 1 while the loss of any one node is survived without a hand.",
+        move || seen.is_failover_ready().map(is),
+    );
+    let seen = pair.clone();
+    telemetry.observe_where(
+        "llmchat_lease_remaining_seconds",
+        "On a primary that needs a majority's leave to answer: how long it has it.",
+        move || seen.lease_left().map(|left| left.as_secs_f64()),
+    );
+    telemetry.may_decide(&DECISIONS);
+    let decides = telemetry.clone();
+    pair.voter().tell_decided(move |decision| decides.decided(decision));
 }
 
 /// What was looked at on the disk, and found.

@@ -4,6 +4,7 @@ use crate::base::{Chain, UnixMillis};
 use crate::clock;
 use crate::http::{self, Edge};
 use crate::net::{self, PeerProtocol, Shown, belongs};
+use crate::protocol::cluster::{Kind, Member};
 use crate::replica::{Pair, Peers};
 use anyhow::{Context, Result};
 use rustls::ServerConfig;
@@ -77,7 +78,7 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
 }
 
 /// Listens, as soon as that is possible: what is in the way may go, and clients are served meanwhile.
-async fn listener(listen: SocketAddr) -> TcpListener {
+pub(super) async fn listener(listen: SocketAddr) -> TcpListener {
     let mut is_told = false;
     loop {
         match net::listen(listen) {
@@ -98,7 +99,7 @@ struct Certified {
 
 impl Certified {
     fn new(peers: &Peers, pair: &Pair) -> Result<Self> {
-        let shown = peers.authority().server(pair.me()).context("make this node's certificate")?;
+        let shown = peers.credentials().server().context("make this node's certificate")?;
         pair.note_certificate(shown.ends_at);
         Ok(Self { shown, made: clock::unix_millis() })
     }
@@ -119,7 +120,7 @@ async fn connection(
     config: Arc<ServerConfig>,
     stop: CancellationToken,
 ) {
-    let _ = socket.set_nodelay(true); // Only a socket that is gone already refuses it.
+    net::set_up(&socket);
     let socket = match tokio::time::timeout(HANDSHAKE_MAX, TlsAcceptor::from(config).accept(socket)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return tracing::warn!(%from, error = %Chain(&error), "a peer's handshake failed"),
@@ -128,12 +129,20 @@ async fn connection(
     let shown = socket.get_ref().1;
     let is_member = |member: u8| belongs(shown.peer_certificates(), member);
     match PeerProtocol::of(shown.alpn_protocol()) {
-        Some(PeerProtocol::Stream) => {
-            let known: Vec<u8> =
-                pair.config().borrow().members.iter().map(|member| member.id).filter(|id| is_member(*id)).collect();
+        Some(protocol @ (PeerProtocol::Stream | PeerProtocol::Register)) => {
+            let links = pair.voter().links().clone();
+            let keeps = |member: &&Member| protocol == PeerProtocol::Register || member.kind == Kind::Data;
+            let members: Vec<u8> =
+                pair.config().borrow().members.iter().filter(keeps).map(|member| member.id).collect();
+            let known: Vec<u8> = members.into_iter().chain(links.joining()).filter(|id| is_member(*id)).collect();
             // Whoever has shown no certificate of ours has no business here.
-            if !known.is_empty() {
-                pair.serve(socket, move |member| known.contains(&member), stop).await;
+            if known.is_empty() {
+                return;
+            }
+            let is_known = move |member| known.contains(&member);
+            match protocol {
+                PeerProtocol::Register => links.serve(socket, is_known, stop).await,
+                PeerProtocol::Stream | PeerProtocol::Http => pair.serve(socket, is_known, stop).await,
             }
         }
         Some(PeerProtocol::Http) => {

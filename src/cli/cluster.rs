@@ -4,8 +4,8 @@ use super::control_client::{self, Client, Reached};
 use super::outcome::{How, tell};
 use crate::base::UnixMillis;
 use crate::config::Config;
-use crate::protocol::cluster::Mode;
-use crate::replica::{NodeStatus, Status};
+use crate::protocol::cluster::{Kind, Mode};
+use crate::replica::{NodeStatus, Status, Token};
 use anyhow::{Result, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -35,20 +35,23 @@ pub(super) enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Print a new token for the second node; the one before it is worth nothing any more
+    /// Print a new token for the second node, or for a witness; the one before it is worth nothing any more
     Invite {
+        /// For a witness: a third vote, on a machine of its own
+        #[arg(long)]
+        witness: bool,
         #[command(flatten)]
         how: How,
     },
-    /// Make this node the second of the pair that the token is of
+    /// Make this node the second of the pair that the token is of; or this witness its third vote
     Join {
         token: String,
         /// Host and port that the other node reaches this one at
         #[arg(long, value_parser = address)]
         address: String,
-        /// What this node is called
-        #[arg(long, default_value = "b")]
-        node: String,
+        /// What this node is called [default: b, or w for a witness]
+        #[arg(long)]
+        node: Option<String>,
         /// Give up the chats that are on this node
         #[arg(long)]
         discard: bool,
@@ -82,6 +85,9 @@ pub(super) enum Command {
     },
     /// Keep every node from taking over by itself
     Pause {
+        /// It ends by itself after so many minutes
+        #[arg(long = "for", value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10080))]
+        minutes: u32,
         #[command(flatten)]
         how: How,
     },
@@ -120,10 +126,21 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             let body = json!({ "name": name, "node": node, "address": address, "mode": Mode::from(mode) });
             how.tell(ask(&config, "/cluster/init", body, how).await?, invitation)
         }
-        Command::Invite { how } => how.tell(ask(&config, "/cluster/invite", json!({}), how).await?, invitation),
+        Command::Invite { witness, how } => {
+            let kind = if witness { Kind::Witness } else { Kind::Data };
+            let answer = ask(&config, "/cluster/invite", json!({ "kind": kind }), how).await?;
+            how.tell(answer, if witness { witness_invitation } else { invitation })
+        }
         Command::Join { token, address, node, discard, how } => {
-            let body = json!({ "token": token, "name": node, "address": address, "discard": discard });
-            how.tell(ask(&config, "/cluster/join", body, how).await?, joined)
+            // What is no token is refused by the node, in its own words.
+            let kind = Token::parse(&token).map_or(Kind::Data, |token| token.kind);
+            let (at, usual) = match kind {
+                Kind::Data => (config.clone(), "b"),
+                Kind::Witness => (config.of_witness(), "w"),
+            };
+            let name = node.unwrap_or_else(|| usual.to_owned());
+            let body = json!({ "token": token, "name": name, "address": address, "discard": discard });
+            how.tell(ask_at(&at, kind, "/cluster/join", body, how).await?, joined)
         }
         Command::Status { json, watch } => loop {
             let status = status(&config).await?;
@@ -142,10 +159,15 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             let words = if how.dry_run { "does not answer; this node could take over" } else { took };
             changes(&config, "/cluster/failover", words, how).await
         }
-        Command::Pause { how } => {
-            let words =
-                if how.dry_run { "could be kept the primary" } else { "stays the primary until `llmchat resume`" };
-            changes(&config, "/cluster/pause", words, how).await
+        Command::Pause { minutes, how } => {
+            let answer = ask(&config, "/cluster/pause", json!({ "minutes": minutes }), how).await?;
+            let words = if how.dry_run { "could be kept the primary" } else { "stays the primary" };
+            how.tell(answer, |answer| {
+                let primary = answer["primary"].as_str().unwrap_or("the node");
+                format!(
+                    "{primary} {words}: nobody takes over by itself for {minutes} minutes, or until `llmchat resume`\n"
+                )
+            })
         }
         Command::Resume { alone: false, how } => {
             let words =
@@ -159,16 +181,35 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     }
 }
 
+/// To the node that runs here; or to the witness, where none does.
 pub(super) async fn connect(config: &Config) -> Result<Client> {
+    for socket in [config.control_socket(), config.of_witness().control_socket()] {
+        if let Reached::Running(client) = control_client::reach(&socket).await? {
+            return Ok(client);
+        }
+    }
+    bail!("no node runs here: start it first (systemctl start llmchat, or llmchat serve)")
+}
+
+pub(super) async fn ask(config: &Config, path: &str, body: Value, how: How) -> Result<Value> {
+    connect(config).await?.call("POST", path, order(body, how)).await
+}
+
+/// Asks what a token is for, and nobody else: the machine may run both.
+async fn ask_at(config: &Config, kind: Kind, path: &str, body: Value, how: How) -> Result<Value> {
     match control_client::reach(&config.control_socket()).await? {
-        Reached::Running(client) => Ok(client),
-        Reached::Nobody => bail!("no node runs here: start it first (systemctl start llmchat, or llmchat serve)"),
+        Reached::Running(client) => client.call("POST", path, order(body, how)).await,
+        Reached::Nobody => bail!(match kind {
+            Kind::Data => "no node runs here: start it first (systemctl start llmchat, or llmchat serve)",
+            Kind::Witness =>
+                "no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)",
+        }),
     }
 }
 
-pub(super) async fn ask(config: &Config, path: &str, mut body: Value, how: How) -> Result<Value> {
+fn order(mut body: Value, how: How) -> String {
     body["dry"] = json!(how.dry_run);
-    connect(config).await?.call("POST", path, body.to_string()).await
+    body.to_string()
 }
 
 /// Asks for a change of which there is no more to say than `words`, of the primary.
@@ -199,10 +240,22 @@ pub(super) fn invitation(answer: &Value) -> String {
     )
 }
 
+fn witness_invitation(answer: &Value) -> String {
+    let Some(token) = answer["token"].as_str() else { return "a witness could be invited\n".to_owned() };
+    format!(
+        "On a third machine, within reach of both nodes, and within the token's one use:\n\n  systemctl disable --now llmchat\n  systemctl enable --now llmchat-witness\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can vote.\n"
+    )
+}
+
 fn joined(answer: &Value) -> String {
+    let is_witness = answer["witness"] == json!(true);
     let Some(name) = answer["cluster"].as_str() else {
-        return "this node could join; the token is still good\n".to_owned();
+        let what = if is_witness { "this witness" } else { "this node" };
+        return format!("{what} could join; the token is still good\n");
     };
+    if is_witness {
+        return format!("joined {name} as its witness; `llmchat status` on a data node shows it\n");
+    }
     format!("joined {name} as its standby; `llmchat status --watch` shows how far the copy is\n")
 }
 
@@ -238,6 +291,8 @@ fn table(status: &Status) -> String {
             Some(percent) => format!("{} {} {percent} %", node.state, bar(percent)),
             None => node.state.clone(),
         };
+        let state =
+            node.round_trip_us.map_or(state.clone(), |us| format!("{state} rtt {}.{} ms", us / 1000, us / 100 % 10));
         let scrubbed = scrubbed(node);
         let ends = node.certificate_ends_at.map_or_else(|| "-".to_owned(), |at| time(at, "%Y-%m-%d"));
         let (txid, applied, lag) = (number(txid), number(applied), number(lag));

@@ -1,4 +1,4 @@
-//! `llmchat demo`: a pair on loopback, nothing to set up, nothing left behind.
+//! `llmchat demo`: a pair and its witness on loopback, nothing to set up, nothing left behind.
 
 use super::control_client::{self, Reached};
 use super::say;
@@ -24,8 +24,8 @@ const PACE: Duration = Duration::from_millis(40);
 const API_KEY: &str = "fastgpt-demo";
 const APP_ID: &str = "6700aa00bb11cc22dd33ee10";
 
-/// Runs until Ctrl-C. The state lives in a directory of its own and goes with the processes: two nodes, each a process of
-/// its own as on two servers, and the simulator in this one.
+/// Runs until Ctrl-C. The state lives in a directory of its own and goes with the processes: two nodes and a witness, each a
+/// process of its own as on three servers, and the simulator in this one.
 pub(super) async fn run(config: &Config) -> Result<()> {
     let mut stop = StopSignals::new().context("listen for signals")?;
     let state = Temporary::make()?;
@@ -40,17 +40,17 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let sim = Sim::start(sim, script).context("start the simulator")?;
     let agents = state.agents_file(&sim.url())?;
     let listen = [address(PORT)?, address(PORT + 1)?];
-    let peers = [address(0)?, address(0)?];
     let mut nodes = Vec::new();
-    for (name, (listen, peer)) in ["a", "b"].into_iter().zip(listen.into_iter().zip(peers)) {
-        nodes.push(Node::start(&state.dir, name, (listen, peer), &agents, &config.log_level)?);
+    for (name, listen) in ["a", "b"].into_iter().zip(listen) {
+        nodes.push(Node::start(&state.dir, name, (listen, address(0)?), &agents, &config.log_level)?);
     }
+    nodes.push(Node::witness(&state.dir, "w", address(0)?, &config.log_level)?);
     let begun = async {
-        for node in &mut nodes {
-            node.listens().await?;
-        }
-        make_pair(&nodes).await?;
-        announce(&nodes)
+        let [a, b, w] = nodes.as_mut_slice() else { unreachable!("there are three") };
+        a.listens().await?;
+        b.listens().await?;
+        make_cluster(a, b, w).await?;
+        announce(a, b, w)
     };
     tokio::select! {
         begun = begun => begun?,
@@ -58,11 +58,12 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     }
     // A node that is killed is started again, as systemd would.
     loop {
-        let [a, b] = nodes.as_mut_slice() else { unreachable!("there are two") };
+        let [a, b, w] = nodes.as_mut_slice() else { unreachable!("there are three") };
         let died = tokio::select! {
             _ = stop.next() => break,
             _ = a.process.wait() => a,
             _ = b.process.wait() => b,
+            _ = w.process.wait() => w,
         };
         say(&format!("node {} has ended and is started again\n", died.name))?;
         tokio::time::sleep(RESTART_AFTER).await;
@@ -71,8 +72,10 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     end(nodes).await
 }
 
-/// A second after its end, as the package's unit does.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// After its end, as the package's units do.
+const RESTART_AFTER: Duration = Duration::from_millis(100);
+/// A copy of hardly anything, and two more connections.
+const IN_SYNC_WITHIN: Duration = Duration::from_secs(30);
 /// From its start to the line that says where a node listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 /// After SIGTERM; then they are killed.
@@ -88,9 +91,10 @@ fn address(port: u16) -> Result<SocketAddr> {
     listener.local_addr().context("read a free address")
 }
 
-/// One node of the pair, in a process of its own.
+/// One node, in a process of its own.
 struct Node {
     name: &'static str,
+    command: &'static str,
     dir: PathBuf,
     listen: SocketAddr,
     peer: SocketAddr,
@@ -116,12 +120,33 @@ impl Node {
             // A demo is quick at the end.
             ("LLMCHAT__SERVER__SHUTDOWN_GRACE_MS", "1000".to_owned()),
         ];
-        let process = spawn(&settings)?;
-        Ok(Self { name, dir, listen, peer, settings, process })
+        Self::begin((name, "serve"), dir, (listen, peer), settings)
+    }
+
+    fn witness(dir: &Path, name: &'static str, peer: SocketAddr, log_level: &str) -> Result<Self> {
+        let dir = dir.join(name);
+        let settings = vec![
+            ("LLMCHAT__CLUSTER__LISTEN", peer.to_string()),
+            ("LLMCHAT__NODE__STATE_DIR", dir.display().to_string()),
+            ("LLMCHAT__LOG__LEVEL", log_level.to_owned()),
+        ];
+        // A witness keeps what it has beside what a node would.
+        let dir = dir.with_file_name(format!("{name}-witness"));
+        Self::begin((name, "witness"), dir, (peer, peer), settings)
+    }
+
+    fn begin(
+        (name, command): (&'static str, &'static str),
+        dir: PathBuf,
+        (listen, peer): (SocketAddr, SocketAddr),
+        settings: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
+        let process = spawn(command, &settings)?;
+        Ok(Self { name, command, dir, listen, peer, settings, process })
     }
 
     fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.settings)?;
+        self.process = spawn(self.command, &self.settings)?;
         Ok(())
     }
 
@@ -145,11 +170,14 @@ impl Node {
     }
 
     async fn is_primary(&self) -> bool {
-        let Ok(Reached::Running(client)) = control_client::reach(&self.dir.join("control.sock")).await else {
-            return false;
-        };
-        let status = client.call("GET", "/cluster", String::new()).await;
-        status.is_ok_and(|status| status["role"] == "primary")
+        self.status().await.is_ok_and(|status| status["role"] == "primary")
+    }
+
+    async fn status(&self) -> Result<serde_json::Value> {
+        match control_client::reach(&self.dir.join("control.sock")).await? {
+            Reached::Running(client) => client.call("GET", "/cluster", String::new()).await,
+            Reached::Nobody => bail!("node {} does not answer", self.name),
+        }
     }
 
     async fn ask(&self, path: &str, body: serde_json::Value) -> Result<serde_json::Value> {
@@ -160,24 +188,39 @@ impl Node {
     }
 }
 
-fn spawn(settings: &[(&'static str, String)]) -> Result<Child> {
+fn spawn(what: &str, settings: &[(&'static str, String)]) -> Result<Child> {
     let binary = std::env::current_exe().context("find this binary")?;
     let mut command = Command::new(binary);
     // Ctrl-C is for this process, which ends the nodes.
-    command.args(["serve", "--with-parent"]).envs(settings.iter().cloned()).kill_on_drop(true).process_group(0);
+    command.args([what, "--with-parent"]).envs(settings.iter().cloned()).kill_on_drop(true).process_group(0);
     command.spawn().context("start a node")
 }
 
-/// What an operator does on two servers: `init` on one, `join` on the other.
-async fn make_pair(nodes: &[Node]) -> Result<()> {
-    let [a, b] = nodes else { unreachable!("there are two") };
+/// What an operator does on three servers: `init` on one, `join` on the others.
+async fn make_cluster(a: &Node, b: &Node, w: &Node) -> Result<()> {
     let founding = serde_json::json!({ "name": "demo", "node": a.name, "address": a.peer, "mode": Mode::default() });
     let founded = a.ask("/cluster/init", founding).await?;
     let joining = serde_json::json!({ "token": founded["token"], "name": b.name, "address": b.peer, "discard": false });
-    b.ask("/cluster/join", joining).await.map(drop)
+    b.ask("/cluster/join", joining).await?;
+    wait_for(a, |status| status["inSync"] == true).await?;
+    let invited = a.ask("/cluster/invite", serde_json::json!({ "kind": "witness" })).await?;
+    let joining = serde_json::json!({ "token": invited["token"], "name": w.name, "address": w.peer });
+    w.ask("/cluster/join", joining).await?;
+    wait_for(a, |status| status["nodes"].as_array().is_some_and(|nodes| nodes.len() == 3)).await
 }
 
-/// Ends both as systemd would.
+async fn wait_for(node: &Node, is_there: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
+    let by = clock::now() + IN_SYNC_WITHIN;
+    while !node.status().await.is_ok_and(|status| is_there(&status)) {
+        if clock::now() >= by {
+            bail!("the nodes of the demo do not come together");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Ends all as systemd would.
 async fn end(mut nodes: Vec<Node>) -> Result<()> {
     for node in &nodes {
         if let Some(pid) = node.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
@@ -190,24 +233,27 @@ async fn end(mut nodes: Vec<Node>) -> Result<()> {
     Ok(())
 }
 
-fn announce(nodes: &[Node]) -> Result<()> {
-    let [a, b] = nodes else { unreachable!("there are two") };
+fn announce(a: &Node, b: &Node, w: &Node) -> Result<()> {
     let body = r#"{"agentId":"demo","stream":true,"detail":true,"messages":[{"role":"user","content":"hello"}]}"#;
-    let pid = a.process.id().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
-    let state = a.dir.display();
+    let pid = |node: &Node| node.process.id().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     say(&format!(
-        "Chat at  http://{}
-or with  curl -N http://{}/api/chat/completions -H 'content-type: application/json' -d '{body}'
-It is a pair: http://{} is its standby, and answers the same
-Look     LLMCHAT__NODE__STATE_DIR={state} {} status --watch
-Swap     the same with `switchover`; or kill -9 {pid}, and see what happens: no promised answer is lost
+        "Chat at  http://{0}
+or with  curl -N http://{0}/api/chat/completions -H 'content-type: application/json' -d '{body}'
+It is a pair with a witness: http://{1} is the standby, and answers the same
+Look     LLMCHAT__NODE__STATE_DIR={2} {3} status --watch
+Swap     the same with `switchover`
+Kill     kill -9 {4} (a, the primary): it is back in a second, and no promised answer is lost
+Freeze   kill -STOP {4}: b leads within 3 seconds; kill -CONT {4}, and a follows it
+Vote     kill -9 {5} (w, the witness): nothing changes, and `status` says so
 Ask      sim:error=quota or sim:truncate, and see what a failing FastGPT looks like (llmchat fastgpt-sim --help)
 Ctrl-C ends the demo and removes what it stored.
 ",
         a.listen,
-        a.listen,
         b.listen,
+        b.dir.display(),
         std::env::args().next().unwrap_or_else(|| "llmchat".to_owned()),
+        pid(a),
+        pid(w),
     ))
 }
 

@@ -12,6 +12,7 @@ mod outcome;
 mod print_config;
 mod serve;
 mod upkeep;
+mod witness;
 
 use crate::config::{self, Config, Sources};
 use crate::telemetry;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run the service until SIGTERM or Ctrl-C
     Serve(serve::Args),
+    /// Run a witness until SIGTERM or Ctrl-C: a third vote, on a machine of its own, which keeps no chats
+    Witness(witness::Args),
     /// Start a simulated FastGPT and a pair of nodes on loopback, and chat at once
     Demo,
     #[command(flatten)]
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => wait(serve::run(configured(sources)?, args)),
+        Command::Witness(args) => witness::run(&configured(sources)?, &args).map(|()| ExitCode::SUCCESS),
         Command::Demo => {
             let config = configured(sources)?;
             wait(async move { demo::run(&config).await })

@@ -49,6 +49,13 @@ pub(super) enum Member {
         #[command(flatten)]
         how: How,
     },
+    /// Let a witness go; both data nodes have to be in sync
+    Remove {
+        /// What the witness is called
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
     /// Tell every node where one of them is reached from now on
     Move {
         /// What the node is called
@@ -88,6 +95,13 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             let answer = ask(&config, "/cluster/members/replace", json!({ "name": name }), how).await?;
             how.tell(answer, |answer| {
                 if how.dry_run { format!("a new node could take the place of {name}\n") } else { invitation(answer) }
+            })
+        }
+        Command::Member(Member::Remove { name, how }) => {
+            let is = if how.dry_run { "could be" } else { "is" };
+            let answer = ask(&config, "/cluster/members/remove", json!({ "name": name }), how).await?;
+            how.tell(answer, |_| {
+                format!("{name} {is} removed; until there is another witness, writes need both data nodes\n")
             })
         }
         Command::Member(Member::Move { name, address, how }) => {
@@ -132,10 +146,11 @@ fn told(found: &Verified, deep: bool, is_dry: bool) -> String {
 
 fn table(changes: &[Change]) -> String {
     let mut text = format!("{:<20} {:>10} {:<12} {:<20} WHAT\n", "TIME", "EPOCH", "PRIMARY", "IN SYNC");
-    for Change { at, epoch, version, primary, in_sync, what } in changes {
+    for Change { at, epoch, version, primary, in_sync, what, why } in changes {
         let time = time(*at, "%Y-%m-%dT%H:%M:%SZ");
         let (epoch, in_sync) = (format!("{epoch}.{version}"), in_sync.join(" "));
-        let _ = writeln!(text, "{time:<20} {epoch:>10} {primary:<12} {in_sync:<20} {what}"); // Text takes all.
+        let between = if what.is_empty() || why.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, "{time:<20} {epoch:>10} {primary:<12} {in_sync:<20} {what}{between}{why}"); // Text takes all.
     }
     text
 }

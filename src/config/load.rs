@@ -65,6 +65,18 @@ impl Config {
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.runtime_dir.join(CONTROL_SOCKET)
     }
+
+    /// The same for a witness on this machine: what it keeps lies beside what a node would.
+    pub(crate) fn of_witness(&self) -> Self {
+        Self { state_dir: witness(&self.state_dir), runtime_dir: witness(&self.runtime_dir), ..self.clone() }
+    }
+}
+
+fn witness(dir: &Path) -> PathBuf {
+    // Without a slash at its end.
+    let mut name = dir.components().as_path().as_os_str().to_owned();
+    name.push("-witness");
+    name.into()
 }
 
 /// Where the service listens and how it is reached.

@@ -2,9 +2,10 @@
 
 use super::control::Control;
 use super::error::ApiError;
-use crate::base::Chain;
-use crate::net::{self, Resolver};
-use crate::protocol::cluster::Config;
+use crate::base::{Chain, UnixMillis};
+use crate::clock;
+use crate::net::{self, Credentials, Resolver};
+use crate::protocol::cluster::{Config, Kind};
 use crate::replica::{self, Founding, JoinError, Peers, Refusal, Token};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -35,8 +36,8 @@ pub(super) fn routes(control: Control, again: CancellationToken) -> Router {
         .route("/cluster/switchover", post(switch_over))
         .route("/cluster/failover", post(fail_over))
         .route("/cluster/resume-alone", post(resume_alone))
-        .route("/cluster/pause", post(async |parts: State<Parts>, how: Json<How>| pause(parts, how, true).await))
-        .route("/cluster/resume", post(async |parts: State<Parts>, how: Json<How>| pause(parts, how, false).await))
+        .route("/cluster/pause", post(pause))
+        .route("/cluster/resume", post(resume))
         .merge(super::upkeep::routes())
         .with_state(Parts { control, again })
 }
@@ -55,7 +56,7 @@ pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
 pub(super) fn changed(config: &Config) -> Json<Value> {
     let primary = config.member(config.primary).map(|member| member.name.clone());
     let (epoch, version) = (config.epoch.counter(), config.version);
-    Json(json!({ "epoch": epoch, "version": version, "primary": primary, "paused": config.paused }))
+    Json(json!({ "epoch": epoch, "version": version, "primary": primary, "pausedUntil": config.paused_until }))
 }
 
 pub(super) fn invited(token: Option<&Token>) -> Json<Value> {
@@ -105,11 +106,12 @@ async fn init(State(parts): State<Parts>, Json(init): Json<Init>) -> Result<Json
     let (founded, authority, secrets, token) = founded.map_err(|error| failed(&error))?;
     let (name, members, mode) = (founded.name, founded.members, founded.mode);
     let stored = pair.change(|config| {
-        (config.name, config.members, config.mode) = (name, members, mode);
+        (config.name, config.members, config.mode) = (name.clone(), members.clone(), mode);
         Ok(())
     });
     stored.await.map_err(refused)?;
-    pair.set_peers(Peers::new(pair.me(), authority, Resolver::new(crate::clock::now)), secrets.text().to_owned());
+    let credentials = Credentials::of_authority(authority, pair.me());
+    pair.set_peers(Peers::new(credentials, Resolver::new(crate::clock::now)), secrets.text().to_owned());
     if tokio::time::timeout(REACHED_WITHIN, pair.is_reached()).await.is_err() {
         let why = "the cluster is made, and no other node can reach this one yet: the log says why. Is cluster.listen the right address, and free? `llmchat invite` prints a token then";
         return Err(refused(Refusal::begun(why)));
@@ -117,8 +119,17 @@ async fn init(State(parts): State<Parts>, Json(init): Json<Init>) -> Result<Json
     Ok(invited(Some(&token)))
 }
 
-async fn invite(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().invite(how.dry).map(|token| invited(token.as_ref())).map_err(refused)
+#[derive(Deserialize)]
+struct Invite {
+    /// Of what the token is for.
+    #[serde(default)]
+    kind: Kind,
+    #[serde(flatten)]
+    how: How,
+}
+
+async fn invite(State(parts): State<Parts>, Json(invite): Json<Invite>) -> Result<Json<Value>, ApiError> {
+    parts.control.pair().invite(invite.kind, invite.how.dry).map(|token| invited(token.as_ref())).map_err(refused)
 }
 
 /// What a node joins with.
@@ -142,16 +153,21 @@ async fn join(State(parts): State<Parts>, Json(join): Json<Join>) -> Result<Json
 async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
     let config = pair.config().borrow().clone();
-    if config.members.len() > 1 {
+    // One that was let in and never became a member may ask again.
+    let is_member = config.member(pair.me()).is_some();
+    if config.members.len() > 1 && is_member {
         return Err(refused(Refusal::new("this node is one of a pair already")));
     }
     let Some(token) = Token::parse(&join.token) else {
         return Err(refused(Refusal::new("that is no token; it looks like llmchat1.AAAA")));
     };
+    if token.kind != Kind::Data {
+        return Err(refused(Refusal::new("that token is for a witness, on a machine of its own (`llmchat witness`)")));
+    }
     can_listen(&parts)?;
     // Nobody may chat here from the look at what there is until there is another history.
     let held = if join.dry { None } else { Some(pair.hold().await) };
-    if !join.discard && pair.store().has_turns().await.map_err(|error| failed(&error))? {
+    if !join.discard && is_member && pair.store().has_turns().await.map_err(|error| failed(&error))? {
         let why = "there are chats on this node, which would be given up for the cluster's; `--discard` says that they may be";
         return Err(refused(Refusal::new(why)));
     }
@@ -194,9 +210,26 @@ async fn resume_alone(State(parts): State<Parts>, Json(how): Json<How>) -> Resul
     parts.control.pair().resume_alone(how.dry).await.map(|config| changed(&config)).map_err(refused)
 }
 
-async fn pause(State(parts): State<Parts>, Json(how): Json<How>, is_paused: bool) -> Result<Json<Value>, ApiError> {
+/// For how long.
+#[derive(Deserialize)]
+struct Pause {
+    minutes: u32,
+    #[serde(flatten)]
+    how: How,
+}
+
+async fn pause(State(parts): State<Parts>, Json(pause): Json<Pause>) -> Result<Json<Value>, ApiError> {
+    let until = clock::unix_millis().0 + i64::from(pause.minutes) * 60_000;
+    set_pause(parts, &pause.how, Some(UnixMillis(until))).await
+}
+
+async fn resume(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
+    set_pause(parts, &how, None).await
+}
+
+async fn set_pause(parts: Parts, how: &How, until: Option<UnixMillis>) -> Result<Json<Value>, ApiError> {
     let stored = parts.control.pair().change_or_look(how.dry, |config| {
-        config.paused = is_paused;
+        config.paused_until = until;
         Ok(())
     });
     stored.await.map(|config| changed(&config)).map_err(refused)

@@ -129,7 +129,7 @@ pub(crate) async fn serve(
 }
 
 /// Errors get their bodies here as everywhere; an operator's command needs no request id.
-async fn render(response: axum::response::Response) -> axum::response::Response {
+pub(super) async fn render(response: axum::response::Response) -> axum::response::Response {
     match response.extensions().get::<ApiError>() {
         Some(error) => error.render("control"),
         None => response,

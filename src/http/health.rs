@@ -159,6 +159,7 @@ pub(super) async fn ready(State(edge): State<Edge>) -> Response {
             Role::Standby if !edge.pair.primary_seen().is_some_and(|seen| seen.is_connected) => {
                 "the primary cannot be reached".to_owned()
             }
+            Role::Primary if !edge.store.leave().holds() => "no majority has heard this node for a while".to_owned(),
             Role::Primary | Role::Standby => {
                 return Json(json!({ "status": "ready", "role": role.as_str() })).into_response();
             }
@@ -175,7 +176,8 @@ pub(super) async fn startup() -> Json<Value> {
 /// For a load balancer that sends everything to the primary.
 pub(super) async fn primary(State(edge): State<Edge>) -> Response {
     let role = edge.pair.role().borrow().clone();
-    let status = if role == Role::Primary { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let leads = role == Role::Primary && edge.store.leave().holds();
+    let status = if leads { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "role": role.as_str() }))).into_response()
 }
 

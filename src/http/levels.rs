@@ -20,6 +20,8 @@ use std::time::Duration;
 pub(super) const LEVEL: HeaderName = HeaderName::from_static("x-llmchat-read");
 /// Of an answer: where it was read.
 pub(super) const POSITION: HeaderName = HeaderName::from_static("x-llmchat-position");
+/// Of an answer to a question: who has answered.
+const NODE: HeaderName = HeaderName::from_static("x-llmchat-node");
 const RULE: &str =
     "must be any, max_staleness=<milliseconds>, at_least=<X-LLMChat-Position of an answer> or linearizable, once";
 
@@ -92,8 +94,7 @@ impl Reading {
     /// Says in `response` where it was read.
     pub(super) fn stamp(&self, mut response: Response) -> Response {
         if let Some(position) = self.0.position.get() {
-            let value = HeaderValue::try_from(position.to_string()).expect("digits and a dash are good header bytes");
-            response.headers_mut().insert(POSITION, value);
+            put_position(&mut response, *position);
         }
         response
     }
@@ -150,6 +151,21 @@ impl Reading {
     fn elsewhere(&self) -> ApiError {
         let _ = self.0.is_elsewhere.set(()); // Said twice, it is as true.
         error::no_primary("this node is not the primary")
+    }
+}
+
+/// Says in `response` up to where in the history everything is durable that it tells of.
+pub(super) fn put_position(response: &mut Response, position: Position) {
+    let value = HeaderValue::try_from(position.to_string()).expect("digits and a dash are good header bytes");
+    response.headers_mut().insert(POSITION, value);
+}
+
+/// Says in `response` which node has answered as the primary.
+pub(super) fn name_node(edge: &Edge, response: &mut Response) {
+    let config = edge.pair.config();
+    let name = config.borrow().member(edge.pair.me()).map(|member| HeaderValue::try_from(member.name.as_str()));
+    if let Some(Ok(name)) = name {
+        response.headers_mut().insert(NODE, name);
     }
 }
 

@@ -20,9 +20,11 @@ mod router;
 mod serve;
 mod settings;
 mod upkeep;
+mod witness;
 
 pub(crate) use control::{Control, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};
 pub(crate) use peer::serve as serve_peer;
 pub(crate) use serve::{Listen, serve};
 pub(crate) use settings::Settings;
+pub(crate) use witness::serve as serve_witness;

@@ -7,8 +7,11 @@ use super::extract::Peer;
 use super::forward::Forwarded;
 use super::router;
 use crate::base::{Chain, Txid};
-use crate::protocol::cluster::MemberId;
-use crate::replica::{CLIENT, HOP, HearError, Invited, JOIN, Joining, MAY_JOIN, Refusal, Standing};
+use crate::protocol::cluster::{Kind, MemberId};
+use crate::replica::{
+    CERTIFICATE, CLIENT, HOP, HearError, Invited, InvitedWitness, JOIN, JOIN_AS_WITNESS, Joining, JoiningWitness,
+    MAY_JOIN, MAY_JOIN_AS_WITNESS, Refusal, Renewal, Renewed, Standing,
+};
 use crate::store::{StoreError, TurnEnd};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
@@ -80,15 +83,33 @@ fn routes(edge: &Edge) -> Router {
         .route("/peer/chain/{txid}", get(chain))
         .route(JOIN, post(async |edge: State<Edge>, joining: Json<Joining>| join(edge, joining, false).await))
         .route(MAY_JOIN, post(async |edge: State<Edge>, joining: Json<Joining>| join(edge, joining, true).await))
+        .route(
+            JOIN_AS_WITNESS,
+            post(async |edge: State<Edge>, joining: Json<_>| join_witness(edge, joining, false).await),
+        )
+        .route(
+            MAY_JOIN_AS_WITNESS,
+            post(async |edge: State<Edge>, joining: Json<_>| join_witness(edge, joining, true).await),
+        )
+        .route(CERTIFICATE, post(certify))
         .layer(middleware::map_response(render))
         .with_state(edge.clone());
-    peers.merge(router::router(edge)).layer(middleware::from_fn(members_only))
+    peers.merge(router::router(edge)).layer(middleware::from_fn_with_state(edge.clone(), allowed))
 }
 
-/// A node that has not joined may ask to.
-async fn members_only(request: Request, next: Next) -> Response {
-    let is_member = request.extensions().get::<Asking>().is_some_and(|asking| asking.0.is_some());
-    if is_member || [JOIN, MAY_JOIN].contains(&request.uri().path()) {
+const FOR_STRANGERS: [&str; 4] = [JOIN, MAY_JOIN, JOIN_AS_WITNESS, MAY_JOIN_AS_WITNESS];
+
+/// A node that has not joined may ask to, and a witness for its certificate; chats are for data nodes.
+async fn allowed(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let member = request.extensions().get::<Asking>().and_then(|asking| asking.0);
+    let kind = member.and_then(|id| edge.pair.config().borrow().member(id).map(|member| member.kind));
+    let is_allowed = match kind {
+        Some(Kind::Data) => true,
+        Some(Kind::Witness) => path == CERTIFICATE,
+        None => false,
+    };
+    if is_allowed || FOR_STRANGERS.contains(&path) {
         next.run(request).await
     } else {
         StatusCode::FORBIDDEN.into_response()
@@ -159,6 +180,27 @@ async fn join(
     Json(joining): Json<Joining>,
     dry: bool,
 ) -> Result<Json<Option<Invited>>, ApiError> {
-    let refused = |refusal: Refusal| ApiError::new(StatusCode::FORBIDDEN, "REFUSED", refusal.to_string());
-    edge.pair.admit(joining, dry).await.map(Json).map_err(refused)
+    edge.pair.admit(joining, dry).await.map(Json).map_err(|refusal| refused(&refusal))
+}
+
+async fn join_witness(
+    State(edge): State<Edge>,
+    Json(joining): Json<JoiningWitness>,
+    dry: bool,
+) -> Result<Json<Option<InvitedWitness>>, ApiError> {
+    edge.pair.admit_witness(joining, dry).await.map(Json).map_err(|refusal| refused(&refusal))
+}
+
+/// Signs the key of the member that asks, which its certificate says, and of nobody else.
+async fn certify(
+    State(edge): State<Edge>,
+    Extension(Asking(member)): Extension<Asking>,
+    Json(renewal): Json<Renewal>,
+) -> Result<Json<Renewed>, ApiError> {
+    let Some(member) = member else { return Err(refused(&Refusal::new("that node is no member"))) };
+    edge.pair.certify(member, &renewal).map(Json).map_err(|refusal| refused(&refusal))
+}
+
+fn refused(refusal: &Refusal) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "REFUSED", refusal.to_string())
 }

@@ -64,6 +64,13 @@ pub(crate) async fn serve(listen: Listen, edge: Edge, stop: CancellationToken) {
                 }
             },
             () = &mut drained => break,
+            // Whoever leads next must not find this node at work.
+            () = edge.pair.deposed() => {
+                edge.drain.start();
+                drop(listener);
+                edge.gateway.cut();
+                return connections.abort();
+            }
         }
     }
     drop(listener);
@@ -78,6 +85,7 @@ struct Connections {
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
     closing: CancellationToken,
+    aborting: CancellationToken,
 }
 
 impl Connections {
@@ -92,6 +100,7 @@ impl Connections {
             slots: Arc::new(Semaphore::new(edge.settings.connections_max)),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            aborting: CancellationToken::new(),
         }
     }
 
@@ -144,9 +153,13 @@ impl Connections {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = silent => Ok(()),
+            () = self.aborting.cancelled() => Ok(()),
             () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.aborting.cancelled() => Ok(()),
+                }
             }
         };
         if let Err(error) = ended {
@@ -154,6 +167,12 @@ impl Connections {
         }
         self.edge.telemetry.connection_closed();
         drop(slot);
+    }
+
+    /// Closes every connection as it is.
+    fn abort(&self) {
+        self.closing.cancel();
+        self.aborting.cancel();
     }
 
     /// Closes idle connections at once and the others after their last bytes.

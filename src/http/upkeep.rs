@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<Parts> {
         .route("/cluster/reinit", post(reinit))
         .route("/cluster/members/move", post(move_member))
         .route("/cluster/members/replace", post(replace_member))
+        .route("/cluster/members/remove", post(remove_member))
 }
 
 /// Whether every page of the database is to be looked at too.
@@ -55,13 +56,19 @@ async fn move_member(State(parts): State<Parts>, Json(to): Json<Move>) -> Result
     moved.map(|config| changed(&config)).map_err(refused)
 }
 
+/// Which of them.
 #[derive(Deserialize)]
-struct Replace {
+struct Named {
     name: String,
     dry: bool,
 }
 
-async fn replace_member(State(parts): State<Parts>, Json(which): Json<Replace>) -> Result<Json<Value>, ApiError> {
+async fn replace_member(State(parts): State<Parts>, Json(which): Json<Named>) -> Result<Json<Value>, ApiError> {
     let token = parts.control.pair().replace_member(&which.name, which.dry);
     token.map(|token| invited(token.as_ref())).map_err(refused)
+}
+
+async fn remove_member(State(parts): State<Parts>, Json(which): Json<Named>) -> Result<Json<Value>, ApiError> {
+    let removed = parts.control.pair().remove_witness(&which.name, which.dry).await;
+    removed.map(|config| changed(&config)).map_err(refused)
 }

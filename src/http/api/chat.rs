@@ -7,6 +7,7 @@ use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::{Asker, JsonBody, set_cookie};
 use crate::http::forward::{self, Asked, Place};
+use crate::http::levels;
 use crate::protocol::answer::Event;
 use crate::protocol::chat::ChatRequest;
 use crate::replica::Entered;
@@ -34,6 +35,7 @@ pub(in crate::http) async fn completions(
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    levels::name_node(&edge, &mut response);
     if let Some(cookie) = set_cookie(&caller, edge.settings.secure) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -60,7 +62,7 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
     let mut run_details: Option<Box<RawValue>> = None;
     let mut variables = Map::new();
     let mut interactive: Option<Value> = None;
-    let usage = loop {
+    let (usage, position) = loop {
         match reply.next().await {
             Some(Out::Event(Event::Text(text))) => content.push_str(&text),
             Some(Out::Event(Event::Reasoning(text))) => reasoning.push_str(&text),
@@ -71,9 +73,10 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
                 _ => {}
             },
             Some(Out::Event(Event::Heartbeat | Event::NodeStatus { .. })) => {}
-            Some(Out::Finished(Finished { kept: Kept::Durable | Kept::Never, usage })) => {
-                break usage.unwrap_or_default();
+            Some(Out::Finished(Finished { kept: Kept::Durable(position), usage })) => {
+                break (usage.unwrap_or_default(), position);
             }
+            Some(Out::Finished(Finished { kept: Kept::Never, usage })) => break (usage.unwrap_or_default(), None),
             Some(Out::Finished(Finished { kept: Kept::NotInTime, .. })) => {
                 let message = "the answer is here and could not be kept in time; ask again";
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message));
@@ -105,7 +108,11 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
         interactive: interactive
             .and_then(|mut pause| Some(pause.as_object_mut()?.remove("interactive").unwrap_or_default())),
     };
-    Ok(Json(envelope("SUCCESS", completion)).into_response())
+    let mut response = Json(envelope("SUCCESS", completion)).into_response();
+    if let Some(position) = position {
+        levels::put_position(&mut response, position);
+    }
+    Ok(response)
 }
 
 /// OpenAI's shape, with the answer also at the top, and what a workflow adds.

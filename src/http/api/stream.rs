@@ -145,8 +145,11 @@ impl Writer {
     }
 
     fn end(&mut self, kept: Kept) {
-        let persisted = kept == Kept::Durable;
-        self.put("end", &json!({ "timestamp": clock::timestamp(), "persisted": persisted }));
+        let mut end = json!({ "timestamp": clock::timestamp(), "persisted": matches!(kept, Kept::Durable(_)) });
+        if let Kept::Durable(Some(position)) = kept {
+            end["position"] = position.to_string().into();
+        }
+        self.put("end", &end);
     }
 
     fn put(&mut self, event: &str, data: &Value) {
