@@ -64,6 +64,14 @@ fn a_repeat_after_completion_replays_the_stored_answer_and_its_events_without_as
     assert_eq!(again.events().last().map(|end| end.json()["persisted"].clone()), Some(json!(true)));
     let usage = json!({ "prompt_tokens": 812, "completion_tokens": 77, "total_tokens": 889 });
     assert_eq!(whole.json()["data"]["usage"], usage);
+    let end = |answer: &Response| answer.events().last().expect("an end").json()["position"].clone();
+    let position = end(&first);
+    assert!(position.as_str().is_some_and(|text| text.contains('-')), "{position}: where the history has it");
+    assert_eq!(end(&again), position, "nothing was written since");
+    assert_eq!(whole.header("x-llmchat-position"), position.as_str());
+    for answer in [&first, &again, &whole] {
+        assert_eq!(answer.header("x-llmchat-node"), Some("node-1"));
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(crate) struct Cluster {
 }
 
 /// A port that is free now, and stays so: below those that the kernel gives to whoever connects, and given once.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     loop {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
@@ -140,6 +140,12 @@ impl Cluster {
         if ran.code == Some(0) { serde_json::from_str(&ran.stdout).ok() } else { None }
     }
 
+    /// What would happen if the primary were lost now, as it says itself.
+    pub(crate) fn failover(&self) -> String {
+        let status = (0..2).filter_map(|node| self.status(node)).find(|status| status["role"] == "primary");
+        status.map_or_else(String::new, |status| status["failover"].as_str().expect("words").to_owned())
+    }
+
     pub(crate) fn is_primary(&self, node: usize) -> bool {
         self.status(node).is_some_and(|status| status["role"] == "primary")
     }
@@ -152,13 +158,32 @@ impl Cluster {
     /// Waits until every acknowledged commit is on both, and both say so.
     #[track_caller]
     pub(crate) fn in_sync(&self) {
-        self.wait("in sync", |cluster| {
-            let is = |status: &Value| {
-                let roles: Vec<_> = nodes(status).iter().filter_map(|node| node["role"].as_str()).collect();
-                status["inSync"] == true && roles.contains(&"primary") && roles.contains(&"standby")
-            };
-            (0..2).all(|node| cluster.status(node).is_some_and(|status| is(&status)))
-        });
+        self.wait("in sync", Self::is_in_sync);
+    }
+
+    fn is_in_sync(&self) -> bool {
+        let is = |status: &Value| {
+            let roles: Vec<_> = nodes(status).iter().filter_map(|node| node["role"].as_str()).collect();
+            status["inSync"] == true && roles.contains(&"primary") && roles.contains(&"standby")
+        };
+        (0..2).all(|node| self.status(node).is_some_and(|status| is(&status)))
+    }
+
+    /// As [`Cluster::in_sync`], with nodes that end meanwhile started again, as systemd would; `first` first.
+    #[track_caller]
+    pub(crate) fn revived(&mut self, first: usize) {
+        let by = now() + 2 * PATIENCE;
+        loop {
+            for node in [first, 1 - first] {
+                if self.nodes[node].as_mut().is_none_or(Node::has_ended) {
+                    self.start(node);
+                }
+            }
+            if self.is_in_sync() {
+                return;
+            }
+            assert!(now() < by, "never in sync:\n{:?}\n{:?}{}", self.status(0), self.status(1), self.logs());
+        }
     }
 
     /// Waits until both have the same history, and nothing more to do.
@@ -167,7 +192,7 @@ impl Cluster {
         self.wait("alike", |cluster| {
             let Some(status) = cluster.status(cluster.primary()) else { return false };
             match nodes(&status) {
-                [a, b] => a["chain"] == b["chain"] && a["chain"].is_string() && a["applied"] == b["applied"],
+                [a, b, ..] => a["chain"] == b["chain"] && a["chain"].is_string() && a["applied"] == b["applied"],
                 _ => false,
             }
         });

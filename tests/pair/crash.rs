@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::load::{Client, speaking, while_talking};
 use crate::support::now;
+use crate::witness::Witness;
 use rustix::process::Signal;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -49,11 +50,19 @@ enum Blow {
     Freeze(usize),
     Switch,
     SwitchAndKill(usize),
+    /// Killed, and away until the other one leads; with a witness only.
+    Lose(usize),
+    /// Long enough for another to be elected.
+    FreezeLong(usize),
+    KillWitness,
 }
 
 impl Blow {
-    fn random(random: &mut Random) -> Self {
-        match random.below(6) {
+    fn random(random: &mut Random, has_witness: bool) -> Self {
+        match random.below(if has_witness { 10 } else { 6 }) {
+            6 | 7 => Self::Lose(random.node()),
+            8 => Self::FreezeLong(random.node()),
+            9 => Self::KillWitness,
             0 => Self::KillBoth,
             1 => Self::Freeze(random.node()),
             2 => Self::Switch,
@@ -62,9 +71,25 @@ impl Blow {
         }
     }
 
-    fn strike(self, cluster: &mut Cluster, random: &mut Random) {
+    fn strike(self, cluster: &mut Cluster, witness: Option<&mut Witness>, random: &mut Random) {
         match self {
             Self::Kill(node) => cluster.kill(node),
+            Self::Lose(node) => {
+                cluster.kill(node);
+                cluster.wait("taken over", |cluster| cluster.is_primary(1 - node));
+            }
+            Self::FreezeLong(node) => {
+                cluster.node(node).signal(Signal::STOP);
+                lasts(Duration::from_millis(3_000 + random.below(3_000)));
+                cluster.node(node).signal(Signal::CONT);
+            }
+            Self::KillWitness => {
+                if let Some(witness) = witness {
+                    witness.kill();
+                    lasts(Duration::from_millis(random.below(2_000)));
+                    witness.start();
+                }
+            }
             Self::KillBoth => {
                 cluster.kill(0);
                 cluster.kill(1);
@@ -93,12 +118,22 @@ impl Blow {
     }
 }
 
+#[test]
+fn crashes_and_swaps_under_load_lose_no_promised_turn_and_double_none() {
+    strike_again_and_again(false);
+}
+
+/// The same where a node that is lost is replaced without a hand.
+#[test]
+fn crashes_and_failovers_under_load_lose_no_promised_turn_and_double_none() {
+    strike_again_and_again(true);
+}
+
 /// Goal: no turn that a client saw end as kept is lost, altered or doubled by the death of either node or both, at
 /// whatever moment of whatever role, and the two nodes end with one history. Method: clients talk to both addresses
 /// while a random blow falls after a random number of turns, again and again on the same state; then every promise is
 /// replayed without the upstream.
-#[test]
-fn crashes_and_swaps_under_load_lose_no_promised_turn_and_double_none() {
+fn strike_again_and_again(has_witness: bool) {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let seed = setting("LLMCHAT_CRASH_SEED").unwrap_or(u64::from(since_1970.subsec_nanos()));
     let cycles = setting("LLMCHAT_CRASH_CYCLES").unwrap_or(CYCLES);
@@ -106,21 +141,19 @@ fn crashes_and_swaps_under_load_lose_no_promised_turn_and_double_none() {
     let mut random = Random(seed | 1);
     let upstream = speaking(Duration::from_millis(1));
     let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut witness = has_witness.then(|| Witness::new(&upstream));
+    if let Some(witness) = &witness {
+        witness.join(&cluster, "w");
+    }
     let mut clients: Vec<Client> = (0..CLIENTS).map(|name| Client::new(name, cluster.browser(name % 2))).collect();
     for cycle in 0..cycles {
-        let blow = Blow::random(&mut random);
+        let blow = Blow::random(&mut random, has_witness);
         while_talking(&mut clients, |done| {
             let turns = 10 + random.below(60);
             cluster.wait("busy", |_| done.load(Ordering::Relaxed) >= turns);
-            blow.strike(&mut cluster, &mut random);
+            blow.strike(&mut cluster, witness.as_mut(), &mut random);
         });
-        let first = random.node();
-        for node in [first, 1 - first] {
-            if cluster.nodes[node].as_mut().is_none_or(crate::support::Node::has_ended) {
-                cluster.start(node);
-            }
-        }
-        cluster.in_sync();
+        cluster.revived(random.node());
         cluster.alike();
         for client in &mut clients {
             client.turn_to(cluster.address(random.node()));

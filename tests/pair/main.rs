@@ -9,12 +9,14 @@ mod commands;
 mod crash;
 mod disk;
 mod diverged;
+mod failover;
 mod levels;
 mod load;
 mod loss;
 mod restore;
 mod service;
 mod upkeep;
+mod witness;
 
 #[path = "../support/mod.rs"]
 mod support;

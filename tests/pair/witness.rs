@@ -1,0 +1,53 @@
+//! A witness of its own: a process that votes.
+
+use crate::cluster::{Cluster, free};
+use crate::support::{Agent, Home, Upstream};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+/// Killed with its handle.
+pub(crate) struct Witness {
+    pub(crate) home: Home,
+    peer: SocketAddr,
+    process: Option<Child>,
+}
+
+impl Witness {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let (home, peer) = (Home::new(&[Agent::of("a", upstream)]), free());
+        home.configure(&format!("cluster.listen = \"{peer}\"\n"));
+        let mut witness = Self { home, peer, process: None };
+        witness.start();
+        witness
+    }
+
+    pub(crate) fn start(&mut self) {
+        let mut command = self.home.command(&["witness"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.process = Some(child.expect("the binary starts"));
+    }
+
+    /// Joins by the token that the primary gives out, as `name`; it is a member when this returns.
+    #[track_caller]
+    pub(crate) fn join(&self, cluster: &Cluster, name: &str) {
+        let told = cluster.does(cluster.primary(), &["invite", "--witness"]);
+        let token = told.split_whitespace().find(|word| word.starts_with("llmchat1w.")).expect("a token").to_owned();
+        cluster.wait("a witness that runs", |_| self.home.run(&["status"]).code == Some(0));
+        let ran = self.home.run(&["join", &token, "--address", &self.peer.to_string(), "--node", name]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        cluster.wait("a member that votes", |cluster| cluster.failover().starts_with("READY"));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
