@@ -48,7 +48,7 @@ machine_start() {
 # A host where no machine ever booted cannot boot any; one that did not boot again is a fault.
 machine_failed() {
   tail -n 20 "$work/$1.log"
-  [ -e "$work/$1.booted" ] || skip "$2"
+  compgen -G "$work/*.booted" >/dev/null || skip "$2"
   echo "$2 again" >&2
   exit 1
 }
@@ -83,6 +83,12 @@ machine() {
 
 # machine_write NAME PATH: standard input becomes a file inside, mode 0644.
 machine_write() { machine "$1" tee "$2" >/dev/null; }
+
+# Waits until a machine has stopped that was told to. A reboot is that and another start: nspawn leaves it to who started it.
+machine_ends() {
+  within 90 has_ended "$(cat "$work/$1.pid")"
+  wait "$(cat "$work/$1.pid")" 2>/dev/null || true
+}
 
 # The plug is pulled: every process of the machine ends at once, nothing is closed. What its kernel still held for the
 # disk is not lost, because that kernel is ours; the disk's own promises are tested by the crash tests of the store.

@@ -50,6 +50,7 @@ work=$LLMCHAT_APPLIANCE_WORK
 . "$here/package.sh"
 . "$here/service.sh"
 . "$here/powercut.sh"
+. "$here/three.sh"
 
 trap 'echo "the test itself broke off at $BASH_SOURCE:$LINENO" >&2' ERR
 ip link set lo up
@@ -74,6 +75,8 @@ if [[ $given == *.deb ]]; then
   power_cuts
   package_upgrades "$given"
   package_leaves "$given"
+  machine_power_cut one
+  three_machines "$given"
 else
   echo "a binary was given, no package: no machine was started"
 fi
