@@ -3,14 +3,15 @@
 //! record as it lies in the journal, which has its own), the first 3 bytes of the XXH3-64 of these five, and it. The standby
 //! speaks first, with [`Hello`].
 
-use super::cluster::{Config, MemberId};
+use super::cluster::MemberId;
 use super::record::{ChainHash, ClusterId, RECORD_BYTES_MAX};
+use crate::base::Epoch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Of this conversation.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 /// Length, kind, and what says that they came as they were sent: a length that did not would be waited for.
 pub const FRAME_HEAD_BYTES: usize = 8;
 const KIND_MESSAGE: u8 = 0;
@@ -100,8 +101,9 @@ pub enum FromPrimary {
     Refused {
         why: String,
     },
+    /// Of the reign that `epoch` is.
     Welcome {
-        config: Config,
+        epoch: Epoch,
         durable: u64,
     },
     /// Asks for samples of the records behind `above`, up to `upto`.
@@ -131,14 +133,13 @@ pub enum FromPrimary {
     Copied {
         end: u64,
     },
-    /// Everything up to here is durable. Said at least every quarter of a second, and in answer to every
+    /// Everything up to here is durable. Said at least every 600 ms, and in answer to every
     /// [`FromStandby::Ack`].
     Durable {
         txid: u64,
         /// Of the last one that was heard on this connection before this was looked up; 0 before the first.
         heard_ms: u64,
     },
-    Config(Config),
 }
 
 /// Bytes, as a list of them is encoded, but not one by one.
@@ -263,7 +264,7 @@ mod tests {
         let ack = FromStandby::Ack { flushed: 300, applied: 7, at_ms: 9 };
         let mut bytes = Vec::new();
         push_message(&mut bytes, &ack);
-        // The wire of protocol 2.
+        // The wire of protocol 3.
         let hash = xxh3_64(&[5, 251, 44, 1, 7, 9]).to_le_bytes();
         let [c0, c1, c2, ..] = xxh3_64(&[14, 0, 0, 0, 0]).to_le_bytes();
         assert_eq!(bytes, [&[14, 0, 0, 0, 0, c0, c1, c2, 5, 251, 44, 1, 7, 9][..], &hash].concat());
