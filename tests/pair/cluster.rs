@@ -102,9 +102,18 @@ impl Cluster {
 
     /// What `history` says has become of the cluster, line by line.
     pub(crate) fn history(&self, node: usize) -> Vec<String> {
+        self.told_of_history(node, "what")
+    }
+
+    /// Why it has, where this node has decided.
+    pub(crate) fn reasons(&self, node: usize) -> Vec<String> {
+        self.told_of_history(node, "why")
+    }
+
+    fn told_of_history(&self, node: usize, field: &str) -> Vec<String> {
         let changes: Value = serde_json::from_str(&self.does(node, &["history", "--json"])).expect("JSON");
         let all = changes.as_array().expect("a list").iter();
-        all.map(|change| change["what"].as_str().expect("words").to_owned()).collect()
+        all.map(|change| change[field].as_str().expect("words").to_owned()).collect()
     }
 
     pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {

@@ -45,8 +45,9 @@ fn a_primary_that_is_gone_is_replaced_without_a_hand() {
     cluster.in_sync();
     cluster.alike();
     assert!(cluster.is_primary(1), "it follows");
-    let history = cluster.history(1).join("\n");
-    assert!(history.contains("elected") || history.contains("is the primary, no more a"), "{history}");
+    let (history, reasons) = (cluster.history(1).join("\n"), cluster.reasons(1).join("\n"));
+    assert!(history.contains("b is the primary, no more a"), "{history}");
+    assert!(reasons.contains("elected in epoch") && reasons.contains("by b, w"), "{reasons}");
     drop(witness);
 }
 
