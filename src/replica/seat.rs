@@ -60,9 +60,11 @@ impl Seat for Arc<DataSeat> {
             tracing::warn!(error = %Chain(&error), "whether this node has a whole database is not known");
             Some(crate::protocol::peer::Copying::ANEW)
         });
+        // Looked at by itself: what is borrowed is not held while something else is waited for.
+        let is_paused = self.config.borrow().is_paused(clock::unix_millis());
         Local {
             may_lead: is_whole.is_none() && self.is_cleared.load(Ordering::Relaxed) && !self.store.is_fenced(),
-            is_paused: self.config.borrow().is_paused(clock::unix_millis()),
+            is_paused,
             last: self.log.last().map_or(Txid::default(), |tip| tip.position.txid),
             durable: self.durable(),
         }
