@@ -43,6 +43,8 @@ pub(crate) enum NodeError {
     Open { path: PathBuf, source: Box<redb::Error> },
     #[error("write to `{path}`")]
     Write { path: PathBuf, source: Box<redb::Error> },
+    #[error("this node does not remember what it has said to the others, and may lead no more")]
+    Forgets,
     /// What was to be stored is older than what is: another node reigns.
     #[error("a later configuration is stored than the one that was to be")]
     Superseded,

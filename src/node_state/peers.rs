@@ -1,20 +1,23 @@
 use crate::protocol::cluster::MemberId;
-use crate::protocol::peer::Incarnation;
+use crate::protocol::peer::{Incarnation, Memory};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 /// By member; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("peers");
-const VERSION: u8 = 1;
+/// 1 knew of nothing that a peer had shown; what it held is forgotten, as if the peers were heard for the first time.
+const VERSION: u8 = 2;
 
 /// Starts that are remembered: something that one of them has said may be heard late.
 const RECENT: usize = 8;
 
-/// What is known of a peer's starts.
+/// What is known of a peer.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Seen {
-    /// The last is the newest.
+    /// Its starts; the last is the newest.
     recent: Vec<Incarnation>,
+    /// The most that it has shown.
+    shown: Memory,
     /// It came back without its memory, and is nobody for as long as it has this number.
     is_blank: bool,
 }
@@ -37,7 +40,9 @@ impl Seen {
             (Speaks::Blank, false)
         } else if newest == Some(incarnation) {
             (Speaks::Now, false)
-        } else if newest.is_none_or(|newest| incarnation.starts > newest.starts) {
+        } else if newest.is_none_or(|newest| incarnation.starts > newest.starts)
+            && !incarnation.memory.lacks(&self.shown)
+        {
             self.recent.push(incarnation);
             let forgotten = self.recent.len().saturating_sub(RECENT);
             self.recent.drain(..forgotten);
@@ -48,6 +53,13 @@ impl Seen {
             self.is_blank = true;
             (Speaks::Blank, true)
         }
+    }
+
+    /// Hears that it has `shown` that much by now; whether that is news.
+    pub(super) fn hear_shown(&mut self, shown: Memory) -> bool {
+        let is_news = shown.max(self.shown) != self.shown;
+        self.shown = self.shown.max(shown);
+        is_news
     }
 }
 

@@ -1,12 +1,12 @@
 use super::NodeError;
 use super::history::{self, Event};
 use super::older::{IdentityV1, IdentityV2, IdentityV3};
-use super::peers::{self, Speaks};
+use super::peers::{self, Seen, Speaks};
 use crate::base::{Epoch, random_id};
 use crate::clock;
 use crate::disk;
-use crate::protocol::cluster::{Config, MemberId};
-use crate::protocol::peer::{Copying, Incarnation};
+use crate::protocol::cluster::{Config, Kind, MemberId};
+use crate::protocol::peer::{Copying, Incarnation, Memory};
 use crate::register::Promises;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ const CACHE_BYTES: usize = 1 << 20;
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
+/// There while this node is told that it has forgotten what it had promised.
+const BLANK: &str = "blank";
 /// 1 knew of no cluster and no journal, 2 of no other node, 3 of no witness.
 const VERSION: u8 = 4;
 /// A forced epoch leaps over whatever may have been minted unseen.
@@ -215,22 +217,76 @@ impl NodeState {
         getrandom::fill(&mut nonce).expect("the kernel has random bytes");
         self.change(None, |identity| {
             identity.incarnation += 1;
-            Ok(Incarnation { starts: identity.incarnation, nonce: u64::from_le_bytes(nonce) })
+            let stored = identity.config.as_ref().map(Config::at);
+            Ok(Incarnation {
+                starts: identity.incarnation,
+                nonce: u64::from_le_bytes(nonce),
+                memory: Memory { promised: identity.promised, stored },
+            })
         })
     }
 
     /// Notes which start of `member` speaks; on disk when this returns.
     pub(crate) fn note_peer(&self, member: MemberId, incarnation: Incarnation) -> Result<Speaks, NodeError> {
+        self.hear(member, |seen| seen.hear(incarnation))
+    }
+
+    /// Notes how far `member` has shown to have come, so that it is known again if it comes back with less; on disk when
+    /// this returns.
+    pub(crate) fn note_shown(&self, member: MemberId, shown: Memory) -> Result<(), NodeError> {
+        self.hear(member, |seen| ((), seen.hear_shown(shown)))
+    }
+
+    /// Whatever `hears` makes of what is known of `member`, which it has changed where it says so.
+    fn hear<T>(&self, member: MemberId, hears: impl FnOnce(&mut Seen) -> (T, bool)) -> Result<T, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
         let mut seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?.unwrap_or_default();
-        let (speaks, is_new) = seen.hear(incarnation);
+        let (heard, is_new) = hears(&mut seen);
         if is_new {
             let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
             peers::note(database, member, &seen).map_err(failed)?;
         }
-        Ok(speaks)
+        Ok(heard)
+    }
+
+    /// Notes that `by` has found this node to have forgotten what it had promised (R8): it is no member any more until it
+    /// joins anew. On disk when this returns, where a data node says so: a witness stands where it may come into other
+    /// hands, and is believed for as long as it says it.
+    pub(crate) fn note_blank(&self, by: MemberId) -> Result<(), NodeError> {
+        let is_data = |config: Config| config.member(by).is_some_and(|member| member.kind == Kind::Data);
+        if self.config()?.is_some_and(is_data) { self.mark_blank(true) } else { Ok(()) }
+    }
+
+    /// Whether this node has forgotten what it had promised, as a member has told it.
+    pub(crate) fn is_blank(&self) -> Result<bool, NodeError> {
+        let failed = |error: redb::Error| open(&self.path, error);
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        let reading = database.begin_read().map_err(|error| failed(error.into()))?;
+        let table = reading.open_table(TABLE).map_err(|error| failed(error.into()))?;
+        Ok(table.get(BLANK).map_err(|error| failed(error.into()))?.is_some())
+    }
+
+    fn mark_blank(&self, is_blank: bool) -> Result<(), NodeError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
+        let mark = || -> Result<(), redb::Error> {
+            let mut writing = database.begin_write()?;
+            writing.set_durability(Durability::Immediate)?;
+            {
+                let mut table = writing.open_table(TABLE)?;
+                if is_blank {
+                    table.insert(BLANK, &[VERSION][..])?
+                } else {
+                    table.remove(BLANK)?
+                };
+            }
+            Ok(writing.commit()?)
+        };
+        mark().map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
     }
 
     /// This node's number in its cluster.
@@ -262,7 +318,9 @@ impl NodeState {
             let is_primary = config.primary == member_id;
             identity.copying = (!is_primary).then_some(Copying::ANEW);
             Ok(())
-        })
+        })?;
+        // By another number now: a mark that a kill leaves here only means that it joins once more.
+        self.mark_blank(false)
     }
 
     /// One node may join by the word of this hash; an earlier word is worth nothing any more.

@@ -4,6 +4,8 @@ use super::{NodeError, NodeState, Secrets, Speaks, credentials, keep_credentials
 use crate::base::Epoch;
 use crate::disk;
 use crate::net::{Authority, Certified, NodeKey};
+use crate::protocol::cluster::{Config, Kind, Member, Mode, Rule};
+use crate::protocol::peer::Memory;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
@@ -51,6 +53,59 @@ fn a_peer_that_announces_an_earlier_start_has_lost_its_memory() {
     assert_eq!((twin.starts, hears(twin)), (second.starts, Speaks::Blank), "a copy counts alike");
     assert_eq!(hears(start(&copy)), Speaks::Blank, "and another start makes it nothing else");
     assert_eq!(NodeState::open(mine.path()).unwrap().note_peer(3, first).unwrap(), Speaks::Now, "another is another");
+}
+
+/// Goal: what a copy of the current run lacks is found by whoever has heard it, and by nobody else.
+#[test]
+fn a_peer_that_comes_back_with_less_than_it_has_shown_has_lost_its_memory() {
+    let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = |dir: &tempfile::TempDir| NodeState::open(dir.path()).unwrap().count_start().unwrap();
+    let me = || NodeState::open(mine.path()).unwrap();
+    let epoch = |counter| Epoch::mint(counter, 1, false).unwrap();
+    let promised = |counter| Memory { promised: epoch(counter), stored: None };
+    NodeState::open(theirs.path()).unwrap().begin_after(epoch(4)).unwrap();
+    assert_eq!(me().note_peer(2, start(&theirs)).unwrap(), Speaks::Now);
+    me().note_shown(2, promised(4)).unwrap();
+    let as_before = start(&theirs);
+    assert_eq!(as_before.memory, promised(4));
+    assert_eq!(me().note_peer(2, as_before).unwrap(), Speaks::Now, "it has all that it has shown");
+    me().note_shown(2, promised(5)).unwrap();
+    me().note_shown(2, promised(3)).unwrap();
+    assert_eq!(me().note_peer(2, as_before).unwrap(), Speaks::Now, "this start had shown it");
+    let forgetful = start(&theirs);
+    assert_eq!(me().note_peer(3, forgetful).unwrap(), Speaks::Now, "another has heard nothing of it");
+    assert_eq!(me().note_peer(2, forgetful).unwrap(), Speaks::Blank);
+    NodeState::open(theirs.path()).unwrap().begin_after(epoch(9)).unwrap();
+    assert_eq!(me().note_peer(2, start(&theirs)).unwrap(), Speaks::Blank, "whatever it comes to later");
+    let stored = |version| Memory { promised: epoch(4), stored: Some((epoch(4), version)) };
+    assert!(stored(1).lacks(&stored(2)) && !stored(2).lacks(&stored(1)) && promised(9).lacks(&stored(0)));
+}
+
+/// Goal: a node that a data node has told that it forgets remembers that, and joins as another.
+#[test]
+fn a_node_that_forgets_is_nobody_until_it_joins() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = || NodeState::open(dir.path()).unwrap();
+    let member = |id, kind| Member { id, name: format!("n{id}"), address: String::new(), kind };
+    let config = Config {
+        epoch: Epoch::mint(1, 1, false).unwrap(),
+        version: 0,
+        primary: 1,
+        isr: vec![1],
+        members: vec![member(1, Kind::Data), member(9, Kind::Witness)],
+        register: Rule::Majority,
+        next_member_id: 10,
+        mode: Mode::default(),
+        paused_until: None,
+        name: "berlin".to_owned(),
+    };
+    node().join([5; 16], 2, &config).unwrap();
+    node().note_blank(9).unwrap();
+    assert!(!node().is_blank().unwrap(), "9 is the witness");
+    node().note_blank(1).unwrap();
+    assert!(node().is_blank().unwrap());
+    node().join([5; 16], 3, &config).unwrap();
+    assert!(!node().is_blank().unwrap());
 }
 
 #[test]

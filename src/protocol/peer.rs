@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Of this conversation.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 /// Length, kind, and what says that they came as they were sent: a length that did not would be waited for.
 pub const FRAME_HEAD_BYTES: usize = 8;
 const KIND_MESSAGE: u8 = 0;
@@ -25,14 +25,36 @@ pub const HASHES_MAX: usize = 256 << 10;
 /// Samples in one answer to a [`FromPrimary::Probe`].
 pub const SAMPLES_MAX: usize = 64;
 
-/// Which start of a node speaks. A node that announces one before another that it was seen with has lost its memory: it was
-/// put back from a copy, or is one.
+/// Which start of a node speaks. A node that announces one before another that it was seen with, or one that began with
+/// less than it had shown before, has lost its memory (R8): it was put back from a copy, or is one.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Incarnation {
     /// Starts so far.
     pub starts: u64,
     /// Random, for two that count alike.
     pub nonce: u64,
+    /// What was on its disk when it began.
+    pub memory: Memory,
+}
+
+/// How far a member has come in the register. It never goes back.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    pub promised: Epoch,
+    /// What the newest configuration that it has stored is ordered by.
+    pub stored: Option<(Epoch, u32)>,
+}
+
+impl Memory {
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { promised: self.promised.max(other.promised), stored: self.stored.max(other.stored) }
+    }
+
+    /// Whether this is of somebody who has forgotten some of `earlier`.
+    pub fn lacks(&self, earlier: &Self) -> bool {
+        self.promised < earlier.promised || self.stored < earlier.stored
+    }
 }
 
 /// How a standby introduces itself.

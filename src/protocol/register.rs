@@ -2,7 +2,7 @@
 //! doubled or late, and is said again by whoever needs the answer.
 
 use super::cluster::{Config, MemberId};
-use super::peer::Incarnation;
+use super::peer::{Incarnation, Memory};
 use super::record::ClusterId;
 use crate::base::{Epoch, Txid};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub enum Said {
     Refused {
         why: String,
     },
+    /// The other one does not remember what it has said (R8), and is no member any more.
+    Blank,
     Message(Message),
 }
 
@@ -88,6 +90,26 @@ pub enum Message {
         epoch: Epoch,
         config: Config,
     },
+}
+
+impl Message {
+    /// What whoever says this has on its disk by then, as far as it shows.
+    pub fn shows(&self) -> Memory {
+        let both = |epoch: Epoch, version| Memory { promised: epoch, stored: Some((epoch, version)) };
+        match self {
+            // Who has stored a configuration has promised its epoch. The one that a pre-vote is of is not promised.
+            Self::PreVote { config, .. } | Self::Propose { config } => both(config.epoch, config.version),
+            Self::Vote { epoch, config, .. } | Self::HandOver { epoch, config } => {
+                Memory { promised: *epoch, stored: Some(config.at()) }
+            }
+            Self::Stored { epoch, version } | Self::Beat { epoch, version, .. } => both(*epoch, *version),
+            Self::Voted { epoch } | Self::Granted { epoch, .. } => Memory { promised: *epoch, stored: None },
+            Self::Refused { promised, config, .. } => {
+                Memory { promised: *promised, stored: config.as_ref().map(Config::at) }
+            }
+            Self::PreVoted { .. } => Memory::default(),
+        }
+    }
 }
 
 /// Why a member refuses.

@@ -9,10 +9,11 @@ use crate::base::{Chain, Moment};
 use crate::clock;
 use crate::node_state::NodeState;
 use crate::protocol::cluster::{Member, MemberId};
-use crate::protocol::peer::{Incarnation, PROTOCOL};
+use crate::protocol::peer::{Incarnation, Memory, PROTOCOL};
 use crate::protocol::record::ClusterId;
 use crate::protocol::register::{Greeting, Message, Said, Why};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +59,8 @@ pub(crate) struct Acquaintance {
     pub(crate) is_refused: bool,
     /// Why it has refused what it was asked last.
     pub(crate) refusal: Option<Why>,
+    /// The most that it has shown since this node began.
+    shown: Memory,
 }
 
 /// Cheap to clone.
@@ -74,6 +77,8 @@ struct Shared {
     known: Mutex<HashMap<MemberId, Acquaintance>>,
     /// Who is to become a member: it is reached before it is one.
     joining: watch::Sender<Option<Member>>,
+    /// A member has found that this node does not remember what it has said.
+    is_blank: AtomicBool,
 }
 
 impl Links {
@@ -85,6 +90,8 @@ impl Links {
     ) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let greeting = Greeting { protocol: PROTOCOL, cluster, member: me, incarnation, version };
+        // What cannot be read keeps it from starting elsewhere.
+        let is_blank = AtomicBool::new(node.is_blank().unwrap_or(true));
         Self(Arc::new(Shared {
             greeting,
             node,
@@ -93,7 +100,13 @@ impl Links {
             ways: Mutex::default(),
             known: Mutex::default(),
             joining: watch::Sender::new(None),
+            is_blank,
         }))
+    }
+
+    /// Whether this node has forgotten what it had promised (R8): it has no part in anything until it joins anew.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.0.is_blank.load(Ordering::Acquire)
     }
 
     /// What is known of `member`.
@@ -130,6 +143,11 @@ impl Links {
         let mut known = lock(&self.0.known);
         let one = known.entry(from).or_default();
         one.heard_at = Some(now);
+        let shown = one.shown.max(message.shows());
+        if shown != one.shown {
+            one.shown = shown;
+            self.note_shown(from, shown);
+        }
         match message {
             Message::Granted { sent_ms, .. } => {
                 one.round_trip = Some(now.saturating_duration_since(Moment::from_millis(*sent_ms)));
@@ -142,6 +160,29 @@ impl Links {
             | Message::Beat { .. }
             | Message::HandOver { .. } => {}
         }
+    }
+
+    /// Nobody waits for it: what is forgotten of this with a loss of power is not found if the member forgets it as well.
+    fn note_shown(&self, member: MemberId, shown: Memory) {
+        let node = Arc::clone(&self.0.node);
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(error) = node.note_shown(member, shown) {
+                tracing::warn!(member, error = %Chain(&error), "what a member has shown is not kept");
+            }
+        }));
+    }
+
+    /// A member knows of more than this node remembers.
+    async fn is_told_blank(&self, by: MemberId) -> LinkError {
+        let node = Arc::clone(&self.0.node);
+        // From here on, whatever becomes of the mark.
+        self.0.is_blank.store(true, Ordering::Release);
+        let noted = tokio::task::spawn_blocking(move || node.note_blank(by)).await.expect("noting does not panic");
+        if let Err(error) = noted {
+            tracing::error!(error = %Chain(&error), "that this node is no member is not kept");
+        }
+        tracing::error!(by, "{BLANK}");
+        LinkError::Refused(BLANK.to_owned())
     }
 
     /// Keeps a connection to every other member of the configuration that `view` shows, until `stop`.
@@ -209,9 +250,18 @@ impl Links {
                 lock(&self.0.known).entry(to).or_default().is_refused = true;
                 return Err(LinkError::Refused(why));
             }
+            Said::Blank => {
+                lock(&self.0.known).entry(to).or_default().is_refused = true;
+                return Err(self.is_told_blank(to).await);
+            }
             Said::Greeting(_) | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
         };
-        self.check(&greeting, |member| member == to).await?;
+        if let Err(error) = self.check(&greeting, |member| member == to).await {
+            if error.is_of_blank() {
+                outgoing.send(&Said::Blank).await?;
+            }
+            return Err(error);
+        }
         let (way, said) = mpsc::channel(WAITING_MAX);
         lock(&self.0.ways).insert(to, Way(way.clone()));
         self.met_now(to, greeting.version);
@@ -238,7 +288,8 @@ impl Links {
             return Err(WireError::OutOfTurn.into());
         };
         if let Err(error) = self.check(&greeting, is_member).await {
-            outgoing.send(&Said::Refused { why: error.to_string() }).await?;
+            let why = error.to_string();
+            outgoing.send(&if error.is_of_blank() { Said::Blank } else { Said::Refused { why } }).await?;
             return Err(error);
         }
         outgoing.send(&Said::Welcome(self.0.greeting.clone())).await?;
@@ -257,6 +308,9 @@ impl Links {
     /// Whether whoever greets is to be heard (R8).
     async fn check(&self, greeting: &Greeting, is_member: impl Fn(MemberId) -> bool) -> Result<(), LinkError> {
         let Greeting { protocol, cluster, member, incarnation, .. } = *greeting;
+        if self.is_blank() {
+            return Err(LinkError::Refused("it does not remember what it has said, and is to join anew".to_owned()));
+        }
         if protocol != PROTOCOL {
             return Err(LinkError::Refused(format!("it speaks protocol {protocol}, this node speaks {PROTOCOL}")));
         }
@@ -286,7 +340,11 @@ impl Links {
             tokio::select! {
                 heard = incoming.message(within) => {
                     waits_since = None;
-                    let Said::Message(message) = heard? else { return Err(WireError::OutOfTurn.into()) };
+                    let message = match heard? {
+                        Said::Message(message) => message,
+                        Said::Blank => return Err(self.is_told_blank(member).await),
+                        _ => return Err(WireError::OutOfTurn.into()),
+                    };
                     let asked = Asked::heard(member, message, way.clone());
                     self.0.asked.send(asked).await.map_err(|_| WireError::HungUp)?;
                 }
@@ -302,6 +360,16 @@ impl Links {
                 }
             }
         }
+    }
+}
+
+/// For whoever operates this node.
+pub(super) const BLANK: &str = "this node does not remember what it has said to the others: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew";
+
+impl LinkError {
+    /// The other one does not remember what it has said.
+    fn is_of_blank(&self) -> bool {
+        matches!(self, Self::Hear(HearError::NoMemory(_)))
     }
 }
 

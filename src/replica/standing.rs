@@ -17,7 +17,7 @@ pub(crate) enum HearError {
     #[error("keep what the other node says")]
     Node(#[from] NodeError),
     #[error(
-        "{0} does not remember what it has said: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew (`llmchat member replace {0}`)"
+        "{0} does not remember what it has said: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew (`llmchat member replace {0}`; a witness once it is removed: `llmchat member remove {0}`)"
     )]
     NoMemory(String),
     /// What it said was under way for long.

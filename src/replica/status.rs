@@ -14,7 +14,6 @@ use std::time::Duration;
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A standby waits so long for the primary to say what it has acknowledged: a second's load on both is no reason not to know.
-const WITNESS_AWAY: &str = "the witness is away: the next node that is lost stops the writes; start it, or replace it";
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cluster as one of its nodes sees it.
@@ -146,6 +145,12 @@ impl Pair {
     fn witness(&self, witness: &Member) -> NodeStatus {
         let known = self.voter().links().acquaintance(witness.id);
         let is_heard = self.is_heard(witness.id);
+        let trouble = known.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+        let away = || {
+            format!(
+                "the witness is away{trouble}: the next node that is lost stops the writes; start it, or replace it"
+            )
+        };
         NodeStatus {
             id: witness.id,
             name: witness.name.clone(),
@@ -154,7 +159,7 @@ impl Pair {
             state: if is_heard { "voting" } else { "away" }.to_owned(),
             version: known.version,
             round_trip_us: known.round_trip.and_then(|took| u64::try_from(took.as_micros()).ok()),
-            alarms: if is_heard { Vec::new() } else { vec![WITNESS_AWAY.to_owned()] },
+            alarms: if is_heard { Vec::new() } else { vec![away()] },
             ..NodeStatus::default()
         }
     }

@@ -104,6 +104,19 @@ impl View {
         }
     }
 
+    /// Of a node that has no part in anything (R8).
+    fn blank(machine: &Register) -> Self {
+        Self {
+            standing: Standing::Follows,
+            in_force: None,
+            follows: None,
+            need: Need::Everything,
+            lease: Lease::None,
+            is_in_sync: false,
+            ..Self::of(machine)
+        }
+    }
+
     /// What holds while `next` takes the place of this one: what both allow.
     fn until(&self, next: &Self) -> Self {
         Self {
@@ -179,8 +192,8 @@ impl Voter {
     ) -> Self {
         let machine = Register::new(me, promises, timing, clock::boot());
         let (asked, taken) = mpsc::channel(WAITING_MAX);
-        let view = watch::Sender::new(View::of(&machine));
         let links = links(asked.clone());
+        let view = watch::Sender::new(if links.is_blank() { View::blank(&machine) } else { View::of(&machine) });
         let taken = Mutex::new(Some((machine, taken)));
         Self(Arc::new(Shared { node, seat, links, asked, taken, view, tell_decided: OnceLock::new() }))
     }
@@ -285,6 +298,9 @@ impl Shared {
         input: Input,
         way: Option<&Way>,
     ) -> Result<Result<(), &'static str>, NodeError> {
+        if self.links.is_blank() {
+            return self.has_no_part(machine);
+        }
         let answer = self.carry_out(machine, input, clock::boot(), way).await?;
         if machine.wants_acknowledged() {
             // What is acknowledged needs the standby by now.
@@ -292,6 +308,17 @@ impl Shared {
             let _ = self.carry_out(machine, Input::Standby(word), clock::boot(), None).await?;
         }
         Ok(answer)
+    }
+
+    /// Nothing is heard any more, said or promised.
+    fn has_no_part(&self, machine: &Register) -> Result<Result<(), &'static str>, NodeError> {
+        if self.view.borrow().reigns() {
+            return Err(NodeError::Forgets);
+        }
+        let blank = View::blank(machine);
+        self.seat.keep_to(&blank);
+        self.view.send_if_modified(|view| std::mem::replace(view, blank.clone()) != blank);
+        Ok(Err("this node does not remember what it has said to the others; it is to join anew"))
     }
 
     async fn carry_out(

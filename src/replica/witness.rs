@@ -3,6 +3,7 @@
 
 use super::admit::{InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, said};
 use super::history::{Change, changes};
+use super::links;
 use super::membership::{JoinError, Token, ask, check};
 use super::pair::{Refusal, refuse};
 use super::peers::Peers;
@@ -123,6 +124,7 @@ impl Witness {
     pub(crate) async fn join(&self, asked: &Asked) -> Result<Option<Config>, Refusal> {
         let _alone = self.0.joining.lock().await;
         if let Some(joined) = self.now()
+            && !joined.voter.links().is_blank()
             && let Some(config) = joined.voter.config().filter(|config| config.member(joined.me).is_some())
         {
             return refuse(format!("this witness is a member of {} already", config.name));
@@ -253,7 +255,7 @@ const UNHEARD: &str = "unknown: the primary is not heard; ask a data node";
 impl Joined {
     fn status(&self) -> Status {
         let Some(config) = self.voter.config() else { return nothing() };
-        let hears = self.voter.hears_primary();
+        let (hears, is_blank) = (self.voter.hears_primary(), self.voter.links().is_blank());
         let name = |id| config.member(id).map_or_else(|| format!("node {id}"), |member: &Member| member.name.clone());
         let node = |member: &Member| NodeStatus {
             id: member.id,
@@ -266,6 +268,7 @@ impl Joined {
             }
             .to_owned(),
             state: match member.kind {
+                Kind::Witness if member.id == self.me && is_blank => "no member",
                 Kind::Witness if member.id == self.me => "voting",
                 Kind::Data if member.id == config.primary && hears => "heard",
                 Kind::Data if config.is_in_sync(member.id) => "in-sync",
@@ -293,6 +296,7 @@ impl Joined {
             rpo,
             failover: "a data node shows whether it is ready".to_owned(),
             nodes: config.members.iter().map(node).collect(),
+            reason: is_blank.then(|| links::BLANK.to_owned()),
             ..nothing()
         }
     }

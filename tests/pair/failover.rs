@@ -103,6 +103,36 @@ fn the_loss_of_the_witness_changes_nothing_and_two_lost_stop_the_writes_until_on
     cluster.wait("ready again", |cluster| cluster.failover().starts_with("READY"));
 }
 
+/// Goal: a witness that has forgotten what it promised, in a copy of its current run, votes for nobody (R8): it may have
+/// voted for another, or stored that a standby lacks what was acknowledged. It can join anew.
+#[test]
+fn a_witness_that_was_put_back_from_a_copy_votes_for_nobody_until_it_joins_anew() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    ask(&cluster, 0, "before");
+    witness.put_back_after(|| {
+        cluster.does(0, &["switchover"]);
+        cluster.wait("ready", |cluster| cluster.is_primary(1) && cluster.failover().starts_with("READY"));
+    });
+    let says = |witness: &Witness| witness.home.run(&["status"]).stdout;
+    cluster.wait("told", |_| says(&witness).contains("does not remember what it has said"));
+    // Another start makes it nothing else.
+    witness.kill();
+    witness.start();
+    cluster.kill(1);
+    let is_refused = |cluster: &Cluster| cluster.does(0, &["status"]).contains("does not remember what it has said");
+    cluster.wait("refused", is_refused);
+    assert_eq!(cluster.browser(0).chat(&question("hi", "c", "t", false)).status, 503);
+    assert!(!cluster.is_primary(0));
+    cluster.start(1);
+    cluster.in_sync();
+    cluster.does(cluster.primary(), &["member", "remove", "w"]);
+    witness.join(&cluster, "w");
+    ask(&cluster, 0, "after");
+}
+
 #[test]
 fn a_pause_keeps_the_standby_from_taking_over_and_ends_by_command() {
     let upstream = Upstream::saying("an answer");

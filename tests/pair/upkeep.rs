@@ -208,7 +208,7 @@ fn a_node_moves_to_another_address_and_one_that_is_lost_is_replaced() {
 }
 
 /// Everything that a node keeps, put aside, or put back.
-fn copy_state(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_state(from: &std::path::Path, to: &std::path::Path) {
     let _ = std::fs::remove_dir_all(to); // There may be none.
     let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
     assert!(copied.success());

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, free};
 use crate::support::{Agent, Home, Upstream};
+use crate::upkeep::copy_state;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
@@ -36,6 +37,17 @@ impl Witness {
         let ran = self.home.run(&["join", &token, "--address", &self.peer.to_string(), "--node", name]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         cluster.wait("a member that votes", |cluster| cluster.failover().starts_with("READY"));
+    }
+
+    /// Runs `then`, and is as it was before from then on: a copy of its directory is put back, which was made as it ran.
+    pub(crate) fn put_back_after(&mut self, then: impl FnOnce()) {
+        let name = format!("{}-witness", self.home.state().file_name().expect("a name").to_string_lossy());
+        let (state, copy) = (self.home.state().with_file_name(name), self.home.path("copy-of-witness"));
+        copy_state(&state, &copy);
+        then();
+        self.kill();
+        copy_state(&copy, &state);
+        self.start();
     }
 
     pub(crate) fn kill(&mut self) {
