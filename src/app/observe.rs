@@ -49,7 +49,8 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
     let synced = pair.clone();
     let config = pair.config();
     telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
-        is(config.borrow().isr.len() > 1 && synced.is_connected())
+        let has_two = config.borrow().has_two_in_sync();
+        is(has_two && synced.is_connected())
     });
     let seen = pair.clone();
     telemetry.observe("llmchat_standby_connected", "On the primary: 1 while the standby follows.", move || {

@@ -111,8 +111,7 @@ fn resident_bytes() -> Option<u64> {
 
 /// Alone there is nothing to replicate to, and nothing to say about it.
 fn replication(edge: &Edge) -> Check {
-    let config = edge.pair.config();
-    let config = config.borrow();
+    let config = edge.pair.config().borrow().clone();
     match (config.members.len(), config.isr.len()) {
         (0 | 1, _) => Check::Unknown,
         (_, 0 | 1) => Check::Warning,

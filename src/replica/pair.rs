@@ -324,7 +324,8 @@ impl Pair {
 
     /// What a standby knows of its primary; `None` on any other node.
     pub(crate) fn primary_seen(&self) -> Option<PrimarySeen> {
-        lock(&self.0.seat.standby).as_ref().map(|standby| standby.seen().borrow().clone())
+        let standby = lock(&self.0.seat.standby).as_ref().map(Standby::seen);
+        standby.map(|seen| seen.borrow().clone())
     }
 
     /// Commits that the standby lacks: of its disk, as the primary knows it; of its database, as the standby does.
@@ -367,7 +368,7 @@ impl Pair {
 
     /// The primary, where that is another node, and the way to it.
     pub(crate) fn primary(&self) -> Option<(Peers, Member)> {
-        let config = self.0.seat.config.borrow();
+        let config = self.0.seat.config.borrow().clone();
         let member = config.member(config.primary).filter(|member| member.id != self.me())?.clone();
         Some((self.peers()?, member))
     }

@@ -49,7 +49,8 @@ impl DataSeat {
 
     /// Everything up to here was acknowledged, as far as this node knows.
     fn durable(&self) -> Txid {
-        let seen = lock(&self.standby).as_ref().map(|standby| standby.seen().borrow().durable);
+        let standby = lock(&self.standby).as_ref().map(Standby::seen);
+        let seen = standby.map(|seen| seen.borrow().durable);
         self.log.durable().max(seen.unwrap_or_else(|| self.store.durable().get()))
     }
 }

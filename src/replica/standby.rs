@@ -408,8 +408,9 @@ impl Standby {
                         self.hear(frame, receiver, line.began).await?;
                     }
                     if let Some(pace) = &pace {
-                        pace.durable(self.0.seen.borrow().durable);
-                        self.note(*told.borrow(), pace.applied());
+                        let (durable, flushed) = (self.0.seen.borrow().durable, *told.borrow());
+                        pace.durable(durable);
+                        self.note(flushed, pace.applied());
                     }
                     continue;
                 }

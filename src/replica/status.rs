@@ -167,7 +167,9 @@ impl Pair {
     /// Whether the witness is there, as far as this node can know: only a primary asks it. `None` where there is none.
     pub(crate) fn has_witness(&self) -> Option<bool> {
         let witness = self.config().borrow().witness().map(|witness| witness.id)?;
-        (*self.role().borrow() == Role::Primary).then(|| self.is_heard(witness))
+        // Looked at by itself: whoever looks again while it is borrowed waits for a change of roles that waits for that.
+        let leads = *self.role().borrow() == Role::Primary;
+        leads.then(|| self.is_heard(witness))
     }
 
     /// Whether the loss of any one node would be survived without a hand, as the primary sees it. `None` on any other node,
