@@ -259,6 +259,11 @@ impl NodeState {
         if self.config()?.is_some_and(is_data) { self.mark_blank(true) } else { Ok(()) }
     }
 
+    /// Takes it back, by an operator's word; on disk when this returns.
+    pub(crate) fn forget_blank(&self) -> Result<(), NodeError> {
+        self.mark_blank(false)
+    }
+
     /// Whether this node has forgotten what it had promised, as a member has told it.
     pub(crate) fn is_blank(&self) -> Result<bool, NodeError> {
         let failed = |error: redb::Error| open(&self.path, error);

@@ -7,7 +7,7 @@ use super::voter::{Asked, View};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::{Chain, Moment};
 use crate::clock;
-use crate::node_state::NodeState;
+use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Member, MemberId};
 use crate::protocol::peer::{Incarnation, Memory, PROTOCOL};
 use crate::protocol::record::ClusterId;
@@ -183,6 +183,14 @@ impl Links {
         }
         tracing::error!(by, "{BLANK}");
         LinkError::Refused(BLANK.to_owned())
+    }
+
+    /// An operator has this node go on by what it has, whatever it may have forgotten; on disk when this returns.
+    pub(super) async fn is_somebody(&self) -> Result<(), NodeError> {
+        let node = Arc::clone(&self.0.node);
+        tokio::task::spawn_blocking(move || node.forget_blank()).await.expect("noting does not panic")?;
+        self.0.is_blank.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Keeps a connection to every other member of the configuration that `view` shows, until `stop`.

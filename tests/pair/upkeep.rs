@@ -255,6 +255,11 @@ fn a_standby_that_was_put_back_from_a_copy_is_no_member_any_more() {
     cluster.wait("the primary", |cluster| cluster.is_primary(0));
     assert_eq!(cluster.status(0).expect("it answers")["inSync"], false);
     assert_eq!(cluster.browser(0).chat(&question("hi", "c2", "t", false)).answer(), "an answer");
+    // Where nobody else is left, what it has is better than nothing.
+    cluster.kill(0);
+    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.wait("the last one", |cluster| cluster.is_primary(1));
+    assert_eq!(cluster.browser(1).chat(&question("hi", "c3", "t", false)).answer(), "an answer");
 }
 
 /// Goal: a primary whose directory was put back from a copy does not lead, where it would give up what was acknowledged
