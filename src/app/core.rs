@@ -1,7 +1,7 @@
 use crate::accounts::Visitors;
 use crate::agents::{self, Agents, FileError, Import, Roster};
 use crate::backup;
-use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
+use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid, Watched};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
@@ -197,7 +197,7 @@ impl Core {
 
     /// Opens the store for an offline command. A node of a pair is not written to behind the other one's back.
     pub(crate) async fn lead_offline(&self) -> Result<()> {
-        if self.pair.config().borrow().members.len() > 1 {
+        if self.pair.config().look(|config| config.members.len()) > 1 {
             bail!("this node is one of a pair; start it, and the command works on either node");
         }
         let epoch = self.node.mint_epoch(false)?;

@@ -1,5 +1,6 @@
 //! The operator's own command, run each time that this node's role changes.
 
+use crate::base::{News, Watched};
 use crate::replica::{Pair, Role};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -24,13 +25,12 @@ pub(super) async fn follow(hook: PathBuf, pair: Pair, stop: CancellationToken) -
             changed = role.changed() => changed?,
             () = stop.cancelled() => return Ok(()),
         }
-        let now = role.borrow_and_update().clone();
+        let now = role.news();
         if matches!(now, Role::Starting(_)) || told.as_ref() == Some(&now) {
             continue;
         }
         let (node, epoch) = {
-            let config = pair.config();
-            let config = config.borrow();
+            let config = pair.config().now();
             let name = config.member(pair.me()).map(|member| member.name.clone()).unwrap_or_default();
             (name, config.epoch.counter().to_string())
         };

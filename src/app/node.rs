@@ -1,7 +1,7 @@
 use super::core::{Core, read_agents};
 use super::{hook, observe, peers};
 use crate::agents::Import;
-use crate::base::Chain;
+use crate::base::{Chain, News, Watched};
 use crate::config::Config;
 use crate::disk;
 use crate::gateway::{self, Breakers, Gateway};
@@ -267,7 +267,7 @@ async fn serve(
         () = stop.cancelled() => return Ok(()),
     }
     if let Some(import) = import.clone()
-        && *core.pair.role().borrow() == Role::Primary
+        && core.pair.role().now() == Role::Primary
     {
         // Where nothing is durable without a standby there may be none for long.
         match tokio::time::timeout(SEED_WITHIN, core.seed_agents(import)).await {
@@ -294,7 +294,7 @@ async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
     let mut role = core.pair.role();
     role.mark_unchanged();
     while role.changed().await.is_ok() {
-        let is_primary = *role.borrow_and_update() == Role::Primary;
+        let is_primary = role.news() == Role::Primary;
         if let Some(import) = import.clone().filter(|_| is_primary)
             && let Err(error) = core.seed_agents(import).await
         {

@@ -1,7 +1,7 @@
 //! What is counted in other rooms, shown as metrics.
 
 use super::core::Core;
-use crate::base::UnixMillis;
+use crate::base::{UnixMillis, Watched};
 use crate::clock;
 use crate::gateway::{Breakers, Gateway};
 use crate::replica::{Certificate, DECISIONS, Pair, Role};
@@ -44,12 +44,12 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
     let is = |yes: bool| if yes { 1.0 } else { 0.0 };
     let role = pair.role();
     telemetry.observe("llmchat_is_primary", "1 on the primary, 0 on any other node.", move || {
-        is(*role.borrow() == Role::Primary)
+        is(role.now() == Role::Primary)
     });
     let synced = pair.clone();
     let config = pair.config();
     telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
-        let has_two = config.borrow().has_two_in_sync();
+        let has_two = config.look(|config| config.has_two_in_sync());
         is(has_two && synced.is_connected())
     });
     let seen = pair.clone();

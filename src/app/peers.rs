@@ -1,6 +1,6 @@
 //! The peers' port: who connects is known by its certificate, and what it wants by what it speaks.
 
-use crate::base::{Chain, UnixMillis};
+use crate::base::{Chain, UnixMillis, Watched};
 use crate::clock;
 use crate::http::{self, Edge};
 use crate::net::{self, PeerProtocol, Shown, belongs};
@@ -132,8 +132,7 @@ async fn connection(
         Some(protocol @ (PeerProtocol::Stream | PeerProtocol::Register)) => {
             let links = pair.voter().links().clone();
             let keeps = |member: &&Member| protocol == PeerProtocol::Register || member.kind == Kind::Data;
-            let members: Vec<u8> =
-                pair.config().borrow().members.iter().filter(keeps).map(|member| member.id).collect();
+            let members: Vec<u8> = pair.config().now().members.iter().filter(keeps).map(|member| member.id).collect();
             let known: Vec<u8> = members.into_iter().chain(links.joining()).filter(|id| is_member(*id)).collect();
             // Whoever has shown no certificate of ours has no business here.
             if known.is_empty() {
@@ -147,7 +146,7 @@ async fn connection(
         }
         Some(PeerProtocol::Http) => {
             // A node that has been removed is none any more.
-            let member = pair.config().borrow().members.iter().map(|member| member.id).find(|id| is_member(*id));
+            let member = pair.config().now().members.iter().map(|member| member.id).find(|id| is_member(*id));
             let serving = http::serve_peer(edge, socket, (member, from), stop);
             match member {
                 Some(_) => serving.await,

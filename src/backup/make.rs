@@ -2,7 +2,7 @@ use super::manifest::{FileSeal, Manifest};
 use super::room::Room;
 use super::{BackupError, BadBackup};
 use super::{DATABASE, MANIFEST, RECORD, SECRETS};
-use crate::base::{Chain, Txid, hex};
+use crate::base::{Chain, Txid, Watched, hex};
 use crate::clock;
 use crate::disk;
 use crate::node_state::Secrets;
@@ -120,7 +120,7 @@ impl Backups {
         store.durable().reached_here(end).await;
         let state_dir = self.state_dir.clone();
         let names = {
-            let config = self.pair.config().borrow().clone();
+            let config = self.pair.config().now();
             let node = config.member(self.pair.me()).map(|member| member.name.clone());
             (config.name, node.unwrap_or_default())
         };

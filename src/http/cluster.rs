@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::error::ApiError;
-use crate::base::{Chain, UnixMillis};
+use crate::base::{Chain, UnixMillis, Watched};
 use crate::clock;
 use crate::net::{self, Credentials, Resolver};
 use crate::protocol::cluster::{Config, Kind};
@@ -95,7 +95,7 @@ struct Init {
 
 async fn init(State(parts): State<Parts>, Json(init): Json<Init>) -> Result<Json<Value>, ApiError> {
     let (pair, founding) = (parts.control.pair(), init.founding);
-    let config = pair.config().borrow().clone();
+    let config = pair.config().now();
     founding.check(&config).map_err(refused)?;
     pair.is_primary().map_err(refused)?;
     can_listen(&parts)?;
@@ -152,7 +152,7 @@ async fn join(State(parts): State<Parts>, Json(join): Json<Join>) -> Result<Json
 
 async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
-    let config = pair.config().borrow().clone();
+    let config = pair.config().now();
     // One that was let in and never became a member may ask again.
     let is_member = config.member(pair.me()).is_some();
     if config.members.len() > 1 && is_member {

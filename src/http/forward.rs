@@ -8,7 +8,7 @@ use super::error::{self, ApiError};
 use super::extract::Peer;
 use super::layers::is_probe;
 use super::levels::{Level, Reading};
-use crate::base::Chain;
+use crate::base::{Chain, Watched};
 use crate::clock;
 use crate::replica::{AskError, Body, CLIENT, Entered, HOP, Role};
 use axum::extract::{FromRequestParts, Request};
@@ -148,7 +148,7 @@ async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response
 }
 
 fn nobody(edge: &Edge) -> ApiError {
-    match &*edge.pair.role().borrow() {
+    match edge.pair.role().now() {
         Role::Starting(_) => error::no_primary("the service is waiting for its other node"),
         Role::Primary | Role::Standby => error::no_primary("the primary cannot be reached"),
     }
@@ -173,7 +173,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         head.extensions.insert(reading.clone());
         // Reads have no body.
         let request = Request::from_parts(head.clone(), axum::body::Body::empty());
-        let was_primary = *edge.pair.role().borrow() == Role::Primary;
+        let was_primary = edge.pair.role().now() == Role::Primary;
         let answered = next.clone().run(request).await;
         // After a freeze another may have acknowledged what this node has not seen.
         if was_primary && level == Level::Linearizable && !edge.store.leave().holds() {
@@ -181,7 +181,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         }
         (reading.stamp(answered), reading.is_elsewhere())
     };
-    let is_tried = match *edge.pair.role().borrow() {
+    let is_tried = match edge.pair.role().now() {
         Role::Primary => true,
         // Another node forwards to the primary, and to nobody else.
         Role::Standby => level != Level::Linearizable && !asked.is_forwarded,

@@ -3,6 +3,7 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::client_address;
+use crate::base::Watched;
 use crate::clock;
 use crate::disk;
 use crate::replica::Role;
@@ -111,7 +112,7 @@ fn resident_bytes() -> Option<u64> {
 
 /// Alone there is nothing to replicate to, and nothing to say about it.
 fn replication(edge: &Edge) -> Check {
-    let config = edge.pair.config().borrow().clone();
+    let config = edge.pair.config().now();
     match (config.members.len(), config.isr.len()) {
         (0 | 1, _) => Check::Unknown,
         (_, 0 | 1) => Check::Warning,
@@ -128,7 +129,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "timestamp": clock::timestamp(),
         "uptime": (clock::now() - edge.started_at).as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
-        "role": edge.pair.role().borrow().as_str(),
+        "role": edge.pair.role().now().as_str(),
         "checks": {
             "database": checks.database.as_str(),
             "redis": checks.cache.as_str(),
@@ -147,7 +148,7 @@ pub(super) async fn live() -> Json<Value> {
 
 /// Whether a request that comes here is answered, here or by the primary.
 pub(super) async fn ready(State(edge): State<Edge>) -> Response {
-    let role = edge.pair.role().borrow().clone();
+    let role = edge.pair.role().now();
     let reason = if edge.drain.is_draining() {
         "draining".to_owned()
     } else if edge.store.is_fenced() {
@@ -174,7 +175,7 @@ pub(super) async fn startup() -> Json<Value> {
 
 /// For a load balancer that sends everything to the primary.
 pub(super) async fn primary(State(edge): State<Edge>) -> Response {
-    let role = edge.pair.role().borrow().clone();
+    let role = edge.pair.role().now();
     let leads = role == Role::Primary && edge.store.leave().holds();
     let status = if leads { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "role": role.as_str() }))).into_response()
@@ -192,7 +193,7 @@ pub(super) async fn standby(
     lag: Result<Query<Lag>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(Lag { lag }) = lag.map_err(|_| error::validation("lag", "must be milliseconds, such as 1000"))?;
-    let role = edge.pair.role().borrow().clone();
+    let role = edge.pair.role().now();
     let age = edge.pair.primary_seen().and_then(|seen| seen.staleness());
     let age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let is_it = role == Role::Standby && age_ms.is_some_and(|age| age <= lag.unwrap_or(u64::MAX));

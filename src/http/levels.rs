@@ -6,7 +6,7 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use crate::agents::Roster;
-use crate::base::{Chain, Position};
+use crate::base::{Chain, Position, Watched};
 use crate::replica::{HistoryError, Role};
 use crate::store::{Snapshot, StoreError};
 use axum::extract::FromRequestParts;
@@ -163,7 +163,7 @@ pub(super) fn put_position(response: &mut Response, position: Position) {
 /// Says in `response` which node has answered as the primary.
 pub(super) fn name_node(edge: &Edge, response: &mut Response) {
     let config = edge.pair.config();
-    let name = config.borrow().member(edge.pair.me()).map(|member| HeaderValue::try_from(member.name.as_str()));
+    let name = config.now().member(edge.pair.me()).map(|member| HeaderValue::try_from(member.name.as_str()));
     if let Some(Ok(name)) = name {
         response.headers_mut().insert(NODE, name);
     }

@@ -6,7 +6,7 @@ use super::error::{self, ApiError};
 use super::extract::Peer;
 use super::forward::Forwarded;
 use super::router;
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Txid, Watched};
 use crate::protocol::cluster::{Kind, MemberId};
 use crate::replica::{
     CERTIFICATE, CLIENT, HOP, HearError, Invited, InvitedWitness, JOIN, JOIN_AS_WITNESS, Joining, JoiningWitness,
@@ -103,7 +103,7 @@ const FOR_STRANGERS: [&str; 4] = [JOIN, MAY_JOIN, JOIN_AS_WITNESS, MAY_JOIN_AS_W
 async fn allowed(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let member = request.extensions().get::<Asking>().and_then(|asking| asking.0);
-    let kind = member.and_then(|id| edge.pair.config().borrow().member(id).map(|member| member.kind));
+    let kind = member.and_then(|id| edge.pair.config().now().member(id).map(|member| member.kind));
     let is_allowed = match kind {
         Some(Kind::Data) => true,
         Some(Kind::Witness) => path == CERTIFICATE,

@@ -2,7 +2,7 @@
 
 use super::membership::{MEMBER_ID_MAX, check, hash};
 use super::pair::{Pair, Refusal, refuse};
-use crate::base::Chain;
+use crate::base::{Chain, Watched};
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, Rule};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -122,7 +122,7 @@ impl Pair {
         };
         let key = URL_SAFE_NO_PAD.decode(&joining.key).unwrap_or_default();
         // Before it is a member: a key that cannot be signed must not leave one behind.
-        authority.certify(&key, self.config().borrow().next_member_id).map_err(|error| said(&error))?;
+        authority.certify(&key, self.config().look(|config| config.next_member_id)).map_err(|error| said(&error))?;
         let mut member = 0;
         let config = self.change_or_look(dry, |config| {
             member = number_witness(config, &joining.name, &joining.address)?;
@@ -158,7 +158,7 @@ impl Pair {
     /// Ends the rule of a majority where there is no witness any more: of two nodes both would be needed for everything.
     /// A change of its own, once the removal is in force (R9).
     pub(super) async fn settle_rule(&self) -> Result<Config, Refusal> {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         if config.witness().is_some() || config.register == Rule::Alone {
             return Ok(config);
         }
@@ -174,7 +174,7 @@ impl Pair {
 
     /// Signs the key of `member`, which asks for itself, again.
     pub(crate) fn certify(&self, member: MemberId, renewal: &Renewal) -> Result<Renewed, Refusal> {
-        if self.config().borrow().member(member).is_none() {
+        if self.config().now().member(member).is_none() {
             return refuse("that node is no member");
         }
         let Some(authority) = self.peers().and_then(|peers| peers.authority()) else {

@@ -7,7 +7,7 @@ use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::standby::{Following, Line, Standby, StandbyError, blocking};
 use super::wire::{Stream, WireError};
-use crate::base::Txid;
+use crate::base::{Txid, Watched};
 use crate::clock;
 use crate::protocol::peer::{Copying, FromPrimary, FromStandby, HASHES_MAX};
 use crate::store::{PAGE_BYTES, Replacement};
@@ -98,7 +98,7 @@ impl Standby {
     pub(super) async fn complete(&self, copied: Copied, receiver: &Receiver) -> Result<Pace, StandbyError> {
         let Following { store, log, node, arrivals, .. } = &self.0.following;
         let arrivals = Arc::clone(arrivals);
-        let (store, log, node, flushed) = (store.clone(), log.clone(), Arc::clone(node), *receiver.flushed.borrow());
+        let (store, log, node, flushed) = (store.clone(), log.clone(), Arc::clone(node), receiver.flushed.now());
         let Copied { replacement, start, end } = copied;
         let applying = blocking(move || {
             if let Err(error) = replacement.finish(&log, start, end) {
@@ -113,7 +113,7 @@ impl Standby {
         let pace = applying.pace();
         receiver.pass_on(pace.clone());
         // It may have come between the two.
-        pace.flushed(*receiver.flushed.borrow());
+        pace.flushed(receiver.flushed.now());
         *self.applying() = Some(applying);
         self.0.seen.send_modify(|seen| seen.copying = None);
         tracing::info!(txid = end.raw(), "the database is a whole copy of the primary's");

@@ -7,7 +7,7 @@ use super::receive::ReceiveError;
 use super::reign::{ASK_WITHIN, Held};
 use super::standby::{Standby, StandbyError};
 use super::voter::View;
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, News, Txid, Watched};
 use crate::clock;
 use crate::register::Input;
 use crate::store::Rested;
@@ -33,7 +33,7 @@ impl Pair {
         let mut pause = AGAIN_AFTER;
         let mut waits = None;
         loop {
-            let now = view.borrow_and_update().clone();
+            let now = view.news();
             if now.reigns() {
                 *held = Some(Arc::clone(&self.0.role).write_owned().await);
                 let rested = self.take_over(&standby).await?;
@@ -46,7 +46,7 @@ impl Pair {
                 tokio::select! {
                     ended = &mut session => break Some(ended),
                     changed = view.changed() => {
-                        let later = view.borrow_and_update().clone();
+                        let later = view.news();
                         if changed.is_ok() && (later.reigns() || later.follows != now.follows) {
                             break None;
                         }
@@ -112,7 +112,7 @@ impl Pair {
     async fn obey(&self, standby: &Standby, order: Order) -> Obeyed {
         match order {
             Order::Force { told, dry } => match self.can_force().await {
-                Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                Ok(()) if dry => drop(told.send(Ok(self.config().now()))),
                 Ok(()) => match self.order_voter(Input::Force).await {
                     Ok(()) => {
                         tracing::warn!("an operator has forced this node to take over");
@@ -123,10 +123,10 @@ impl Pair {
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::CopyAnew { told, dry } => match self.can_copy_anew().await {
-                Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                Ok(()) if dry => drop(told.send(Ok(self.config().now()))),
                 Ok(()) => {
                     standby.want_copy();
-                    drop(told.send(Ok(self.config().borrow().clone())));
+                    drop(told.send(Ok(self.config().now())));
                     return Obeyed::Reconnect;
                 }
                 Err(refusal) => drop(told.send(Err(refusal))),
@@ -166,7 +166,7 @@ impl Pair {
 
     /// Whether a standby may take over although nobody hands over: only from one that does not answer.
     async fn can_force(&self) -> Result<(), Refusal> {
-        let config = self.0.seat.config.borrow().clone();
+        let config = self.0.seat.config.now();
         if self.0.parts.node.copying().ok().flatten().is_some() || !self.0.parts.log.is_begun() {
             return refuse("this node has no whole copy of the chats: it is still being made");
         }

@@ -5,7 +5,7 @@ use super::peers::Peers;
 use super::standing::HearError;
 use super::voter::{Asked, View};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
-use crate::base::{Chain, Moment};
+use crate::base::{Chain, Moment, News, Watched};
 use crate::clock;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Member, MemberId};
@@ -121,7 +121,7 @@ impl Links {
 
     /// Who is to become a member.
     pub(crate) fn joining(&self) -> Option<MemberId> {
-        self.0.joining.borrow().as_ref().map(|member| member.id)
+        self.0.joining.now().as_ref().map(|member| member.id)
     }
 
     /// Waits until `member` is reached where it is said to be, for ever where it never is.
@@ -199,11 +199,10 @@ impl Links {
         let mut joining = self.0.joining.subscribe();
         let mut kept: HashMap<(MemberId, String), AbortOnDropHandle<()>> = HashMap::new();
         loop {
-            let mut wanted =
-                view.borrow_and_update().stored.as_ref().map_or_else(Vec::new, |config| config.members.clone());
-            wanted.extend(joining.borrow_and_update().clone());
+            let mut wanted = view.news().stored.as_ref().map_or_else(Vec::new, |config| config.members.clone());
+            wanted.extend(joining.news());
             wanted.retain(|member| member.id != self.0.greeting.member && !member.address.is_empty());
-            let reaches = peers.borrow_and_update().clone();
+            let reaches = peers.news();
             kept.retain(|(id, address), _| {
                 reaches.is_some() && wanted.iter().any(|member| member.id == *id && member.address == *address)
             });

@@ -3,7 +3,7 @@
 use super::admit::add;
 use super::pair::{Pair, Refusal};
 use super::peers::AskError;
-use crate::base::Chain;
+use crate::base::{Chain, Watched};
 use crate::disk;
 use crate::net::{Authority, CertifyError, ClusterTlsError, PeerConnector, Resolver, pinned};
 use crate::node_state::{NodeError, NodeState, Secrets};
@@ -152,7 +152,7 @@ impl Pair {
     /// Removes a data node that is lost, so that there is room for one in its place (R9: never both in one change).
     async fn make_room(&self, joining: &Joining, dry: bool) -> Result<(), Refusal> {
         let (me, is_connected) = (self.me(), self.standby_seen().is_some_and(|seen| seen.is_connected));
-        let before = self.config().borrow().clone();
+        let before = self.config().now();
         if before.member(me).is_some_and(|ours| ours.name == joining.name) {
             let why = format!(
                 "{} is the name of the node that is here already; name the new one with `--node`",

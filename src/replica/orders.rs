@@ -2,7 +2,7 @@
 
 use super::pair::{Order, Pair, Refusal, Role, Told, lock, refuse};
 use super::peers::AskError;
-use crate::base::Chain;
+use crate::base::{Chain, Watched};
 use crate::clock;
 use crate::protocol::cluster::{Config, Rule};
 use crate::store::{StoreError, TurnEnd};
@@ -39,7 +39,7 @@ impl Pair {
             return self.change(change).await;
         }
         self.is_primary()?;
-        let mut config = self.config().borrow().clone();
+        let mut config = self.config().now();
         change(&mut config).map(|()| config)
     }
 
@@ -55,9 +55,9 @@ impl Pair {
 
     /// Before this node stops: another leads by then, where roles change by themselves and one can.
     pub(crate) async fn leave(&self) {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let is_wanted = config.register == Rule::Majority && !config.is_paused(clock::unix_millis());
-        if *self.role().borrow() != Role::Primary || !is_wanted || !config.has_two_in_sync() {
+        if self.role().now() != Role::Primary || !is_wanted || !config.has_two_in_sync() {
             return;
         }
         match tokio::time::timeout(LEAVE_WITHIN, self.switch_over(false)).await {

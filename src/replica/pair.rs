@@ -16,7 +16,7 @@ pub(super) use super::seat::lock;
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::voter::Voter;
 use super::wire::Stream;
-use crate::base::{Epoch, UnixMillis};
+use crate::base::{Epoch, UnixMillis, Watched};
 use crate::journal::JournalError;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -286,7 +286,7 @@ impl Pair {
     }
 
     pub(crate) fn peers(&self) -> Option<Peers> {
-        self.0.peers.borrow().clone()
+        self.0.peers.now()
     }
 
     /// The node has become part of a cluster, under whose authority others are asked.
@@ -325,7 +325,7 @@ impl Pair {
     /// What a standby knows of its primary; `None` on any other node.
     pub(crate) fn primary_seen(&self) -> Option<PrimarySeen> {
         let standby = lock(&self.0.seat.standby).as_ref().map(Standby::seen);
-        standby.map(|seen| seen.borrow().clone())
+        standby.map(|seen| seen.now())
     }
 
     /// Commits that the standby lacks: of its disk, as the primary knows it; of its database, as the standby does.
@@ -368,7 +368,7 @@ impl Pair {
 
     /// The primary, where that is another node, and the way to it.
     pub(crate) fn primary(&self) -> Option<(Peers, Member)> {
-        let config = self.0.seat.config.borrow().clone();
+        let config = self.0.seat.config.now();
         let member = config.member(config.primary).filter(|member| member.id != self.me())?.clone();
         Some((self.peers()?, member))
     }

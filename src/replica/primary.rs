@@ -5,7 +5,7 @@ use super::pair::Refusal;
 use super::ship;
 use super::voter::{View, Voter};
 use super::wire::{Stream, WireError};
-use crate::base::{Chain, Epoch, Moment, Txid};
+use crate::base::{Chain, Epoch, Moment, News, Txid, Watched};
 use crate::clock;
 use crate::journal::Pin;
 use crate::node_state::NodeState;
@@ -106,7 +106,7 @@ impl Primary {
         let mut view = voter.view();
         let by = clock::now() + CHANGED_WITHIN;
         loop {
-            let before = view.borrow_and_update().in_force.clone();
+            let before = view.news().in_force.clone();
             let Some(before) = before.filter(|config| config.epoch == self.0.reigning.epoch) else {
                 return Err(Refusal::new("this node is not the primary any more"));
             };
@@ -249,8 +249,7 @@ impl Shared {
     }
 
     fn is_peer(&self, member: MemberId) -> bool {
-        let view = self.view();
-        let view = view.borrow();
+        let view = self.view().now();
         view.config().and_then(|config| config.peer_of(self.reigning.me)).is_some_and(|peer| peer.id == member)
     }
 
@@ -266,7 +265,7 @@ impl Shared {
     pub(super) async fn leaves_first(&self) {
         let mut view = self.view();
         let in_set = |view: &View| view.in_force.as_ref().is_some_and(Config::has_two_in_sync);
-        if in_set(&view.borrow()) {
+        if in_set(&view.now()) {
             tracing::error!("the standby lacks what it had acknowledged");
             self.say(Word::HasLost).await;
         }
@@ -280,8 +279,8 @@ impl Shared {
             let mut standby = lock(&self.standby);
             (standby.flushed, standby.is_ready) = (flushed, true);
         }
-        let (durable, need) = (self.reigning.store.durable(), self.view().borrow().need);
-        let is_counted = self.view().borrow().in_force.as_ref().is_some_and(|config| config.is_in_sync(member));
+        let (durable, need) = (self.reigning.store.durable(), self.view().look(|view| view.need));
+        let is_counted = self.view().now().in_force.as_ref().is_some_and(|config| config.is_in_sync(member));
         if is_counted && flushed < durable.get() {
             tracing::error!(flushed = flushed.raw(), "the standby has lost what it had acknowledged");
             self.say(Word::HasLost).await;
@@ -300,11 +299,7 @@ impl Shared {
             let mut standby = lock(&self.standby);
             (standby.flushed, standby.applied) = (flushed, applied);
         }
-        let (need, is_in_sync) = {
-            let view = self.view();
-            let view = view.borrow();
-            (view.need, view.is_in_sync)
-        };
+        let (need, is_in_sync) = self.view().look(|view| (view.need, view.is_in_sync));
         // What another one has flushed, a former member or a witness, is not what is needed (R8).
         if need == Need::Standby && self.is_peer(member) {
             durable.flushed_there(flushed);

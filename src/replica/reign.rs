@@ -6,7 +6,7 @@ use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
 use super::standing::HearError;
 use super::voter::View;
-use crate::base::{Chain, Epoch, Txid};
+use crate::base::{Chain, Epoch, News, Txid, Watched};
 use crate::clock;
 use crate::protocol::cluster::{Config, Member, Mode};
 use crate::register::{Input, Standing};
@@ -94,7 +94,7 @@ impl Pair {
         let mut view = self.voter().view();
         let began = clock::now();
         loop {
-            let now = view.borrow_and_update().clone();
+            let now = view.news();
             let is_other = now.stored.as_ref().is_some_and(|config| config.primary != parts.me);
             match now.standing {
                 Standing::Elected | Standing::Leads => {
@@ -127,7 +127,7 @@ impl Pair {
                 Some(order) = orders.recv() => match order {
                     Order::ResumeAlone { told, dry } => match self.can_resume_alone().await {
                         Err(refusal) => drop(told.send(Err(refusal))),
-                        Ok(()) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                        Ok(()) if dry => drop(told.send(Ok(self.config().now()))),
                         Ok(()) => {
                             self.0.seat.is_cleared.store(true, Ordering::Relaxed);
                             match self.order_voter(Input::ResumeAlone).await {
@@ -147,7 +147,7 @@ impl Pair {
 
     async fn tell_why(&self, why: String, held: &mut Held) {
         let starting = Role::Starting(why.clone());
-        if *self.0.seen.borrow() != starting {
+        if self.0.seen.now() != starting {
             tracing::warn!("{why}");
             match held.take() {
                 Some(held) => self.set_role(starting, Some(held)),
@@ -167,7 +167,7 @@ impl Pair {
 
     /// Whether what this node lacks may be given up, as its operator wants: not where another has it.
     async fn clear_loss(&self) -> Result<(), PairError> {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             self.0.seat.is_cleared.store(true, Ordering::Relaxed);
             return Ok(());
@@ -184,12 +184,12 @@ impl Pair {
 
     /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
     async fn can_resume_alone(&self) -> Result<(), Refusal> {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
         match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
             Ok(theirs) => match self.hear(&theirs).await {
                 Err(HearError::NoMemory(_)) => Ok(()),
-                _ => refuse(self.why_waiting(&self.voter().view().borrow().clone())),
+                _ => refuse(self.why_waiting(&self.voter().view().now())),
             },
             Err(AskError::Refused { said, .. }) => refuse(format!("{} refuses this node: {said}", peer.name)),
             Err(error) if error.has_answered() => refuse(format!("{} answers: {}", peer.name, Chain(&error))),
@@ -232,7 +232,7 @@ impl Pair {
     async fn begin(&self, rested: Option<Rested>, epoch: Epoch) -> Result<Primary, PairError> {
         let mut view = self.voter().view();
         // Nothing is written under an epoch that is another's.
-        if view.borrow_and_update().promised != epoch {
+        if view.news().promised != epoch {
             return Err(PairError::Demoted);
         }
         let (primary, inherited) = self.crown(rested, epoch).await?;
@@ -265,7 +265,7 @@ impl Pair {
             None => self.turn_into(Role::Primary).await,
         }
         if let Some(told) = told {
-            drop(told.send(Ok(self.config().borrow().clone())));
+            drop(told.send(Ok(self.config().now())));
         }
         let pair = self.clone();
         // The primary before may have died between the two changes.
@@ -281,7 +281,7 @@ impl Pair {
         let next = loop {
             tokio::select! {
                 _ = view.changed() => {
-                    let now = view.borrow_and_update().clone();
+                    let now = view.news();
                     if !now.leads() || now.promised != epoch {
                         self.store().give_up("this node is not the primary any more");
                         return Err(PairError::Demoted);
@@ -291,7 +291,7 @@ impl Pair {
                     if self.store().is_stuck(PROGRESS_WITHIN) {
                         let _ = self.voter().order(Input::Stuck).await;
                     }
-                    let is_outbid = view.borrow().is_outbid;
+                    let is_outbid = view.look(|view| view.is_outbid);
                     if is_outbid && let Some(next) = self.renew(began, held).await? {
                         break next;
                     }
@@ -299,7 +299,7 @@ impl Pair {
                 Some(order) = orders.recv() => match order {
                     Order::Switchover { told, dry } => match self.can_hand_over(&primary).await {
                         Err(refusal) => drop(told.send(Err(refusal))),
-                        Ok(_) if dry => drop(told.send(Ok(self.config().borrow().clone()))),
+                        Ok(_) if dry => drop(told.send(Ok(self.config().now()))),
                         Ok((peer, peers)) => {
                             break self.hand_over(&primary, (peer, peers), (held, told), stop).await?;
                         }
@@ -326,7 +326,7 @@ impl Pair {
         let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
             return Ok(None);
         };
-        if !self.voter().view().borrow().is_outbid {
+        if !self.voter().view().look(|view| view.is_outbid) {
             return Ok(None); // Nobody rests for an election that is lost: the role is free again.
         }
         *held = Some(role);
@@ -353,14 +353,14 @@ impl Pair {
             Some(rested) => rested,
             None => self.rest().await?,
         };
-        let epoch = self.voter().view().borrow().promised;
+        let epoch = self.voter().view().look(|view| view.promised);
         Ok(Next::Lead(Crown { rested: Some(rested), told: None, epoch }))
     }
 
     /// Whether the standby could take over now.
     async fn can_hand_over(&self, primary: &Primary) -> Result<(Member, Peers), Refusal> {
-        let view = self.voter().view().borrow().clone();
-        let config = self.config().borrow().clone();
+        let view = self.voter().view().now();
+        let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             return refuse("there is no other node; let one join first");
         };
@@ -403,7 +403,7 @@ impl Pair {
         // Looked at now, when nobody can change it any more: a standby may have been given up a moment ago.
         let has_all = || {
             let seen = primary.standby();
-            let is_in_sync = self.voter().view().borrow().is_in_sync;
+            let is_in_sync = self.voter().view().look(|view| view.is_in_sync);
             is_in_sync && seen.is_connected && seen.is_ready && seen.flushed >= last
         };
         while !has_all() && clock::now() < by {
@@ -426,7 +426,7 @@ impl Pair {
             }
         };
         drop(told.send(if taken {
-            Ok(self.config().borrow().clone())
+            Ok(self.config().now())
         } else {
             let why = "has this node's vote and does not answer; it takes over if it does, or else this node goes on";
             Err(Refusal::begun(format!("{} {why}", peer.name)))

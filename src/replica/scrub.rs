@@ -7,7 +7,7 @@
 
 use super::pair::{Pair, lock};
 use super::peers::AskError;
-use crate::base::{Chain, Txid, UnixMillis};
+use crate::base::{Chain, Txid, UnixMillis, Watched};
 use crate::clock;
 use crate::journal::JournalError;
 use crate::store::{Checked, StoreError};
@@ -222,7 +222,7 @@ impl Pair {
 
     /// Writes the other node's page over ours; whether it was the right one.
     async fn mend(&self, number: u32) -> bool {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             tracing::error!(page = number, "there is no other node to mend the page with");
             return false;
@@ -285,7 +285,7 @@ impl Pair {
 
     /// Asks both nodes for the newest commit that both have on disk; which that is, and whether they say the same.
     async fn compare(&self) -> Result<(Option<u64>, bool), VerifyError> {
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
             return Ok((None, false));
         };

@@ -4,7 +4,7 @@ use super::local::LocalLog;
 use super::primary::Primary;
 use super::standby::Standby;
 use super::voter::{Seat, View};
-use crate::base::{Chain, Txid};
+use crate::base::{Chain, Txid, Watched};
 use crate::clock;
 use crate::node_state::NodeState;
 use crate::protocol::cluster::Config;
@@ -50,7 +50,7 @@ impl DataSeat {
     /// Everything up to here was acknowledged, as far as this node knows.
     fn durable(&self) -> Txid {
         let standby = lock(&self.standby).as_ref().map(Standby::seen);
-        let seen = standby.map(|seen| seen.borrow().durable);
+        let seen = standby.map(|seen| seen.look(|seen| seen.durable));
         self.log.durable().max(seen.unwrap_or_else(|| self.store.durable().get()))
     }
 }
@@ -62,7 +62,7 @@ impl Seat for Arc<DataSeat> {
             Some(crate::protocol::peer::Copying::ANEW)
         });
         // Looked at by itself: what is borrowed is not held while something else is waited for.
-        let is_paused = self.config.borrow().is_paused(clock::unix_millis());
+        let is_paused = self.config.now().is_paused(clock::unix_millis());
         Local {
             may_lead: is_whole.is_none() && self.is_cleared.load(Ordering::Relaxed) && !self.store.is_fenced(),
             is_paused,

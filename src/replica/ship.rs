@@ -7,7 +7,7 @@ use super::pair::name;
 use super::primary::Shared;
 use super::standing::HearError;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
-use crate::base::Txid;
+use crate::base::{News, Txid, Watched};
 use crate::clock;
 use crate::journal::{JournalError, Pin, Reader};
 use crate::protocol::cluster::MemberId;
@@ -102,7 +102,7 @@ async fn next_word<S>(line: &mut Line<S>) -> Result<FromStandby, WireError> {
 /// Why the node is not served, if so.
 fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -> Result<(), String> {
     let me = shared.reigning.me;
-    let peer = shared.view().borrow().config().and_then(|config| config.peer_of(me).map(|peer| peer.id));
+    let peer = shared.view().now().config().and_then(|config| config.peer_of(me).map(|peer| peer.id));
     if hello.protocol != PROTOCOL {
         return Err(format!("it speaks protocol {}, this node speaks {PROTOCOL}", hello.protocol));
     }
@@ -123,7 +123,7 @@ async fn remembers(shared: &Shared, hello: &Hello) -> Result<Option<String>, Wir
     let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
     let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
     let speaks = speaks.expect("noting does not panic").map_err(|error| WireError::Io(io::Error::other(error)))?;
-    let view = shared.view().borrow().clone();
+    let view = shared.view().now();
     let name = view.config().map_or("the node", |config| name(config, member));
     Ok(HearError::check(speaks, name).err().map(|error| error.to_string()))
 }
@@ -316,7 +316,7 @@ async fn ship<S: Stream>(shared: &Arc<Shared>, mut next: Txid, line: &mut Line<S
 }
 
 fn say_durable<S: Stream>(durable: &mut tokio::sync::watch::Receiver<Txid>, line: &mut Line<S>) {
-    let txid = durable.borrow_and_update().raw();
+    let txid = durable.news().raw();
     line.outgoing.push(&FromPrimary::Durable { txid, heard_ms: line.heard_ms });
 }
 

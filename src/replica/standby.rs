@@ -11,7 +11,7 @@ use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::voter::View;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
-use crate::base::{Chain, Epoch, Txid};
+use crate::base::{Chain, Epoch, News, Txid, Watched};
 use crate::clock;
 use crate::disk::DiskError;
 use crate::journal::JournalError;
@@ -249,7 +249,7 @@ impl Standby {
             _ => return Err(WireError::OutOfTurn.into()),
         };
         // Nothing is cut, copied or journaled for anybody else (R6).
-        if following.view.borrow().follows != Some(epoch) {
+        if following.view.look(|view| view.follows) != Some(epoch) {
             return Err(StandbyError::OtherReign);
         }
         line.epoch = epoch;
@@ -395,11 +395,11 @@ impl Standby {
         self.0.seen.send_modify(|seen| (seen.is_connected, seen.is_agreed) = (true, copied.is_none()));
         loop {
             // On both disks, then: nothing of it can be taken back.
-            let is_whole = copied.as_ref().is_some_and(|copied| copied.end <= *told.borrow());
+            let is_whole = copied.as_ref().is_some_and(|copied| copied.end <= told.now());
             if is_whole && let Some(copied) = copied.take() {
                 pace = Some(self.complete(copied, receiver).await?);
                 self.0.seen.send_modify(|seen| seen.is_agreed = true);
-                line.outgoing.push(&FromStandby::Ready { flushed: told.borrow().raw() });
+                line.outgoing.push(&FromStandby::Ready { flushed: told.now().raw() });
             }
             tokio::select! {
                 frame = line.incoming.next(SILENCE_MAX) => {
@@ -408,7 +408,7 @@ impl Standby {
                         self.hear(frame, receiver, line.began).await?;
                     }
                     if let Some(pace) = &pace {
-                        let (durable, flushed) = (self.0.seen.borrow().durable, *told.borrow());
+                        let (durable, flushed) = (self.0.seen.look(|seen| seen.durable), told.now());
                         pace.durable(durable);
                         self.note(flushed, pace.applied());
                     }
@@ -417,7 +417,7 @@ impl Standby {
                 changed = told.changed() => changed.map_err(|_| receiver.failed())?,
                 _ = beat.tick() => {}
             }
-            let flushed = *told.borrow_and_update();
+            let flushed = told.news();
             let applied = pace.as_ref().map_or(Txid::default(), Pace::applied);
             match pace.as_ref().and_then(Pace::failed) {
                 None => {}

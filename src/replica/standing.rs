@@ -3,6 +3,7 @@
 use super::pair::{Pair, lock, name};
 use super::peers::Standing as PeerStanding;
 use super::voter::View;
+use crate::base::Watched;
 use crate::node_state::{NodeError, Speaks};
 use crate::protocol::cluster::{Member, MemberId, Rule};
 use crate::protocol::register::Why;
@@ -41,8 +42,8 @@ impl Pair {
     pub(crate) fn standing(&self) -> PeerStanding {
         let parts = &self.0.parts;
         // Each looked at by itself: whoever is borrowed while another is waited for would keep the voter waiting for ever.
-        let (config, reaches) = (self.0.seat.config.borrow().clone(), self.reaches());
-        let (role, secrets) = (self.0.seen.borrow().clone(), fingerprint(&lock(&self.0.secrets)));
+        let (config, reaches) = (self.0.seat.config.now(), self.reaches());
+        let (role, secrets) = (self.0.seen.now(), fingerprint(&lock(&self.0.secrets)));
         let applied = self.primary_seen().map_or(parts.store.durable().get(), |seen| seen.applied);
         let tip = parts.log.last().unwrap_or_default();
         let scrubbed = self.scrubbed();
@@ -68,7 +69,7 @@ impl Pair {
 
     /// The other members that this node has a connection to.
     pub(super) fn reaches(&self) -> Vec<MemberId> {
-        let config = self.0.seat.config.borrow().clone();
+        let config = self.0.seat.config.now();
         let links = self.voter().links();
         config.others(self.me()).map(|member| member.id).filter(|id| links.acquaintance(*id).is_reached).collect()
     }
@@ -77,7 +78,7 @@ impl Pair {
     pub(crate) async fn hear(&self, theirs: &PeerStanding) -> Result<PeerStanding, HearError> {
         let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
         let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
-        HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.borrow(), member))?;
+        HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.now(), member))?;
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }
@@ -86,7 +87,7 @@ impl Pair {
 
     /// Why it is not known yet what this node is.
     pub(super) fn why_waiting(&self, view: &View) -> String {
-        let config = self.0.seat.config.borrow().clone();
+        let config = self.0.seat.config.now();
         let me = name(&config, self.me()).to_owned();
         let members: Vec<_> = config.others(self.me()).map(|member| self.why_of(member)).collect();
         let others = members.join(", ");

@@ -3,7 +3,7 @@
 use super::pair::{Pair, Role};
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
-use crate::base::{Txid, UnixMillis};
+use crate::base::{Txid, UnixMillis, Watched};
 use crate::clock;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode, Rule};
 use crate::register::{Lease, Timing};
@@ -83,8 +83,8 @@ pub(crate) struct NodeStatus {
 impl Pair {
     /// The whole cluster. Asks the other node, half a second at most.
     pub(crate) async fn status(&self) -> Status {
-        let config = self.config().borrow().clone();
-        let role = self.role().borrow().clone();
+        let config = self.config().now();
+        let role = self.role().now();
         let mut nodes = vec![self.own(&config, &role)];
         if let Some(other) = self.other(&config, &role).await {
             nodes.push(other);
@@ -126,13 +126,13 @@ impl Pair {
     ///
     /// Safe.
     pub(crate) async fn acknowledged(&self) -> Option<Txid> {
-        let role = self.role().borrow().clone();
+        let role = self.role().now();
         match role {
             Role::Starting(_) => None,
             Role::Primary => Some(self.store().durable().get()),
             Role::Standby => {
                 let (peers, primary) = self.primary()?;
-                let epoch = self.config().borrow().epoch;
+                let epoch = self.config().look(|config| config.epoch);
                 let theirs = peers.exchange(&primary, &self.standing(), ACKNOWLEDGED_WITHIN).await.ok()?;
                 let is_followed = self.primary_seen().is_some_and(|seen| seen.is_connected);
                 let is_primary = theirs.role == Role::Primary.as_str() && theirs.config.epoch == epoch;
@@ -166,9 +166,9 @@ impl Pair {
 
     /// Whether the witness is there, as far as this node can know: only a primary asks it. `None` where there is none.
     pub(crate) fn has_witness(&self) -> Option<bool> {
-        let witness = self.config().borrow().witness().map(|witness| witness.id)?;
+        let witness = self.config().look(|config| config.witness().map(|witness| witness.id))?;
         // Looked at by itself: whoever looks again while it is borrowed waits for a change of roles that waits for that.
-        let leads = *self.role().borrow() == Role::Primary;
+        let leads = self.role().now() == Role::Primary;
         leads.then(|| self.is_heard(witness))
     }
 
@@ -176,14 +176,14 @@ impl Pair {
     /// and where there is no witness.
     pub(crate) fn is_failover_ready(&self) -> Option<bool> {
         let is_witnessed = self.has_witness()?;
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let may_be = config.mode != Mode::MaxPerformance && !config.is_paused(clock::unix_millis());
         Some(is_witnessed && may_be && config.has_two_in_sync() && self.is_connected())
     }
 
     /// How long this node may still answer as the primary unless it hears of others again. `None` where it needs no leave.
     pub(crate) fn lease_left(&self) -> Option<Duration> {
-        match self.voter().view().borrow().lease {
+        match self.voter().view().look(|view| view.lease) {
             Lease::Until(until) => Some(until.saturating_duration_since(clock::boot())),
             Lease::None | Lease::Unneeded => None,
         }
@@ -193,7 +193,7 @@ impl Pair {
     fn is_heard(&self, member: MemberId) -> bool {
         let known = self.voter().links().acquaintance(member);
         let is_fresh = |at| clock::boot().saturating_duration_since(at) <= Timing::DEFAULT.lease;
-        let leads = *self.role().borrow() == Role::Primary;
+        let leads = self.role().now() == Role::Primary;
         known.is_reached && (!leads || known.heard_at.is_some_and(is_fresh))
     }
 

@@ -3,7 +3,7 @@
 use super::admit::may_have_witness;
 use super::membership::{FoundError, Token, check_address, invite};
 use super::pair::{Order, Pair, Refusal, Role, refuse};
-use crate::base::Chain;
+use crate::base::{Chain, Watched};
 use crate::protocol::cluster::{Config, Kind, Member};
 use std::time::Duration;
 
@@ -55,20 +55,20 @@ impl Pair {
             return refuse("this node is part of no cluster; `llmchat init` makes one");
         };
         if kind == Kind::Witness {
-            may_have_witness(&self.config().borrow())?;
+            may_have_witness(&self.config().now())?;
         }
         if dry {
             return Ok(None);
         }
         let Some(authority) = peers.authority() else { return refuse("this node cannot sign for another one") };
-        let token = invite(self.node(), kind, &self.config().borrow().clone(), &authority);
+        let token = invite(self.node(), kind, &self.config().now(), &authority);
         token.map(Some).map_err(|error: FoundError| Refusal::new(Chain(&error).to_string()))
     }
 
     /// The token for a new node in the place of the one called `name`, which is lost; `None` where `dry`.
     pub(crate) fn replace_member(&self, name: &str, dry: bool) -> Result<Option<Token>, Refusal> {
         self.is_primary()?;
-        let config = self.config().borrow().clone();
+        let config = self.config().now();
         let Some(peer) = config.peer_of(self.me()) else {
             return refuse("there is no other node; `llmchat invite` lets one join");
         };

@@ -6,7 +6,7 @@
 
 use super::links::{Links, Way};
 use super::verdict;
-use crate::base::{Chain, Epoch, Moment};
+use crate::base::{Chain, Epoch, Moment, Watched};
 use crate::clock;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, MemberId};
@@ -209,12 +209,12 @@ impl Voter {
 
     /// The newest configuration that this member has stored.
     pub(crate) fn config(&self) -> Option<Config> {
-        self.0.view.borrow().stored.clone()
+        self.0.view.now().stored
     }
 
     /// Whether the primary was heard within a lease.
     pub(super) fn hears_primary(&self) -> bool {
-        let primary = self.0.view.borrow().stored.as_ref().map(|config| config.primary);
+        let primary = self.0.view.look(|view| view.stored.as_ref().map(|config| config.primary));
         let heard_at = primary.and_then(|primary| self.links().acquaintance(primary).heard_at);
         heard_at.is_some_and(|at| clock::boot().saturating_duration_since(at) <= Timing::DEFAULT.lease)
     }
@@ -268,7 +268,7 @@ impl Voter {
                     () = stop.cancelled() => return Ok(()),
                 };
                 if matches!(next.input, Input::Tick(_)) {
-                    let words = self.0.seat.look(&self.0.view.borrow().clone());
+                    let words = self.0.seat.look(&self.0.view.now());
                     for word in words {
                         // Words of the standby are never declined.
                         let _ = self.0.step(&mut machine, Input::Standby(word), None).await?;
@@ -316,7 +316,7 @@ impl Shared {
 
     /// Nothing is heard any more, said or promised.
     fn has_no_part(&self, machine: &Register) -> Result<Result<(), &'static str>, NodeError> {
-        if self.view.borrow().reigns() {
+        if self.view.look(View::reigns) {
             return Err(NodeError::Forgets);
         }
         let blank = View::blank(machine);
@@ -339,7 +339,7 @@ impl Shared {
             }
             _ => None,
         };
-        let before = self.view.borrow().clone();
+        let before = self.view.now();
         let outputs = machine.step(input, now);
         let after = View::of(machine);
         if outputs.is_empty() && before == after {

@@ -9,7 +9,7 @@ use super::pair::{Refusal, refuse};
 use super::peers::Peers;
 use super::status::{NodeStatus, Status};
 use super::voter::{Voter, WitnessVote};
-use crate::base::{Chain, UnixMillis};
+use crate::base::{Chain, News, UnixMillis, Watched};
 use crate::clock;
 use crate::net::{Certified, ClusterTlsError, Credentials, NodeKey, Resolver};
 use crate::node_state::{NodeError, NodeState, keep_credentials, read_credentials};
@@ -94,7 +94,7 @@ impl Witness {
     pub(crate) async fn vote(&self, stop: CancellationToken) -> Result<(), NodeError> {
         let mut joined = self.0.joined.subscribe();
         while !stop.is_cancelled() {
-            let now = joined.borrow_and_update().clone();
+            let now = joined.news();
             let vote = async {
                 match now {
                     Some(now) => now.voter.run(stop.child_token()).await,
@@ -111,7 +111,7 @@ impl Witness {
     }
 
     fn now(&self) -> Option<Joined> {
-        self.0.joined.borrow().clone()
+        self.0.joined.now()
     }
 
     /// Whether its promises can be read.

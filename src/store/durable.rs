@@ -1,4 +1,4 @@
-use crate::base::Txid;
+use crate::base::{Txid, Watched};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -77,7 +77,7 @@ impl Durable {
     }
 
     pub(crate) fn get(&self) -> Txid {
-        *self.0.watched.borrow()
+        self.0.watched.now()
     }
 
     /// Follows it.

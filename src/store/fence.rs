@@ -1,3 +1,4 @@
+use crate::base::Watched;
 use tokio::sync::watch;
 
 /// Down once something happened after which no answer of the store could be trusted. For ever.
@@ -18,7 +19,7 @@ impl Fence {
     }
 
     pub(super) fn is_raised(&self) -> bool {
-        *self.0.borrow()
+        self.0.now()
     }
 
     pub(super) async fn raised(&self) {

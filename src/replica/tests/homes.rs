@@ -1,6 +1,6 @@
 //! Two nodes in one process, with real files and a connection in memory; what asks them, and what mends them.
 
-use crate::base::{AgentId, Chain, Label, Owner, Txid, UnixMillis};
+use crate::base::{AgentId, Chain, Label, Owner, Txid, UnixMillis, Watched};
 use crate::clock;
 use crate::journal::Settings as JournalSettings;
 use crate::node_state::NodeState;
@@ -160,7 +160,7 @@ impl Home {
         let local = seat.local();
         let taken = if was_primary { Input::ResumeAlone(local) } else { Input::Force(local) };
         voter.order(taken).await.unwrap();
-        let epoch = voter.view().borrow().promised;
+        let epoch = voter.view().now().promised;
         let kept = Arc::clone(&node);
         let (store, log) = (store.clone(), log.clone());
         let reigning =
@@ -254,7 +254,7 @@ impl Lead {
     }
 
     pub(super) fn is_in_sync(&self) -> bool {
-        self.view().borrow().is_in_sync
+        self.view().now().is_in_sync
     }
 
     fn let_go(&self) {
@@ -304,7 +304,7 @@ impl Follow {
 
     /// Stores the configuration of `lead`, as the primary proposes it.
     pub(super) fn hear_of(&self, lead: &Lead) {
-        let config = lead.view().borrow().in_force.clone().unwrap();
+        let config = lead.view().now().in_force.clone().unwrap();
         let promises = self.node.promises().unwrap();
         let mut machine = Register::new(self.me, promises, Timing::default(), clock::boot());
         let from = config.primary;
@@ -339,7 +339,7 @@ impl Follow {
 
     /// Whether clients may read here.
     pub(super) fn is_agreed(&self) -> bool {
-        self.seen().borrow().is_agreed
+        self.seen().now().is_agreed
     }
 
     pub(super) async fn hang_up(&mut self) {

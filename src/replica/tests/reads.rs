@@ -1,6 +1,7 @@
 //! When a node may be read from.
 
 use super::homes::{PATIENCE, answer, ask, homes};
+use crate::base::Watched;
 use crate::clock;
 use crate::protocol::cluster::Mode;
 use crate::protocol::peer::{FromPrimary, FromStandby};
@@ -44,7 +45,7 @@ async fn how_fresh_a_database_is_counts_from_its_question_and_not_from_the_answe
     let lead = one.lead(Timing::default()).await;
     ask(&lead.store, "before").await;
     let mut follow = two.mend(two.follow(), &lead).await;
-    let epoch = lead.view().borrow().promised;
+    let epoch = lead.view().now().promised;
     follow.hang_up().await;
     let tip = follow.log.last().unwrap().position.txid.raw();
 
