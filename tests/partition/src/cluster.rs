@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) const SETUP: Duration = Duration::from_mins(1);
 const ASK: Duration = Duration::from_millis(900);
 const WATCH_MS: u64 = 100;
-/// A node that is started so often while a cluster is made does not start at all.
+/// A node that is started so often while it is waited for does not start at all.
 const STARTS_MAX: u32 = 20;
 
 /// How a cluster is made.
@@ -155,7 +155,8 @@ impl Cluster {
     }
 
     pub(crate) fn until(&self, what: &str, is: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let fails = || self.nodes.iter().any(|node| node.starts() > STARTS_MAX);
+        let before: Vec<_> = self.nodes.iter().map(Node::starts).collect();
+        let fails = || self.nodes.iter().zip(&before).any(|(node, before)| node.starts() > before + STARTS_MAX);
         if wait(SETUP, || is(self) || fails()) && !fails() {
             return Ok(());
         }
