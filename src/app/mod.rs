@@ -1,10 +1,12 @@
 //! Puts the rooms together and takes them apart again, each in one readable order.
 
 mod core;
+mod door;
 mod hook;
 mod node;
 mod observe;
 mod peers;
+mod slots;
 mod witness;
 
 pub(crate) use core::{BadAgentsFile, Core};

@@ -110,7 +110,8 @@ impl Witness {
         Ok(())
     }
 
-    fn now(&self) -> Option<Joined> {
+    /// What it is now.
+    pub(crate) fn now(&self) -> Option<Joined> {
         self.0.joined.now()
     }
 
