@@ -189,15 +189,15 @@ impl Config {
                 && member.address.len() <= ADDRESS_BYTES_MAX
                 && (1..=127).contains(&member.id)
         };
+        let is_data = |id: MemberId| self.member(id).is_some_and(|member| member.kind == Kind::Data);
         is_sane(self.epoch)
             && self.name.len() <= NAME_BYTES_MAX
             && (1..=MEMBERS_MAX).contains(&self.members.len())
             && ids.len() == self.members.len()
             && self.members.iter().all(is_short)
-            && ids.has(self.primary)
+            && self.is_in_sync(self.primary)
             && self.isr.len() == self.in_sync_set().len()
-            && ids.has_all(self.in_sync_set())
-            && !self.isr.is_empty()
+            && self.isr.iter().all(|id| is_data(*id))
     }
 
     /// What it is ordered by.

@@ -3,17 +3,25 @@
 use super::clause::Clause;
 use super::machine::{Decision, Output, Register, Role};
 use crate::base::{Epoch, Moment};
-use crate::protocol::cluster::{Config, Kind, MemberId, MemberSet, Rule};
+use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Rule, is_sane};
 use crate::protocol::register::{Message, Why};
 
 /// How often a change of members is waited for before the primary is elected anew to be rid of it: one that was to be
 /// added may have died.
 const STUCK_AFTER_LEASES: u32 = 3;
+/// More reigns than any cluster sees while a member is away.
+const LEAP_MAX: u64 = 1 << 32;
 
 impl Register {
     /// Stores `config` where it is news (R3), whoever says it; why not, where it does not.
+    ///
+    /// Whoever has stored a configuration may say it again, so who made it is not proved by who says it. What is trusted is a
+    /// member's certificate, and that whoever holds one says what it has stored, flushed and promised: one that lies can
+    /// depose a primary, as one that asks for votes can. It is not trusted to know what can be: what no primary of this
+    /// cluster can have made is refused, a reign that is not its minter's, a primary or an in-sync set that is not of data
+    /// nodes, a member that does another's work than before, and a leap to the end of all epochs.
     pub(super) fn store(&mut self, config: &Config, out: &mut Vec<Output>) -> Result<(), Why> {
-        if !config.is_sane() {
+        if !config.is_sane() || !self.can_be(config) {
             return Err(Why::NoMember);
         }
         if self.keeps(Clause::StoreAbovePromise) && config.epoch < self.promises.promised {
@@ -37,6 +45,22 @@ impl Register {
         self.role = Role::Follower;
         self.persist(out);
         Ok(())
+    }
+
+    /// Whether `config` can have come of what this node knows: an epoch is its minter's, and what a member does for the
+    /// cluster never changes.
+    fn can_be(&self, config: &Config) -> bool {
+        let is_of_minter = config.epoch.member() == config.primary || !self.keeps(Clause::EpochNamesMinter);
+        let known = self.config().map_or(&[][..], |mine| &mine.members);
+        let is_same = |known: &Member| config.member(known.id).is_none_or(|member| member.kind == known.kind);
+        is_of_minter && self.is_credible(config.epoch) && known.iter().all(is_same)
+    }
+
+    /// Whether the cluster can have come to `epoch` since this node heard of it: no word of another may use up all of them.
+    pub(super) fn is_credible(&self, epoch: Epoch) -> bool {
+        let is_near = epoch.counter() <= self.promised().counter().saturating_add(LEAP_MAX);
+        // One that knows nothing yet takes what it finds.
+        is_sane(epoch) && (is_near || self.config().is_none())
     }
 
     pub(super) fn on_propose(&mut self, from: MemberId, config: &Config, now: Moment, out: &mut Vec<Output>) {

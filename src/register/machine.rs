@@ -257,8 +257,8 @@ impl Register {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
-        let at = self.config().map(Config::at);
-        let is_current = at == Some((epoch, version)) && self.promises.promised == epoch && !self.is_blank();
+        let is_newest = |mine: &Config| mine.at() == (epoch, version) && mine.primary == from;
+        let is_current = self.config().is_some_and(is_newest) && self.promises.promised == epoch && !self.is_blank();
         // Whoever asks meanwhile whether it would be elected would not be.
         if is_current && matches!(self.role, Role::Asking { .. }) {
             self.role = Role::Follower;
@@ -293,6 +293,9 @@ impl Register {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
+        if !self.is_credible(promised) {
+            return;
+        }
         self.seen = self.seen.max(promised);
         if let Some(config) = config
             && self.store(&config, out).is_ok()

@@ -4,7 +4,7 @@ use super::clause::Clause;
 use super::machine::{Decision, Output, Register, Role};
 use super::reign::Reign;
 use crate::base::{Epoch, Moment, Txid};
-use crate::protocol::cluster::{Config, Kind, MemberId, MemberSet, Mode, Rule, is_sane};
+use crate::protocol::cluster::{Config, Kind, MemberId, MemberSet, Mode, Rule};
 use crate::protocol::register::{Message, Why};
 use std::time::Duration;
 
@@ -151,7 +151,9 @@ impl Register {
         let Some(mine) = self.config() else {
             return if epoch > self.promises.promised { Ok(()) } else { Err(Why::Promised) };
         };
-        if !config.is_sane() || !is_sane(epoch) {
+        let is_of_minter = epoch.member() == from || !self.keeps(Clause::EpochNamesMinter);
+        let is_witness = mine.member(from).is_some_and(|member| member.kind == Kind::Witness);
+        if !config.is_sane() || !self.is_credible(epoch) || !is_of_minter || is_witness {
             return Err(Why::NoMember);
         }
         if self.keeps(Clause::VoteAbovePromise) && epoch <= self.promises.promised {
@@ -302,6 +304,10 @@ impl Register {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
+        // Nobody gives away what is another's.
+        if config.primary != from || !self.is_credible(epoch) {
+            return;
+        }
         let _ = self.store(config, out); // It may be known already.
         let me = self.me();
         let is_news = self.config().is_some_and(|mine| mine.at() >= config.at() && mine.primary == from);

@@ -4,6 +4,7 @@ mod elections;
 mod in_sync;
 mod lag;
 mod leases;
+mod lies;
 
 use super::{Input, Local, Output, Promises, Register, Standing, Timing, Word};
 use crate::base::{Epoch, Moment, Txid};
