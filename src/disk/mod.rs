@@ -5,6 +5,7 @@ pub(crate) mod faults;
 mod file;
 mod lock;
 mod place;
+mod room;
 mod space;
 mod write;
 
@@ -14,6 +15,7 @@ pub(crate) use file::{
 };
 pub(crate) use lock::{LockError, StateLock};
 pub(crate) use place::{is_on_one_device, is_there, resolve, why_fixed};
+pub(crate) use room::{Room, device_of};
 pub(crate) use space::{free_bytes, resident_bytes};
 pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 

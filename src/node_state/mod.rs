@@ -16,7 +16,8 @@ pub(crate) use peers::Speaks;
 pub(crate) use promises::{LastSeen, NodeState};
 pub(crate) use secrets::Secrets;
 
-use std::path::PathBuf;
+use crate::disk;
+use std::path::{Path, PathBuf};
 
 /// What this room calls its files in a state directory, those among them that are being written.
 pub(crate) const NAMES: [&str; 6] = [
@@ -45,6 +46,10 @@ pub(crate) enum NodeError {
     Write { path: PathBuf, source: Box<redb::Error> },
     #[error("this node does not remember what it has said to the others, and may lead no more")]
     Forgets,
+    #[error(
+        "write to `{path}`: no space is left on {device}. Free some of it, 8 MB are enough, or make it larger: systemd starts this node again until there is room"
+    )]
+    Full { path: PathBuf, device: String, source: Box<redb::Error> },
     /// What was to be stored is older than what is: another node reigns.
     #[error("a later configuration is stored than the one that was to be")]
     Superseded,
@@ -53,5 +58,30 @@ pub(crate) enum NodeError {
     #[error("`{path}` holds something that this version did not write")]
     Format { path: PathBuf },
     #[error(transparent)]
-    Disk(#[from] crate::disk::DiskError),
+    Disk(#[from] disk::DiskError),
+}
+
+impl NodeError {
+    fn write(path: &Path, source: redb::Error) -> Self {
+        let path = path.to_owned();
+        match Self::full_at(&path, &source) {
+            Some(device) => Self::Full { path, device, source: Box::new(source) },
+            None => Self::Write { path, source: Box::new(source) },
+        }
+    }
+
+    fn open(path: &Path, source: redb::Error) -> Self {
+        let path = path.to_owned();
+        match Self::full_at(&path, &source) {
+            Some(device) => Self::Full { path, device, source: Box::new(source) },
+            None => Self::Open { path, source: Box::new(source) },
+        }
+    }
+
+    /// On which device there is no room, if it is that.
+    fn full_at(path: &Path, error: &redb::Error) -> Option<String> {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let redb::Error::Io(error) = error else { return None };
+        matches!(error.kind(), StorageFull | QuotaExceeded).then(|| disk::device_of(path.parent().unwrap_or(path)))
+    }
 }

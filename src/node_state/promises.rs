@@ -2,7 +2,7 @@ use super::NodeError;
 use super::history::{self, Event};
 use super::older::{IdentityV1, IdentityV2, IdentityV3};
 use super::peers::{self, Seen, Speaks};
-use crate::base::{Epoch, random_id};
+use crate::base::{Chain, Epoch, random_id};
 use crate::clock;
 use crate::disk;
 use crate::protocol::cluster::{Config, Kind, MemberId};
@@ -15,6 +15,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 /// The file is some hundred KiB, and read a few times a second at most.
 const CACHE_BYTES: usize = 1 << 20;
+/// Set aside, so that whoever fills the disk does not keep this node from voting: 100,000 promises of 700 bytes, with a
+/// history of as many as are kept, never took more than 1 MB, reached by the 500th; the longest take four times as much.
+const ROOM_BYTES: u64 = 4 << 20;
 /// One row by name; each value is a version byte and bincode.
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
@@ -94,6 +97,8 @@ pub(crate) struct NodeState {
     database: RwLock<Option<Database>>,
     /// Held by whoever changes something: none of two changes may undo the other.
     changing: Mutex<()>,
+    /// `None` where its file system sets none aside.
+    room: Option<disk::Room>,
     path: PathBuf,
 }
 
@@ -132,7 +137,11 @@ impl NodeState {
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| open(&path, error))?;
         disk::set_mode(&path, 0o600)?;
-        Ok(Self { database: RwLock::new(Some(database)), changing: Mutex::new(()), path })
+        let room = disk::Room::keep(&path, ROOM_BYTES);
+        let room = room.inspect_err(|error| {
+            tracing::warn!(error = %Chain(error), "a full disk can keep this node from voting, and from starting");
+        });
+        Ok(Self { database: RwLock::new(Some(database)), changing: Mutex::new(()), room: room.ok(), path })
     }
 
     /// Lets go of the file, also where somebody still holds this; later calls are refused.
@@ -245,8 +254,8 @@ impl NodeState {
         let mut seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?.unwrap_or_default();
         let (heard, is_new) = hears(&mut seen);
         if is_new {
-            let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
-            peers::note(database, member, &seen).map_err(failed)?;
+            peers::note(database, member, &seen).map_err(|source| NodeError::write(&self.path, source))?;
+            self.look_at_room();
         }
         Ok(heard)
     }
@@ -291,7 +300,9 @@ impl NodeState {
             }
             Ok(writing.commit()?)
         };
-        mark().map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
+        mark().map_err(|source| NodeError::write(&self.path, source))?;
+        self.look_at_room();
+        Ok(())
     }
 
     /// This node's number in its cluster.
@@ -311,8 +322,7 @@ impl NodeState {
             // Numbers and reigns of another cluster say nothing about those of this one.
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
-            let failed = |source| NodeError::Write { path: self.path.clone(), source: Box::new(source) };
-            peers::forget(database).map_err(failed)?;
+            peers::forget(database).map_err(|source| NodeError::write(&self.path, source))?;
         }
         self.change(Some("this node joins"), |identity| {
             identity.promised = if is_other { config.epoch } else { identity.promised.max(config.epoch) };
@@ -421,8 +431,14 @@ impl NodeState {
         value.extend(body.expect("numbers and text always encode"));
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
-        put(database, &value, event)
-            .map_err(|source| NodeError::Write { path: self.path.clone(), source: Box::new(source) })
+        put(database, &value, event).map_err(|source| NodeError::write(&self.path, source))?;
+        self.look_at_room();
+        Ok(())
+    }
+
+    fn look_at_room(&self) {
+        // On a disk that is full now there is what there was: it is tried again with the next promise.
+        let _ = self.room.as_ref().map(disk::Room::look);
     }
 }
 
@@ -444,5 +460,5 @@ pub(super) fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
 }
 
 fn open(path: &Path, error: impl Into<redb::Error>) -> NodeError {
-    NodeError::Open { path: path.to_owned(), source: Box::new(error.into()) }
+    NodeError::open(path, error.into())
 }

@@ -6,7 +6,10 @@ use crate::disk;
 use crate::net::{Authority, Certified, NodeKey};
 use crate::protocol::cluster::{Config, Kind, Member, Mode, Rule};
 use crate::protocol::peer::Memory;
+use crate::register::Promises;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 #[test]
 fn every_start_mints_a_higher_epoch() {
@@ -208,4 +211,74 @@ fn a_file_that_is_cut_off_anywhere_or_has_lost_its_node_is_refused() {
     }
     std::fs::remove_file(dir.path().join(NodeState::FILE)).unwrap();
     assert!(matches!(read_credentials(dir.path()), Err(NodeError::Forgotten { .. })));
+}
+
+/// Where [`on_a_disk_of_its_own`] finds it.
+const OWN_DISK: &str = "LLMCHAT_TEST_OWN_DISK";
+
+/// Goal: a full disk keeps no node from promising, nor from starting; and where there never was room it is said where. Method:
+/// a disk of 5 MB, mounted for one process, which another test's words are carried out in.
+#[test]
+fn a_full_disk_keeps_no_node_from_promising_or_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let apart = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-ec", script]);
+        command.arg(std::env::current_exe().unwrap()).env(OWN_DISK, dir.path());
+        command.output()
+    };
+    let mount = format!("mount -t tmpfs -o size=5m a-small-disk {}", dir.path().display());
+    if !apart(&mount).is_ok_and(|tried| tried.status.success()) {
+        let why = "unshare is not installed, or may not mount here";
+        assert!(std::env::var_os("CI").is_none(), "{why}");
+        return eprintln!("NOT TESTED: {why}");
+    }
+    let test = "node_state::tests::on_a_disk_of_its_own";
+    let ran = apart(&format!("{mount}\nexec \"$0\" --exact {test} --ignored --nocapture")).unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "needs a disk of its own: another test mounts one, and runs it there"]
+fn on_a_disk_of_its_own() {
+    let disk = PathBuf::from(std::env::var_os(OWN_DISK).unwrap());
+    let fill = || {
+        let mut all = std::fs::File::create(disk.join("all")).unwrap();
+        while std::io::Write::write_all(&mut all, &[7; 4096]).is_ok() {}
+    };
+    let dir = disk.join("node");
+    disk::make_dir(&dir).unwrap();
+    let mut node = NodeState::open(&dir).unwrap();
+    fill();
+    let member = |id, kind| Member { id, name: format!("n{id}"), address: format!("10.0.0.{id}:7443"), kind };
+    let config = Config {
+        epoch: Epoch::mint(1, 1, false).unwrap(),
+        version: 0,
+        primary: 1,
+        isr: vec![1, 2],
+        members: vec![member(1, Kind::Data), member(2, Kind::Data), member(3, Kind::Witness)],
+        register: Rule::Majority,
+        next_member_id: 4,
+        mode: Mode::MaxAvailability,
+        paused_until: None,
+        name: "a".to_owned(),
+    };
+    for round in 1..=3 {
+        for at in 0..400 {
+            let promises = Promises { promised: Epoch::mint(round, 1, false).unwrap(), config: Some(config.clone()) };
+            node.promise(&promises, "why it was, in some words")
+                .unwrap_or_else(|error| panic!("{round}/{at}: {error}"));
+        }
+        drop(node);
+        node = NodeState::open(&dir).unwrap();
+        assert_eq!(node.count_start().unwrap().starts, round);
+    }
+    let late = disk.join("late");
+    drop(std::fs::remove_file(disk.join("all")));
+    disk::make_dir(&late).unwrap();
+    fill();
+    let said = NodeState::open(&late).unwrap_err().to_string();
+    assert!(said.contains("no space is left on `a-small-disk`, which is mounted at"), "{said}");
+    assert!(said.contains("Free some of it"), "{said}");
 }
