@@ -44,8 +44,10 @@ pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) 
     if !agent.profile.problems.is_empty() {
         return probe;
     }
+    // Whoever asks for a probe waits for it.
+    let may_ask: MayAsk = Arc::new(|| true);
     if agent.profile.provider == Provider::Fastgpt {
-        match client.init(agent, None).await {
+        match client.init(agent, None, &may_ask).await {
             Ok(data) => {
                 let name = data.pointer("/app/name").and_then(|name| name.as_str()).unwrap_or("without a name");
                 probe.found(true, format!("FastGPT knows the key and the app: {name}"));
@@ -57,12 +59,12 @@ pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) 
         }
     }
     if let Some(question) = question {
-        ask(client, agent, question, &mut probe).await;
+        ask(client, agent, (question, &may_ask), &mut probe).await;
     }
     probe
 }
 
-async fn ask(client: &Client, agent: &Agent, question: &str, probe: &mut Probe) {
+async fn ask(client: &Client, agent: &Agent, (question, may_ask): (&str, &MayAsk), probe: &mut Probe) {
     let question = Question {
         origin: Origin::default(),
         chat_id: random_id(),
@@ -76,9 +78,7 @@ async fn ask(client: &Client, agent: &Agent, question: &str, probe: &mut Probe) 
         max_tokens: None,
         messages: vec![Message { role: Role::User, content: question.into() }],
     };
-    // Whoever asks for a probe waits for it.
-    let may_ask: MayAsk = Arc::new(|| true);
-    let mut answer = match client.open(agent, &question, &may_ask).await {
+    let mut answer = match client.open(agent, &question, may_ask).await {
         Ok(answer) => answer,
         Err(failure) => return probe.found(false, explain(agent, &failure)),
     };

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::protocol::agent::{Agent, Provider, Source};
 use crate::protocol::answer::{Class, Failure};
 use crate::store::{Budget, Snapshot, Store, StoreError};
-use crate::upstream::Client;
+use crate::upstream::{Client, MayAsk};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,10 +117,10 @@ impl Agents {
 
     /// What the page needs to know before the first question: FastGPT's own words about the app,
     /// under the ids that the client knows. One request upstream at a time, good for `init_ttl`.
-    pub(crate) async fn init(&self, agent: &Agent, chat_id: &str) -> Result<Value, AgentsError> {
+    pub(crate) async fn init(&self, agent: &Agent, chat_id: &str, may_ask: &MayAsk) -> Result<Value, AgentsError> {
         let described = match agent.profile.provider {
             Provider::Fastgpt => {
-                let load = async || self.client.init(agent, None).await.map(Arc::new);
+                let load = async || self.client.init(agent, None, may_ask).await.map(Arc::new);
                 let loaded = self.caches.init.get_or_load(edition(agent), clock::now(), self.caches.init_ttl, load);
                 loaded.await.map_err(|failure| AgentsError::Upstream((*failure).clone()))?
             }

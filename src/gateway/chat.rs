@@ -4,7 +4,7 @@ use super::relay::{Errand, Relay};
 use super::reply::Reply;
 use super::settings::Settings;
 use crate::accounts::Caller;
-use crate::agents::{self, Agents, Roster};
+use crate::agents::{self, Agents, AgentsError, Roster};
 use crate::base::Label;
 use crate::breaker::State;
 use crate::protocol::agent::{Agent, Provider};
@@ -12,7 +12,7 @@ use crate::protocol::chat::{ChatRequest, Message, Role};
 use crate::sessions::{Ask, Begun, Reserved, Sessions, Turn};
 use crate::store::{Leave, StoreError};
 use crate::telemetry::Telemetry;
-use crate::upstream::{Client, Origin, Question};
+use crate::upstream::{Client, MayAsk, Origin, Question};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -99,14 +99,24 @@ impl Gateway {
     }
 
     /// What a page needs to know of an agent of `roster` before the first question. From the cache, or asked
-    /// of the upstream unless its breaker is open; starts no run and settles nothing with it.
-    pub(crate) async fn init(&self, roster: &Roster, agent_id: &str, chat_id: &str) -> Result<Value, ChatError> {
+    /// of the upstream unless its breaker is open, or this node may not ask any more; starts no run and settles nothing
+    /// with it.
+    pub(crate) async fn init(
+        &self,
+        roster: &Roster,
+        (agent_id, chat_id): (&str, &str),
+        may_ask: &MayAsk,
+    ) -> Result<Value, ChatError> {
         let agent = agents::served(roster, agent_id)?;
         let breaker = self.parts.breakers.snapshot(&agent);
         if breaker.state == State::Open && !self.parts.agents.is_described(&agent) {
             return Err(ChatError::Open { retry_after: breaker.retry_after });
         }
-        Ok(self.parts.agents.init(&agent, chat_id).await?)
+        match self.parts.agents.init(&agent, chat_id, may_ask).await {
+            // The upstream has nothing to do with it.
+            Err(AgentsError::Upstream(_)) if !may_ask() => Err(ChatError::Stopped),
+            described => Ok(described?),
+        }
     }
 
     /// Turns under way.

@@ -9,6 +9,7 @@ use crate::agents::Roster;
 use crate::base::{Chain, Position, Watched};
 use crate::replica::{HistoryError, Role};
 use crate::store::{Snapshot, StoreError};
+use crate::upstream::MayAsk;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -71,6 +72,8 @@ struct Inner {
     position: OnceLock<Position>,
     /// This node cannot answer it as it was asked for.
     is_elsewhere: OnceLock<()>,
+    /// It was read as the primary, and not as a standby that may be behind.
+    is_of_primary: OnceLock<()>,
 }
 
 impl FromRequestParts<Edge> for Reading {
@@ -83,12 +86,19 @@ impl FromRequestParts<Edge> for Reading {
 
 impl Reading {
     pub(super) fn new(level: Level) -> Self {
-        Self(Arc::new(Inner { level, position: OnceLock::new(), is_elsewhere: OnceLock::new() }))
+        let (position, is_elsewhere, is_of_primary) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { level, position, is_elsewhere, is_of_primary }))
     }
 
     /// Whether the primary has to be asked instead, whatever the answer here was.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.0.is_elsewhere.get().is_some()
+    }
+
+    /// Whether an upstream may be asked for what was read: as its primary, as long as this node is that.
+    pub(super) fn may_act(&self, edge: &Edge) -> MayAsk {
+        let (is_of_primary, leave) = (self.0.is_of_primary.get().is_some(), edge.store.leave().clone());
+        Arc::new(move || !is_of_primary || leave.holds())
     }
 
     /// Says in `response` where it was read.
@@ -134,6 +144,9 @@ impl Reading {
         }
         // Only the last try comes so far: whoever cannot answer has said so before.
         let _ = self.0.position.set(position);
+        if is_primary {
+            let _ = self.0.is_of_primary.set(());
+        }
         Ok(roster)
     }
 

@@ -1,5 +1,5 @@
 use super::answer::Answer;
-use super::body::{LastMoment, MayAsk};
+use super::body::{LastMoment, MayAsk, TooLate};
 use super::diagnose;
 use super::settings::Settings;
 use super::timers::Timers;
@@ -143,10 +143,18 @@ impl Client {
     /// FastGPT's description of the agent's app, which costs nothing and starts no run.
     ///
     /// Waits at most the first-byte timer for each of head and body.
-    pub(crate) async fn init(&self, agent: &Agent, chat_id: Option<&str>) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Class::Unreachable`] also where it may not be asked any more: nothing was sent.
+    pub(crate) async fn init(&self, agent: &Agent, chat_id: Option<&str>, may_ask: &MayAsk) -> Result<Value, Failure> {
         let app_id = agent.profile.app_id.as_deref().unwrap_or_default();
         let url = fastgpt::management::init_url(&agent.profile.endpoint, app_id, chat_id);
         let by = clock::now() + self.settings.first_byte;
+        // A question without a body has no later moment than this one.
+        if !may_ask() {
+            return Err(Failure::new(Class::Unreachable, TooLate.to_string()));
+        }
         let mut response = self.send(self.http.get(url).bearer_auth(agent.api_key.expose()), by).await?;
         let head = head(&response);
         let mut body = Vec::new();
@@ -258,5 +266,58 @@ impl Resolve for Names {
             let addresses: Addrs = Box::new(addresses.into_iter());
             Ok(addresses)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{AgentId, Secret, UnixMillis};
+    use crate::protocol::agent::{Features, Profile, Source};
+    use std::net::TcpListener;
+
+    fn client() -> Client {
+        let second = Duration::from_secs(1);
+        let (first_byte, first_token, idle, total) = (second, second, second, second);
+        let settings = Settings { connect: second, first_byte, first_token, idle, total, ca_file: None, proxy: None };
+        Client::new(settings, Resolver::new(clock::now)).unwrap()
+    }
+
+    fn agent(endpoint: String) -> Agent {
+        let profile = Profile {
+            name: "A".to_owned(),
+            description: String::new(),
+            provider: Provider::Fastgpt,
+            endpoint,
+            app_id: Some("0".repeat(24)),
+            model: String::new(),
+            max_tokens: None,
+            temperature: None,
+            system_prompt: None,
+            capabilities: Vec::new(),
+            rate_limit: None,
+            features: Features::default(),
+            is_active: true,
+            problems: Vec::new(),
+        };
+        let (created_at, updated_at) = (UnixMillis(0), UnixMillis(0));
+        let (id, api_key) = (AgentId::parse("a").unwrap(), Secret::new("key".to_owned()));
+        Agent { id, api_key, profile, source: Source::File, created_at, updated_at }
+    }
+
+    #[tokio::test]
+    async fn an_app_is_not_asked_for_its_description_by_a_node_that_may_not_ask() {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        upstream.set_nonblocking(true).unwrap();
+        let agent = agent(format!("http://{}/api/v1/chat/completions", upstream.local_addr().unwrap()));
+        let may_not: MayAsk = Arc::new(|| false);
+        let refused = client().init(&agent, None, &may_not).await.unwrap_err();
+        assert_eq!(
+            (refused.class, refused.message.as_str()),
+            (Class::Unreachable, "the question is not asked any more")
+        );
+        assert_eq!(upstream.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nothing has connected");
+        let may: MayAsk = Arc::new(|| true);
+        assert_eq!(client().init(&agent, None, &may).await.unwrap_err().class, Class::TimedOut, "it was asked");
     }
 }

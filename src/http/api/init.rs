@@ -43,7 +43,7 @@ pub(in crate::http) async fn init(
         Some(_) => return Err(error::validation("stream", "must be true or false")),
     };
     let roster = reading.roster(&edge).await?;
-    let data = edge.gateway.init(&roster, &agent_id, chat_id.as_str()).await?;
+    let data = edge.gateway.init(&roster, (&agent_id, chat_id.as_str()), &reading.may_act(&edge)).await?;
     if !streaming {
         return Ok(Json(envelope("OK", data)).into_response());
     }
