@@ -20,6 +20,8 @@ const CERTIFICATE_MILLIS: i64 = 24 * 3600 * 1000;
 const ROOM: Room = Room { connections_max: 64, last_max: Duration::from_secs(2) };
 /// A node that has not joined has so long to.
 const JOIN_MAX: Duration = Duration::from_secs(15);
+/// And so long to be told that its token is worth nothing.
+const REFUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Serves the port once the node is part of a cluster, until `stop`.
 pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: CancellationToken) -> Result<()> {
@@ -75,11 +77,12 @@ async fn connection(pair: Pair, edge: Edge, guest: Guest, stop: CancellationToke
         }
         (Some(PeerProtocol::Http), _) => {
             let serving = http::serve_peer(edge, socket, (member.filter(|_| kind.is_some()), from), stop);
-            match kind {
-                Some(_) => serving.await,
-                None if pair.is_inviting() => drop(tokio::time::timeout(JOIN_MAX, serving).await),
-                None => tracing::debug!(%from, "somebody without a certificate"),
+            if kind.is_some() {
+                return serving.await;
             }
+            // Nothing but to join: see what http allows strangers.
+            let within = if pair.is_inviting() { JOIN_MAX } else { REFUSE_MAX };
+            drop(tokio::time::timeout(within, serving).await);
         }
         (Some(PeerProtocol::Register | PeerProtocol::Stream), _) => tracing::debug!(%from, "somebody who is no member"),
         (None, _) => tracing::warn!(%from, "a peer speaks nothing that is known here"),

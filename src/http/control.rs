@@ -9,7 +9,7 @@ use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
 use crate::backup::Backups;
 use crate::base::AgentId;
 use crate::protocol::agent::{Agent, Source};
-use crate::replica::Pair;
+use crate::replica::{Pair, Role};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
@@ -55,6 +55,18 @@ impl Control {
     /// Where other nodes reach this one, once it is part of a cluster.
     pub(super) fn peer_listen(&self) -> SocketAddr {
         self.peer_listen
+    }
+
+    /// Only the primary's database takes changes: whoever is at the standby is told where that is.
+    fn refuse_standby(&self) -> Result<(), ApiError> {
+        if *self.pair.role().borrow() != Role::Standby {
+            return Ok(());
+        }
+        let config = self.pair.config().borrow().clone();
+        let primary = config.member(config.primary);
+        let place = primary.map_or_else(String::new, |member| format!(", {} at {}", member.name, member.address));
+        let why = format!("this node is the standby, which takes no changes: run it on the primary{place}");
+        Err(ApiError::new(StatusCode::CONFLICT, "REFUSED", why))
     }
 
     /// Every agent as an operator sees it; keys never.
@@ -141,6 +153,7 @@ async fn list(State(control): State<Control>) -> Result<Json<Value>, ApiError> {
 }
 
 async fn import(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {
+    control.refuse_standby()?;
     control.import(&text).await.map(Json).map_err(|error| match error {
         ImportError::File(cause) => {
             let why = std::error::Error::source(&cause).map(|why| format!(": {why}")).unwrap_or_default();
@@ -152,6 +165,7 @@ async fn import(State(control): State<Control>, text: String) -> Result<Json<Val
 
 async fn remove(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let id = AgentId::parse(&id).map_err(|rule| error::validation("id", &rule.to_string()))?;
+    control.refuse_standby()?;
     Ok(Json(control.remove(id).await.map_err(AgentsError::Store)?))
 }
 

@@ -1,8 +1,9 @@
 //! What every operator's command does with `--dry-run` and `--json`, and the codes that it exits with.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, free};
 use crate::question;
-use crate::support::{Home, Ran, Upstream};
+use crate::support::{Agent, Home, Ran, Upstream};
+use crate::witness::Witness;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -269,5 +270,54 @@ fn the_help_of_every_command_says_how_it_exits() {
         for said in ["Exit codes:", "  0 ", "  1 ", "  3 ", "  64 ", "exitCode"] {
             assert!(help.contains(said), "{command}: {help}");
         }
+    }
+}
+
+/// Goal: whoever is at the wrong place, or has a token that is worth nothing, is told what to do instead, and nothing is left
+/// open. Method: a second node and a second witness with tokens that were used, and a standby that is to change agents.
+#[test]
+fn a_used_token_and_a_standby_that_is_to_change_agents_say_what_to_do_instead() {
+    let upstream = Upstream::saying("an answer");
+    let cluster = Cluster::apart(&upstream);
+    let token = cluster.init("max-availability");
+    assert_eq!(cluster.join(&token).code, Some(0));
+    cluster.in_sync();
+    let late = Home::new(&[]);
+    let at = free().to_string();
+    let node = late.start();
+    let refused = late.run(&["join", &token, "--address", &at, "--node", "c"]);
+    let used = "the token was used, or a newer one was made; `llmchat invite";
+    assert!(refused.code == Some(1) && refused.stderr.contains(used), "{:?} {}", refused.code, refused.stderr);
+    drop(node);
+
+    let first = Witness::new(&upstream);
+    let told = first.join(&cluster, "w");
+    let second = Witness::new(&upstream);
+    cluster.wait("a witness that runs", |_| second.home.run(&["status"]).code == Some(0));
+    let refused = second.home.run(&["join", &told, "--address", &at, "--node", "v"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains(used), "{:?} {}", refused.code, refused.stderr);
+
+    let file = cluster.homes[1].path("agents.json");
+    let primary = format!("run it on the primary, a at {}", cluster.peer_address(0));
+    for command in [&["agents", "import", file.to_str().expect("UTF-8")][..], &["agents", "remove", "a"]] {
+        let refused = cluster.homes[1].run(command);
+        assert!(refused.code == Some(1) && refused.stderr.contains(&primary), "{:?} {}", refused.code, refused.stderr);
+        assert_eq!(cluster.homes[0].run(command).code, Some(0), "{command:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_the_standby_lacks_is_said_by_status_and_before_a_switchover() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    assert!(!cluster.does(0, &["status"]).contains("warning"));
+    cluster.kill(1);
+    cluster.homes[1].put("agents.json", Agent::file(&[Agent::of("a", &upstream).with("apiKey", "${A_KEY}")]));
+    cluster.start(1);
+    cluster.in_sync();
+    let warning = "warning: b has no A_KEY: agents that need it are switched off once b leads";
+    for command in [&["status"][..], &["switchover", "--dry-run"]] {
+        let said = cluster.does(0, command);
+        assert!(said.contains(warning), "{command:?}: {said}");
     }
 }

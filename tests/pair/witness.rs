@@ -28,15 +28,16 @@ impl Witness {
         self.process = Some(child.expect("the binary starts"));
     }
 
-    /// Joins by the token that the primary gives out, as `name`; it is a member when this returns.
+    /// Joins by the token that the primary gives out, as `name`; it is a member when this returns. The token.
     #[track_caller]
-    pub(crate) fn join(&self, cluster: &Cluster, name: &str) {
+    pub(crate) fn join(&self, cluster: &Cluster, name: &str) -> String {
         let told = cluster.does(cluster.primary(), &["invite", "--witness"]);
         let token = told.split_whitespace().find(|word| word.starts_with("llmchat1w.")).expect("a token").to_owned();
         cluster.wait("a witness that runs", |_| self.home.run(&["status"]).code == Some(0));
         let ran = self.home.run(&["join", &token, "--address", &self.peer.to_string(), "--node", name]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         cluster.wait("a member that votes", |cluster| cluster.failover().starts_with("READY"));
+        token
     }
 
     /// Runs `then`, and is as it was before from then on: a copy of its directory is put back, which was made as it ran.
