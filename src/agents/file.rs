@@ -6,6 +6,7 @@ use crate::clock;
 use crate::disk::{self, DiskError};
 use crate::protocol::agent::{Agent, Source};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What an agents file holds.
@@ -13,6 +14,8 @@ use std::path::Path;
 pub(crate) struct Import {
     pub(crate) agents: Vec<Agent>,
     pub(crate) rejected: Vec<Rejected>,
+    /// Names that the file asks the environment for, and that are not set there.
+    pub(crate) unset: BTreeSet<String>,
 }
 
 /// One entry that is no agent at all; the others are taken.
@@ -42,6 +45,12 @@ pub(crate) enum FileError {
 pub(crate) fn read(path: &Path, source: Source) -> Result<Import, FileError> {
     let text = disk::read_text(path)?;
     parse(&text, source)
+}
+
+/// As [`read`], for somebody else's environment, in which `variable` looks a name up.
+pub(crate) fn read_for(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Import, FileError> {
+    let text = disk::read_text(path)?;
+    Import::parse(&text, Source::File, clock::unix_millis(), variable)
 }
 
 /// As [`read`], of a text.
@@ -75,6 +84,7 @@ impl Import {
             let id = entry.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
             let mut unset = Vec::new();
             fill(&mut entry, "", variable, &mut unset);
+            import.unset.extend(unset.iter().map(|unset| unset.variable.clone()));
             let checked = check::agent(entry, &unset, source, now);
             match checked {
                 Ok(agent) if import.agents.iter().any(|other| other.id == agent.id) => {

@@ -8,6 +8,6 @@ mod file;
 mod probe;
 mod service;
 
-pub(crate) use file::{FileError, Import, read};
+pub(crate) use file::{FileError, Import, read, read_for};
 pub(crate) use probe::Probe;
 pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster, served};

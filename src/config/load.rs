@@ -8,6 +8,7 @@ use crate::config::problems::{Note, Problem, Problems};
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
 use crate::config::sections::{Agents, File, Limits, Metrics};
+use crate::config::unit::{self, UnitVariables};
 use crate::gateway;
 use crate::http;
 use crate::net::TlsFiles;
@@ -99,6 +100,16 @@ impl Sources {
     pub(crate) fn new(file: Option<PathBuf>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let file = file.map_or_else(|| (PathBuf::from(SYSTEM_FILE), false), |file| (file, true));
         Self { file, environment: environment.into_iter().collect() }
+    }
+
+    /// Where this is the packaged service's file, with the variables that systemd gives the service: what is wrong there is
+    /// wrong for the service, whoever looks.
+    pub(crate) fn of_unit(&self) -> (Self, Option<UnitVariables>) {
+        let (file, environment) = (self.file.clone(), self.environment.clone());
+        let unit = (file.0 == Path::new(SYSTEM_FILE)).then(unit::of_package).flatten();
+        let variables = unit.iter().flat_map(UnitVariables::pairs);
+        let environment = environment.into_iter().chain(variables).collect();
+        (Self { file, environment }, unit)
     }
 }
 

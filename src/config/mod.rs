@@ -17,6 +17,7 @@ mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 pub(crate) use load::{Config, Sources, load};
 pub(crate) use print::effective;
