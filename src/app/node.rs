@@ -67,6 +67,7 @@ pub(crate) async fn run(
     let core = Core::open(&config, accept_loss).await?;
     core.note_open()?;
     let pair = core.pair.clone();
+    pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let breakers = Breakers::new(config.breaker);
     let gateway = gateway(&config, &core, &telemetry, &breakers);

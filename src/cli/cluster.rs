@@ -215,7 +215,10 @@ fn order(mut body: Value, how: How) -> String {
 /// Asks for a change of which there is no more to say than `words`, of the primary.
 async fn changes(config: &Config, path: &str, words: &str, how: How) -> Result<ExitCode> {
     let answer = ask(config, path, json!({}), how).await?;
-    how.tell(answer, |answer| format!("{} {words}\n", answer["primary"].as_str().unwrap_or("the node")))
+    how.tell(answer, |answer| {
+        let warning = answer["warning"].as_str().map_or_else(String::new, |warning| format!("warning: {warning}\n"));
+        format!("{} {words}\n{warning}", answer["primary"].as_str().unwrap_or("the node"))
+    })
 }
 
 async fn status(config: &Config) -> Result<Status> {
@@ -272,6 +275,9 @@ fn table(status: &Status) -> String {
     );
     if let Some(reason) = &status.reason {
         let _ = writeln!(text, "{}: {reason}", status.node); // Text takes all.
+    }
+    if let Some(warning) = &status.warning {
+        let _ = writeln!(text, "warning: {warning}");
     }
     for node in &status.nodes {
         for alarm in &node.alarms {

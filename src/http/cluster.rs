@@ -199,7 +199,14 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
 }
 
 async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().switch_over(how.dry).await.map(|config| changed(&config)).map_err(refused)
+    let pair = parts.control.pair();
+    // As long as it is the other one that might lack something.
+    let warning = if how.dry { pair.status().await.warning } else { None };
+    let Json(mut answer) = pair.switch_over(how.dry).await.map(|config| changed(&config)).map_err(refused)?;
+    if let Some(warning) = warning {
+        answer["warning"] = json!(warning);
+    }
+    Ok(Json(answer))
 }
 
 async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {

@@ -11,6 +11,7 @@ mod feed;
 mod follow;
 mod fresh;
 mod history;
+mod lacks;
 mod links;
 mod local;
 mod membership;

@@ -169,6 +169,7 @@ pub(super) struct Shared {
     pub(super) arrivals: Arc<Arrivals>,
     /// Says when the certificate ends that clients are shown.
     pub(super) clients_certificate: Mutex<Option<TellEnd>>,
+    pub(super) lacks: Mutex<Vec<String>>,
     /// When the one ends that other nodes are shown.
     pub(super) certificate: Mutex<Option<UnixMillis>>,
 }
@@ -258,6 +259,7 @@ impl Pair {
             tasks: TaskTracker::new(),
             arrivals: Arc::default(),
             clients_certificate: Mutex::default(),
+            lacks: Mutex::default(),
             certificate: Mutex::default(),
         })))
     }

@@ -108,6 +108,9 @@ pub(crate) struct Standing {
     /// What its operator has to see to.
     #[serde(default)]
     pub(crate) alarms: Vec<String>,
+    /// Names of variables that its agents need, and that are not set there.
+    #[serde(default)]
+    pub(crate) lacks: Vec<String>,
 }
 
 /// The way to the other nodes. Cheap to clone.

@@ -64,6 +64,7 @@ impl Pair {
             damaged_pages: scrubbed.open,
             certificate_ends_at: self.certificates().iter().map(|certificate| certificate.ends_at).min(),
             alarms: self.alarms(),
+            lacks: self.lacks(),
         }
     }
 

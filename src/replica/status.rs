@@ -1,5 +1,6 @@
 //! What an operator is shown of a cluster, from whichever node is asked.
 
+use super::lacks;
 use super::pair::{Pair, Role};
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
@@ -35,6 +36,9 @@ pub(crate) struct Status {
     pub(crate) rpo: String,
     /// What would happen then.
     pub(crate) failover: String,
+    /// What would not be as before once another node leads.
+    #[serde(default)]
+    pub(crate) warning: Option<String>,
     pub(crate) nodes: Vec<NodeStatus>,
 }
 
@@ -72,6 +76,9 @@ pub(crate) struct NodeStatus {
     /// What an operator has to see to there; an older version says nothing of it.
     #[serde(default)]
     pub(crate) alarms: Vec<String>,
+    /// Names of variables that its agents need, and that are not set there.
+    #[serde(default)]
+    pub(crate) lacks: Vec<String>,
     /// The other members that it has a connection to.
     #[serde(default)]
     pub(crate) reaches: Vec<MemberId>,
@@ -112,6 +119,7 @@ impl Pair {
             } else {
                 "unknown: the primary is not heard; it may have gone on alone".to_owned()
             },
+            warning: lacks::warning(&nodes, config.primary),
             failover: if is_known { self.failover(&config, &nodes) } else { unheard(&config, self.me()) },
             nodes,
         }
@@ -260,6 +268,7 @@ impl Pair {
             damaged_pages: Some(ours.damaged_pages),
             certificate_ends_at: ours.certificate_ends_at,
             alarms: ours.alarms,
+            lacks: ours.lacks,
             reaches: ours.reaches,
             knows: Some((ours.config.epoch.raw(), ours.config.version)),
         }
@@ -309,6 +318,7 @@ impl Pair {
             certificate_ends_at: answered.as_ref().and_then(|theirs| theirs.certificate_ends_at),
             reaches: answered.as_ref().map(|theirs| theirs.reaches.clone()).unwrap_or_default(),
             knows: answered.as_ref().map(|theirs| (theirs.config.epoch.raw(), theirs.config.version)),
+            lacks: answered.as_ref().map(|theirs| theirs.lacks.clone()).unwrap_or_default(),
             alarms: answered.map(|theirs| theirs.alarms).unwrap_or_default(),
         })
     }
