@@ -75,6 +75,30 @@ fn rooms_name_only_lower_floors_and_dependencies_stay_home() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// Parts of a histogram, which exporters name themselves.
+const OF_HISTOGRAM: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+#[test]
+fn dashboards_and_alerts_name_metrics_that_are_measured() {
+    let source: String =
+        rust_files(Path::new("src")).iter().map(|path| fs::read_to_string(path).expect("source is UTF-8")).collect();
+    for file in ["packaging/grafana/llmchat.json", "packaging/prometheus/llmchat.rules.yml"] {
+        let text = fs::read_to_string(file).expect("it is in the tree");
+        if file.ends_with(".json") {
+            let board: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let panels = board["panels"].as_array().expect("a list");
+            let asks = |panel: &serde_json::Value| panel["targets"][0]["expr"].is_string();
+            assert!(!panels.is_empty() && panels.iter().all(asks), "{file}: a panel shows nothing");
+        }
+        let names: Vec<&str> = text.match_indices("llmchat_").map(|(at, _)| first_word(&text[at..])).collect();
+        assert!(names.len() > 5, "{file}: {names:?}");
+        for name in names {
+            let base = OF_HISTOGRAM.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            assert!(source.contains(&format!("\"{base}\"")), "{file}: nothing measures `{name}`");
+        }
+    }
+}
+
 fn floor_of(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
