@@ -88,8 +88,7 @@ pub(crate) async fn run(
     tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
     let store = core.store.clone();
     tasks.spawn("store", async move |stop| fenced(store, stop).await);
-    let (listening, reached) = (pair.clone(), edge.clone());
-    let later = drained.clone();
+    let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
     beside(&mut tasks, &config, &pair, listeners.tls.clone());
     let core = Arc::new(core);

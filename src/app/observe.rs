@@ -4,6 +4,7 @@ use super::core::Core;
 use crate::base::{UnixMillis, Watched};
 use crate::clock;
 use crate::gateway::{Breakers, Gateway};
+use crate::protocol::cluster::Config;
 use crate::replica::{Certificate, DECISIONS, Pair, Role};
 use crate::telemetry::Telemetry;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ fn of_pair(telemetry: &Telemetry, pair: &Pair) {
     let synced = pair.clone();
     let config = pair.config();
     telemetry.observe("llmchat_in_sync", "1 where every acknowledged commit is on two disks.", move || {
-        let has_two = config.look(|config| config.has_two_in_sync());
+        let has_two = config.look(Config::has_two_in_sync);
         is(has_two && synced.is_connected())
     });
     let seen = pair.clone();

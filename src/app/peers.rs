@@ -25,8 +25,8 @@ const REFUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Serves the port once the node is part of a cluster, until `stop`.
 pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: CancellationToken) -> Result<()> {
-    let listened = async { (pair.clustered().await, door::listener(listen).await) };
-    let Some((peers, listener)) = stop.run_until_cancelled(listened).await else { return Ok(()) };
+    let opens = async { (pair.clustered().await, door::listener(listen).await) };
+    let Some((peers, listener)) = stop.run_until_cancelled(opens).await else { return Ok(()) };
     pair.note_reached();
     let mut tls = Certified::new(&peers, &pair)?;
     let shown = {

@@ -73,8 +73,8 @@ fn open(dir: &Path) -> Result<Witness> {
 
 /// Serves the peers' port once the witness has joined, until `stop`.
 async fn serve(witness: Witness, listen: SocketAddr, stop: CancellationToken) -> Result<()> {
-    let listened = async { (witness.joined().await, door::listener(listen).await) };
-    let Some((mut joined, listener)) = stop.run_until_cancelled(listened).await else { return Ok(()) };
+    let opens = async { (witness.joined().await, door::listener(listen).await) };
+    let Some((mut joined, listener)) = stop.run_until_cancelled(opens).await else { return Ok(()) };
     let shown = {
         let witness = witness.clone();
         move || {

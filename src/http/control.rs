@@ -7,7 +7,7 @@ use super::cluster;
 use super::error::{self, ApiError};
 use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
 use crate::backup::Backups;
-use crate::base::AgentId;
+use crate::base::{AgentId, Watched};
 use crate::protocol::agent::{Agent, Source};
 use crate::replica::{Pair, Role};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -59,10 +59,10 @@ impl Control {
 
     /// Only the primary's database takes changes: whoever is at the standby is told where that is.
     fn refuse_standby(&self) -> Result<(), ApiError> {
-        if *self.pair.role().borrow() != Role::Standby {
+        if self.pair.role().now() != Role::Standby {
             return Ok(());
         }
-        let config = self.pair.config().borrow().clone();
+        let config = self.pair.config().now();
         let primary = config.member(config.primary);
         let place = primary.map_or_else(String::new, |member| format!(", {} at {}", member.name, member.address));
         let why = format!("this node is the standby, which takes no changes: run it on the primary{place}");

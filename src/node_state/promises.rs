@@ -246,13 +246,13 @@ impl NodeState {
         self.hear(member, |seen| ((), seen.hear_shown(shown)))
     }
 
-    /// Whatever `hears` makes of what is known of `member`, which it has changed where it says so.
-    fn hear<T>(&self, member: MemberId, hears: impl FnOnce(&mut Seen) -> (T, bool)) -> Result<T, NodeError> {
+    /// Whatever `of` makes of what is known of `member`, which it has changed where it says so.
+    fn hear<T>(&self, member: MemberId, of: impl FnOnce(&mut Seen) -> (T, bool)) -> Result<T, NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
         let mut seen = peers::seen(database, member).map_err(|error| open(&self.path, error))?.unwrap_or_default();
-        let (heard, is_new) = hears(&mut seen);
+        let (heard, is_new) = of(&mut seen);
         if is_new {
             peers::note(database, member, &seen).map_err(|source| NodeError::write(&self.path, source))?;
             self.look_at_room();

@@ -52,7 +52,7 @@ pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use standing::HearError;
 pub(crate) use status::{NodeStatus, Status};
 pub(crate) use verdict::DECISIONS;
-pub(crate) use witness::{Asked, Joined, Witness, WitnessParts};
+pub(crate) use witness::{Asked, Witness, WitnessParts};
 
 #[cfg(test)]
 mod tests;
