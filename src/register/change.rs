@@ -6,9 +6,6 @@ use crate::base::{Epoch, Moment};
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Rule, is_sane};
 use crate::protocol::register::{Message, Why};
 
-/// How often a change of members is waited for before the primary is elected anew to be rid of it: one that was to be
-/// added may have died.
-const STUCK_AFTER_LEASES: u32 = 3;
 /// More reigns than any cluster sees while a member is away.
 const LEAP_MAX: u64 = 1 << 32;
 
@@ -202,12 +199,35 @@ impl Register {
         self.look_at_standby(now, out);
     }
 
-    /// Whether a change of members cannot come to its end, as who was to become one is not there: it would by an election.
-    pub(super) fn is_stuck(&self, now: Moment) -> bool {
-        let Some((reign, newest)) = self.reign().zip(self.config()) else { return false };
-        let limit = self.timing().lease * STUCK_AFTER_LEASES;
-        let is_of_members =
-            reign.committed.as_ref().is_some_and(|committed| committed.member_set() != newest.member_set());
-        reign.is_pending && is_of_members && now.saturating_duration_since(reign.proposed_at) > limit
+    /// A change of members that is not stored by all of them within a lease, as one of them may have died, does not keep
+    /// what else is due waiting: it is taken back, or, where too few of the old members are there for that, it is asked
+    /// whether this node would be elected by the new ones.
+    ///
+    /// What is taken back may be stored by some. It elects nobody any more once a majority of the old members has stored
+    /// that it is: a majority of the new ones, which differ by one, has one of them. That is why the rule does not go back
+    /// with it: by its own word alone the primary could not know.
+    pub(super) fn look_at_members(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some((reign, newest)) = self.reign().zip(self.config()) else { return };
+        let Some(committed) = reign.committed.as_ref().filter(|_| reign.is_pending) else { return };
+        let is_of_members = committed.member_set() != newest.member_set();
+        if !is_of_members || now.saturating_duration_since(reign.proposed_at) < self.timing().lease {
+            return;
+        }
+        let before = Config {
+            version: newest.version + 1,
+            register: if self.keeps(Clause::BackKeepsRule) { newest.register } else { committed.register },
+            next_member_id: newest.next_member_id,
+            ..committed.clone()
+        };
+        let answer = match before.register {
+            Rule::Alone => true,
+            Rule::Majority => before.member_set().is_majority(reign.stored_by),
+        };
+        if answer {
+            out.push(Output::Note(Decision::TakesBack));
+            self.put(&before, now, out);
+        } else {
+            self.begin_renewal(now, out);
+        }
     }
 }

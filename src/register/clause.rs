@@ -47,6 +47,8 @@ pub enum Clause {
     AllOfNew,
     /// R9: members change one at a time.
     OneMember,
+    /// R9: a change of members is taken back under the rule that it was proposed with.
+    BackKeepsRule,
     /// An epoch is minted by one member: it has its number in it.
     EpochNamesMinter,
     /// Promises are on disk before anybody hears of them.
@@ -55,7 +57,7 @@ pub enum Clause {
 
 #[cfg(faults)]
 impl Clause {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::VoteAbovePromise,
         Self::VoteNeedsConfig,
         Self::VoteNeedsInSync,
@@ -78,6 +80,7 @@ impl Clause {
         Self::OldMajority,
         Self::AllOfNew,
         Self::OneMember,
+        Self::BackKeepsRule,
         Self::EpochNamesMinter,
         Self::PersistFirst,
     ];

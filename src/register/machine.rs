@@ -97,6 +97,7 @@ pub enum Decision {
     GoesOnAlone,
     Adds { member: MemberId, upto: Txid },
     DoesNotAdd { member: MemberId },
+    TakesBack,
     Drops { member: MemberId, why: &'static str },
 }
 
@@ -214,9 +215,7 @@ impl Register {
         if self.has_lapsed(now) {
             return self.resign(Decision::LeaseLapsed, out);
         }
-        if self.is_stuck(now) {
-            self.begin_renewal(now, out);
-        }
+        self.look_at_members(now, out);
         self.look_at_renewal(now, out);
         self.look_at_standby(now, out);
         self.look_at_primary(now, out);

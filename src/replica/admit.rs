@@ -172,6 +172,13 @@ impl Pair {
         settled.await
     }
 
+    /// As [`Pair::settle_rule`], where nobody waits for it.
+    pub(super) async fn settle_rule_unasked(&self) {
+        if let Err(refusal) = self.settle_rule().await {
+            tracing::warn!(%refusal, "both nodes are needed for everything, as there is no witness");
+        }
+    }
+
     /// Signs the key of `member`, which asks for itself, again.
     pub(crate) fn certify(&self, member: MemberId, renewal: &Renewal) -> Result<Renewed, Refusal> {
         if self.config().now().member(member).is_none() {

@@ -195,7 +195,11 @@ impl Pair {
         });
         match added.await {
             Ok(Ok(_)) => tracing::info!(member = new.id, name = new.name, "a node has joined"),
-            Ok(Err(refusal)) => tracing::error!(name = new.name, %refusal, "a node has not joined"),
+            Ok(Err(refusal)) => {
+                tracing::error!(name = new.name, %refusal, "a node has not joined");
+                // The rule that was proposed with it is in force without it.
+                self.settle_rule_unasked().await;
+            }
             Err(_) => tracing::error!(
                 name = new.name,
                 address = new.address,

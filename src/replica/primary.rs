@@ -181,9 +181,14 @@ async fn in_force(view: &mut watch::Receiver<View>, config: Config) -> Result<Co
         Some(in_force) => in_force.epoch != at.0 || in_force.at() >= at,
         None => true,
     };
+    let gone = Err(Refusal::begun("this node leads no more; the next primary may go on with the change"));
     match tokio::time::timeout(CHANGED_WITHIN, view.wait_for(is_decided)).await {
-        Ok(Ok(view)) if view.in_force.as_ref().is_some_and(|in_force| in_force.epoch == at.0) => Ok(config),
-        Ok(_) => Err(Refusal::begun("this node leads no more; the next primary may go on with the change")),
+        Ok(Ok(view)) => match view.in_force.as_ref().filter(|in_force| in_force.epoch == at.0) {
+            Some(in_force) if in_force.member_set() == config.member_set() => Ok(config),
+            Some(_) => Err(Refusal::new("not all members have stored it in time: it is taken back")),
+            None => gone,
+        },
+        Ok(Err(_)) => gone,
         Err(_) => Err(Refusal::begun("it is proposed, and not enough members have stored it yet")),
     }
 }

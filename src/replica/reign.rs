@@ -269,11 +269,7 @@ impl Pair {
         }
         let pair = self.clone();
         // The primary before may have died between the two changes.
-        self.0.tasks.spawn(async move {
-            if let Err(refusal) = pair.settle_rule().await {
-                tracing::warn!(%refusal, "both nodes are needed for everything, as there is no witness any more");
-            }
-        });
+        self.0.tasks.spawn(async move { pair.settle_rule_unasked().await });
         let began = clock::now();
         let mut view = self.voter().view();
         view.mark_changed();

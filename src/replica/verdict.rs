@@ -22,7 +22,7 @@ pub(super) fn log(outputs: &[Output], config: Option<&Config>) -> String {
 }
 
 /// Every word of [`word`].
-pub(crate) const DECISIONS: [&str; 15] = [
+pub(crate) const DECISIONS: [&str; 16] = [
     "campaigned",
     "voted",
     "elected",
@@ -38,6 +38,7 @@ pub(crate) const DECISIONS: [&str; 15] = [
     "added",
     "not_added",
     "dropped",
+    "taken_back",
 ];
 
 /// One of [`DECISIONS`], for a metric.
@@ -58,6 +59,7 @@ pub(super) fn word(decision: Decision) -> &'static str {
         Decision::Adds { .. } => "added",
         Decision::DoesNotAdd { .. } => "not_added",
         Decision::Drops { .. } => "dropped",
+        Decision::TakesBack => "taken_back",
     }
 }
 
@@ -70,6 +72,7 @@ fn is_trouble(decision: Decision) -> bool {
         | Decision::Taken { .. }
         | Decision::GoesOnAlone
         | Decision::DoesNotAdd { .. }
+        | Decision::TakesBack
         | Decision::Drops { .. } => true,
         Decision::Campaigns { .. }
         | Decision::Votes { .. }
@@ -107,6 +110,7 @@ fn say(decision: Decision, config: Option<&Config>) -> String {
         Decision::DoesNotAdd { member } => {
             format!("{} does not catch up quickly enough to be added; it is tried again", who(member))
         }
+        Decision::TakesBack => "a change of members is taken back: it was not stored by all of them in time".to_owned(),
         Decision::Drops { member, why } => {
             format!("{} is dropped, as {why}: from here on commits are on this node alone", who(member))
         }
@@ -137,6 +141,7 @@ mod tests {
             Decision::Adds { member, upto: Txid::default() },
             Decision::DoesNotAdd { member },
             Decision::Drops { member, why: "" },
+            Decision::TakesBack,
         ];
         assert_eq!(all.map(word), DECISIONS);
     }

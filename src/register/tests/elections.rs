@@ -202,45 +202,6 @@ fn a_reign_is_handed_to_nobody_who_is_not_in_sync() {
 }
 
 #[test]
-fn a_member_that_was_to_be_added_and_does_not_come_is_no_longer_waited_for() {
-    let mut one = elected_pair(at(0));
-    let leads = one.config().expect("it leads").clone();
-    let smaller = Config { version: 9, members: leads.members[..2].to_vec(), ..leads };
-    one.step(Input::Propose(smaller.clone()), at(1));
-    super::store_everywhere(&mut one, at(2));
-    let grown = Config { version: 10, members: [smaller.members.clone(), vec![super::member(4)]].concat(), ..smaller };
-    one.step(Input::Propose(grown), at(3));
-    let stored = Message::Stored { epoch: epoch(2, 1), version: 10 };
-    hear(&mut one, 2, stored, at(4));
-    for now in (500..=6000).step_by(500) {
-        hear(&mut one, 2, Message::Granted { epoch: epoch(2, 1), sent_ms: at(now).as_millis() }, at(now));
-        assert!(
-            !tick(&mut one, at(now))
-                .iter()
-                .any(|it| matches!(it, Output::Send { message: Message::PreVote { .. }, .. }))
-        );
-    }
-    let asks = tick(&mut one, at(6004));
-    assert!(
-        matches!(said(&asks, 2)[..], [Message::PreVote { epoch: asked, .. }, ..] if *asked == epoch(3, 1)),
-        "{asks:?}"
-    );
-    assert!(!one.is_outbid());
-    hear(&mut one, 2, Message::PreVoted { epoch: epoch(3, 1) }, at(6005));
-    assert!(one.is_outbid() && one.standing() == Standing::Leads, "to be elected under the new members");
-}
-
-#[test]
-fn a_change_that_nobody_answers_ends_no_reign() {
-    let mut one = elected(at(0));
-    let leads = one.config().expect("it leads").clone();
-    let smaller = Config { version: 9, members: vec![super::member(1), super::member(3)], ..leads };
-    one.step(Input::Propose(smaller), at(1));
-    tick(&mut one, at(60_000));
-    assert!(!one.is_outbid() && one.standing() == Standing::Leads);
-}
-
-#[test]
 fn without_a_witness_who_was_the_primary_leads_once_the_other_has_answered_or_an_operator_has() {
     let mut one = node(1, &config(Rule::Alone, &[1, 2], &[1, 2]));
     let outputs = tick(&mut one, at(0));

@@ -5,6 +5,7 @@ mod in_sync;
 mod lag;
 mod leases;
 mod lies;
+mod members;
 
 use super::{Input, Local, Output, Promises, Register, Standing, Timing, Word};
 use crate::base::{Epoch, Moment, Txid};

@@ -23,6 +23,8 @@ pub enum Action {
         out: Option<MemberId>,
         new: Option<MemberId>,
     },
+    /// A lease has passed since a change of members was proposed.
+    TakeBack(usize),
     /// The primary alone keeps the configuration from now on.
     EndMajority(usize),
     HandOver(usize),
@@ -127,6 +129,9 @@ impl World {
         }
         let first = if newest.epoch.counter() == 1 { self.first_version } else { 0 };
         let is_pending = newest != in_force;
+        if self.params.takes_back && is_pending && newest.member_set() != in_force.member_set() {
+            actions.push(Action::TakeBack(at));
+        }
         if newest.version >= first + self.params.versions || (is_pending && !self.params.leaves_out(Clause::OnePending))
         {
             return;
@@ -209,6 +214,7 @@ impl World {
                 self.add_standby(state, at, peer, register.flushed_there()?);
             }
             Action::Members { at, out, new } => self.change_members(state, at, out, new),
+            Action::TakeBack(at) => self.time_passes(state, at),
             Action::EndMajority(at) => self.propose(state, at, |config| config.register = Rule::Alone),
             Action::HandOver(at) => self.hand_over(state, at)?,
             Action::Resume(at) => self.resume(state, at),
@@ -351,6 +357,18 @@ impl World {
         if params.disks > 0 && params.lose & 3 != 0 {
             properties.push(Property::sometimes("a data node with a new id is in sync", |world, state| {
                 world.any(state, |_, _, config| config.isr.iter().any(|id| is_new_id(*id)))
+            }));
+        }
+        if params.takes_back {
+            properties.push(Property::sometimes("what was taken back is known to somebody", |world, state| {
+                world.any(state, |_, register, config| {
+                    let is_ghost = |other: &Config| {
+                        let is_back = other.epoch == config.epoch && other.version < config.version;
+                        is_back && other.members.len() > config.members.len()
+                    };
+                    register.config() == Some(config)
+                        && state.nodes.iter().any(|node| world.register(node).config().is_some_and(is_ghost))
+                })
             }));
         }
         if params.start < 3 {

@@ -27,6 +27,8 @@ pub struct Params {
     pub has_parts: bool,
     /// Operators say that the node that led before goes on alone, where that is so.
     pub resumes: bool,
+    /// A change of members that is under way may take too long: it is taken back, or the primary is elected by the new ones.
+    pub takes_back: bool,
     /// Messages that can never matter again are dropped: fewer states, and nothing else. 0 is the cross-check.
     pub forgets: bool,
     /// Clauses of the specification that are left out.
@@ -51,6 +53,7 @@ impl Default for Params {
             has_refusals: false,
             has_parts: false,
             resumes: false,
+            takes_back: false,
             forgets: true,
             without: Vec::new(),
             seconds: 900,
@@ -85,6 +88,7 @@ impl Params {
                 "refusals" => params.has_refusals = number > 0,
                 "parts" => params.has_parts = number > 0,
                 "resumes" => params.resumes = number > 0,
+                "back" => params.takes_back = number > 0,
                 "forget" => params.forgets = number > 0,
                 "seconds" => params.seconds = number,
                 "threads" => params.threads = small()?.into(),

@@ -382,6 +382,11 @@ impl World {
         self.step(state, at, Input::Tick(local()));
     }
 
+    pub fn time_passes(&self, state: &mut State, at: usize) {
+        self.step(state, at, Input::Tick(local()));
+        self.ship(state, at);
+    }
+
     /// The standby is back, and time passes. What the machine needs from then on is in force before it hears what was
     /// acknowledged by then.
     pub fn add_standby(&self, state: &mut State, at: usize, peer: MemberId, flushed: Txid) {
