@@ -110,7 +110,7 @@ fn config_of(node: &NodeState) -> Result<ClusterConfig> {
         paused_until: None,
     };
     let Promises { promised, .. } = node.promises()?;
-    let promises = Promises { promised, config: Some(config.clone()) };
+    let promises = Promises { promised, config: Some(config.clone()), ..Promises::default() };
     node.promise(&promises, "this node begins")?;
     Ok(config)
 }

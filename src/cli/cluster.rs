@@ -155,9 +155,8 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             changes(&config, "/cluster/switchover", words, how).await
         }
         Command::Failover { how, .. } => {
-            let took = "has taken over; do not start the old primary until it can reach this node";
-            let words = if how.dry_run { "does not answer; this node could take over" } else { took };
-            changes(&config, "/cluster/failover", words, how).await
+            let answer = ask(&config, "/cluster/failover", json!({}), how).await?;
+            how.tell(answer, |answer| taken_over(answer, how.dry_run))
         }
         Command::Pause { minutes, how } => {
             let answer = ask(&config, "/cluster/pause", json!({ "minutes": minutes }), how).await?;
@@ -248,6 +247,31 @@ fn witness_invitation(answer: &Value) -> String {
     format!(
         "On a third machine, within reach of both nodes, and within the token's one use:\n\n  systemctl disable --now llmchat\n  systemctl enable --now llmchat-witness\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can vote.\n"
     )
+}
+
+/// How a node has taken over, and what has to be done about whoever was not reached.
+fn taken_over(answer: &Value, is_dry: bool) -> String {
+    let node = answer["node"].as_str().unwrap_or("this node");
+    if answer["elected"] == json!(true) {
+        let words = if is_dry { "would be elected" } else { "is elected" };
+        return format!("{node} {words} by a majority: nothing that was acknowledged is lost, and nobody else leads\n");
+    }
+    let words = if is_dry { "could take over by force" } else { "has taken over by force" };
+    let mut text = format!("{node} {words}; what was acknowledged and is not here is given up\n");
+    for member in answer["unreached"].as_array().into_iter().flatten() {
+        let (name, address) = (member["name"].as_str().unwrap_or("?"), member["address"].as_str().unwrap_or("?"));
+        let then = if member["witness"] == json!(true) {
+            "then it learns that it is no member any more"
+        } else {
+            "then it follows"
+        };
+        let when = if is_dry { "before you do this" } else { "now" };
+        let _ = writeln!(
+            text,
+            "{name} ({address}) was not reached: stop it, or make sure that it is off, {when}, and do not start it before it can reach {node}; {then}"
+        ); // Text takes all.
+    }
+    text
 }
 
 fn joined(answer: &Value) -> String {

@@ -5,8 +5,8 @@ use super::error::ApiError;
 use crate::base::{Chain, UnixMillis, Watched};
 use crate::clock;
 use crate::net::{self, Credentials, Resolver};
-use crate::protocol::cluster::{Config, Kind};
-use crate::replica::{self, Founding, JoinError, Peers, Refusal, Token};
+use crate::protocol::cluster::{Config, Kind, Member};
+use crate::replica::{self, Founding, JoinError, Peers, Refusal, Takeover, Token};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -210,7 +210,14 @@ async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result
 }
 
 async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().force(how.dry).await.map(|config| changed(&config)).map_err(refused)
+    let Takeover { config, is_elected, unreached } = parts.control.pair().force(how.dry).await.map_err(refused)?;
+    let is_witness = |member: &Member| member.kind == Kind::Witness;
+    let unreached: Vec<_> = unreached
+        .iter()
+        .map(|member| json!({ "name": member.name, "address": member.address, "witness": is_witness(member) }))
+        .collect();
+    let node = config.member(parts.control.pair().me()).map(|member| member.name.clone());
+    Ok(Json(json!({ "epoch": config.epoch.counter(), "node": node, "elected": is_elected, "unreached": unreached })))
 }
 
 async fn resume_alone(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {

@@ -113,6 +113,7 @@ impl From<IdentityV3> for Identity {
             config,
             copying: old.copying,
             invitation: old.invitation,
+            left_out: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::peers::{self, Seen, Speaks};
 use crate::base::{Chain, Epoch, random_id};
 use crate::clock;
 use crate::disk;
-use crate::protocol::cluster::{Config, Kind, MemberId};
+use crate::protocol::cluster::{Config, Kind, Member, MemberId};
 use crate::protocol::peer::{Copying, Incarnation, Memory};
 use crate::register::Promises;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
@@ -29,8 +29,8 @@ const VERSION: u8 = 4;
 const FORCED_STEP: u64 = 1000;
 /// The first member of a cluster. Others are given their numbers when they join.
 pub(super) const MEMBER: u8 = 1;
-/// An identity takes some 40 bytes; a length field that says more is damage.
-const VALUE_BYTES_MAX: usize = 4096;
+/// An identity with all members that there can be, and as many left out; a length field that says more is damage.
+const VALUE_BYTES_MAX: usize = 8192;
 
 /// The stored form, version 4.
 #[derive(Debug, Deserialize, Serialize)]
@@ -53,6 +53,8 @@ pub(super) struct Identity {
     pub(super) copying: Option<Copying>,
     /// SHA-256 of the word by which one node may join.
     pub(super) invitation: Option<[u8; 32]>,
+    /// Members that this node has left out by force, and that are not known to have heard of it.
+    pub(super) left_out: Vec<Member>,
 }
 
 impl Identity {
@@ -69,6 +71,7 @@ impl Identity {
             config: None,
             copying: None,
             invitation: None,
+            left_out: Vec::new(),
         }
     }
 }
@@ -163,8 +166,8 @@ impl NodeState {
 
     /// What this node has promised to the other members of its cluster.
     pub(crate) fn promises(&self) -> Result<Promises, NodeError> {
-        let Identity { promised, config, .. } = self.read()?;
-        Ok(Promises { promised, config })
+        let Identity { promised, config, left_out, .. } = self.read()?;
+        Ok(Promises { promised, config, left_out })
     }
 
     /// Keeps `promises`, and `why` they were made; on disk when this returns.
@@ -180,6 +183,7 @@ impl NodeState {
             }
             identity.promised = promises.promised;
             identity.config.clone_from(&promises.config);
+            identity.left_out.clone_from(&promises.left_out);
             Ok(())
         })
     }
@@ -332,6 +336,7 @@ impl NodeState {
             // Whatever lies here is of another history.
             let is_primary = config.primary == member_id;
             identity.copying = (!is_primary).then_some(Copying::ANEW);
+            identity.left_out.clear();
             Ok(())
         })?;
         // By another number now: a mark that a kill leaves here only means that it joins once more.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Of this conversation.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 3;
 /// Length, kind, and what says that they came as they were sent: a length that did not would be waited for.
 pub const FRAME_HEAD_BYTES: usize = 8;
 const KIND_MESSAGE: u8 = 0;

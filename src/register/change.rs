@@ -34,6 +34,8 @@ impl Register {
         let is_new_reign = self.config().is_none_or(|mine| mine.epoch != config.epoch);
         self.promises.promised = self.promises.promised.max(config.epoch);
         self.promises.config = Some(config.clone());
+        // Whoever leads now knows of it.
+        self.promises.left_out.clear();
         if self.leads() {
             out.push(Output::Note(Decision::Deposed { by: config.primary, epoch: config.epoch }));
         } else if is_new_reign {

@@ -4,7 +4,7 @@ use super::reign::Reign;
 use super::standby::Word;
 use super::timing::Timing;
 use crate::base::{Epoch, Moment, Txid};
-use crate::protocol::cluster::{Config, MemberId, MemberSet, Rule};
+use crate::protocol::cluster::{Config, Member, MemberId, MemberSet, Rule};
 use crate::protocol::register::{Message, Why};
 
 /// What a member has promised, and must not forget.
@@ -14,6 +14,8 @@ pub struct Promises {
     pub promised: Epoch,
     /// The newest configuration that it has stored.
     pub config: Option<Config>,
+    /// Members that a forced reign has left out, and that are not known to have heard of it.
+    pub left_out: Vec<Member>,
 }
 
 /// How the rest of the node stands.
@@ -59,6 +61,10 @@ pub enum Input {
     Stuck,
     /// An operator has said that this node goes on without the other, which has not taken over.
     ResumeAlone(Local),
+    /// An operator wants to know who would elect this node.
+    Canvass(Local),
+    /// An operator wants this node to be elected, also while nobody takes over by himself.
+    Stand(Local),
     /// An operator has said that no other node leads, or will.
     Force(Local),
 }
@@ -150,6 +156,8 @@ pub struct Register {
     pub(super) seen: Epoch,
     /// A reign has just begun, and its standby has not been heard yet.
     pub(super) waits_at_first: bool,
+    /// When those were told last that a forced reign has left out.
+    pub(super) told_at: Option<Moment>,
     #[cfg(faults)]
     broken: Vec<Clause>,
 }
@@ -172,6 +180,7 @@ impl Register {
             local: Local::default(),
             seen: Epoch::default(),
             waits_at_first: false,
+            told_at: None,
             #[cfg(faults)]
             broken: Vec::new(),
         }
@@ -203,6 +212,14 @@ impl Register {
                 self.local = local;
                 self.take(false, now, out_ref);
             }
+            Input::Canvass(local) => {
+                self.local = local;
+                self.canvass(out_ref);
+            }
+            Input::Stand(local) => {
+                self.local = local;
+                self.stand(now, out_ref);
+            }
             Input::Force(local) => {
                 self.local = local;
                 self.take(true, now, out_ref);
@@ -220,6 +237,7 @@ impl Register {
         self.look_at_standby(now, out);
         self.look_at_primary(now, out);
         self.beat(now, out);
+        self.tell_left_out(now, out);
     }
 
     /// Leads no more, before anybody else has been elected.
@@ -241,10 +259,18 @@ impl Register {
             Message::Vote { epoch, config, last } => self.on_vote(from, (epoch, &config, last), now, out),
             Message::Voted { epoch } => self.on_voted(from, epoch, now, out),
             Message::Propose { config } => self.on_propose(from, &config, now, out),
-            Message::Stored { epoch, version } => self.on_stored(from, (epoch, version), now, out),
+            Message::Stored { epoch, version } => {
+                self.has_heard(from, Some((epoch, version)), out);
+                self.on_stored(from, (epoch, version), now, out);
+            }
             Message::Beat { epoch, version, sent_ms } => self.on_beat(from, (epoch, version, sent_ms), now, out),
             Message::Granted { epoch, sent_ms } => self.on_granted(from, (epoch, sent_ms), now),
-            Message::Refused { promised, config, .. } => self.on_refused(from, (promised, config), now, out),
+            Message::Refused { promised, config, why, .. } => {
+                if why == Why::Blank {
+                    self.has_heard(from, None, out);
+                }
+                self.on_refused(from, (promised, config), now, out);
+            }
             Message::HandOver { epoch, config } => self.on_hand_over(from, (epoch, &config), now, out),
         }
     }

@@ -11,6 +11,7 @@
 
 mod change;
 mod clause;
+mod force;
 mod lag;
 mod lease;
 mod machine;

@@ -8,9 +8,6 @@ use crate::protocol::cluster::{Config, Kind, MemberId, MemberSet, Mode, Rule};
 use crate::protocol::register::{Message, Why};
 use std::time::Duration;
 
-/// A forced epoch leaps over whatever may have been minted unseen.
-const FORCED_STEP: u64 = 1000;
-
 impl Register {
     /// Whether this node may ask to be elected (R7, R8): it is one of those that have every acknowledged commit.
     fn may_campaign(&self) -> bool {
@@ -81,6 +78,13 @@ impl Register {
         self.role = Role::Asking { epoch: Epoch::default(), yes, since: now, said_at: now };
         self.say_pre_votes(now, out);
         self.try_campaign(now, out);
+    }
+
+    /// As one does by itself after a while.
+    pub(super) fn stand(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.role == Role::Follower && self.may_ask() {
+            self.ask(now, out);
+        }
     }
 
     fn say_pre_votes(&mut self, now: Moment, out: &mut Vec<Output>) {
@@ -156,6 +160,12 @@ impl Register {
         if !config.is_sane() || !self.is_credible(epoch) || !is_of_minter || is_witness {
             return Err(Why::NoMember);
         }
+        // Said first: that somebody leads is what whoever might be forced to lead has to know.
+        let is_given = now < self.grant.until && self.grant.to != Some(from);
+        let leads = self.leads() && self.lease().holds(now) && self.lease() != super::Lease::Unneeded;
+        if (is_given && mine.register == Rule::Majority) || leads {
+            return Err(Why::Lease);
+        }
         if self.keeps(Clause::VoteAbovePromise) && epoch <= self.promises.promised {
             return Err(Why::Promised);
         }
@@ -171,9 +181,7 @@ impl Register {
         if last < self.local.durable {
             return Err(Why::Forgotten);
         }
-        let is_given = now < self.grant.until && self.grant.to != Some(from);
-        let leads = self.leads() && self.lease().holds(now) && self.lease() != super::Lease::Unneeded;
-        if (is_given && mine.register == Rule::Majority) || leads { Err(Why::Lease) } else { Ok(()) }
+        Ok(())
     }
 
     pub(super) fn on_pre_vote(
@@ -251,33 +259,9 @@ impl Register {
     }
 
     /// Begins a reign by `config`, which is proposed once this node's store is open, and serves once that is stored.
-    fn reign_by(&mut self, config: Config, now: Moment) {
+    pub(super) fn reign_by(&mut self, config: Config, now: Moment) {
         self.waits_at_first = config.mode != Mode::MaxPerformance && config.peer_of(self.me()).is_some();
         self.role = Role::Primary(Box::new(Reign::new(config, now)));
-    }
-
-    /// An operator has said that no other node lives that could lead, and that what this one lacks is given up (force),
-    /// or that this one was the primary and the other has not taken over.
-    pub(super) fn take(&mut self, is_forced: bool, now: Moment, out: &mut Vec<Output>) {
-        if self.reign().is_some() {
-            return out.push(Output::Declined { why: "this node is the primary already" });
-        }
-        let step = if is_forced { FORCED_STEP } else { 1 };
-        let Some(mine) = self.config().filter(|_| !self.is_blank() && self.local.may_lead).cloned() else {
-            return out.push(Output::Declined { why: "this node has no whole copy of the chats" });
-        };
-        if !is_forced && (mine.register == Rule::Majority || mine.primary != self.me()) {
-            return out.push(Output::Declined { why: "this node was not the primary before" });
-        }
-        let Some(epoch) = self.mint(self.me(), step, is_forced) else { return };
-        self.promises.promised = epoch;
-        let mut config = mine.reign(epoch, self.me());
-        // The others cannot be asked: from here on the primary alone says who is what.
-        config.register = Rule::Alone;
-        config.members.retain(|member| member.kind == Kind::Data);
-        self.persist(out);
-        out.push(Output::Note(Decision::Taken { epoch }));
-        self.reign_by(config, now);
     }
 
     /// Gives the reign to `to`, with this node's vote: it follows from now on.

@@ -1,15 +1,14 @@
 //! A node that follows: connection after connection, until it is named the primary, or forced to be.
 
 use super::apply::FollowError;
-use super::pair::{Crown, Next, Order, Pair, PairError, Refusal, Role, Told, lock, refuse};
+use super::pair::{Crown, Next, Order, Pair, PairError, Role, Told, lock, refuse};
 use super::peers::AskError;
 use super::receive::ReceiveError;
-use super::reign::{ASK_WITHIN, Held};
+use super::reign::Held;
 use super::standby::{Standby, StandbyError};
 use super::voter::View;
 use crate::base::{Chain, News, Txid, Watched};
 use crate::clock;
-use crate::register::Input;
 use crate::store::Rested;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,16 +110,10 @@ impl Pair {
     /// Answers an order, or says what is to be done for it.
     async fn obey(&self, standby: &Standby, order: Order) -> Obeyed {
         match order {
-            Order::Force { told, dry } => match self.can_force().await {
-                Ok(()) if dry => drop(told.send(Ok(self.config().now()))),
-                Ok(()) => match self.order_voter(Input::Force).await {
-                    Ok(()) => {
-                        tracing::warn!("an operator has forced this node to take over");
-                        return Obeyed::Force(told);
-                    }
-                    Err(why) => drop(told.send(refuse(why))),
-                },
-                Err(refusal) => drop(told.send(Err(refusal))),
+            Order::Force { told, how } => match self.take(told, how).await {
+                // The register says so in a moment.
+                Some(told) => return Obeyed::Force(told),
+                None => return Obeyed::Answered,
             },
             Order::CopyAnew { told, dry } => match self.can_copy_anew().await {
                 Ok(()) if dry => drop(told.send(Ok(self.config().now()))),
@@ -162,28 +155,6 @@ impl Pair {
         };
         let followed = followed.await;
         (clock::now().saturating_duration_since(began), followed)
-    }
-
-    /// Whether a standby may take over although nobody hands over: only from one that does not answer.
-    async fn can_force(&self) -> Result<(), Refusal> {
-        let config = self.0.seat.config.now();
-        if self.0.parts.node.copying().ok().flatten().is_some() || !self.0.parts.log.is_begun() {
-            return refuse("this node has no whole copy of the chats: it is still being made");
-        }
-        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
-            return refuse("there is no other node");
-        };
-        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-            Ok(theirs) if theirs.role == Role::Primary.as_str() => {
-                refuse(format!("{} answers: `llmchat switchover` loses nothing", peer.name))
-            }
-            Ok(theirs) => refuse(format!("{} answers, and is {}: stop it first", peer.name, theirs.role)),
-            // Whatever it says: it lives, and would go on beside this node.
-            Err(error) if error.has_answered() => {
-                refuse(format!("{} answers: {}. Stop it first", peer.name, Chain(&error)))
-            }
-            Err(_) => Ok(()),
-        }
     }
 
     /// Everything in the journal counts now. `None` where the database was not opened yet.

@@ -57,7 +57,8 @@ pub(crate) struct Acquaintance {
     /// Why it was not reached, or refuses this node, at the last try.
     pub(crate) trouble: Option<String>,
     pub(crate) is_refused: bool,
-    /// Why it has refused what it was asked last.
+    /// When it has answered to what it was asked last, and why it has refused that.
+    pub(crate) answered_at: Option<Moment>,
     pub(crate) refusal: Option<Why>,
     /// The most that it has shown since this node began.
     shown: Memory,
@@ -152,8 +153,10 @@ impl Links {
             Message::Granted { sent_ms, .. } => {
                 one.round_trip = Some(now.saturating_duration_since(Moment::from_millis(*sent_ms)));
             }
-            Message::Refused { why, .. } => one.refusal = Some(*why),
-            Message::PreVoted { .. } | Message::Voted { .. } | Message::Stored { .. } => one.refusal = None,
+            Message::Refused { why, .. } => (one.answered_at, one.refusal) = (Some(now), Some(*why)),
+            Message::PreVoted { .. } | Message::Voted { .. } | Message::Stored { .. } => {
+                (one.answered_at, one.refusal) = (Some(now), None);
+            }
             Message::PreVote { .. }
             | Message::Vote { .. }
             | Message::Propose { .. }
@@ -193,15 +196,15 @@ impl Links {
         Ok(())
     }
 
-    /// Keeps a connection to every other member of the configuration that `view` shows, until `stop`.
+    /// Keeps a connection to everybody that `view` shows, until `stop`.
     pub(super) async fn keep(&self, view: &mut watch::Receiver<View>, stop: CancellationToken) {
         let Some(mut peers) = self.0.peers.clone() else { return stop.cancelled().await };
         let mut joining = self.0.joining.subscribe();
         let mut kept: HashMap<(MemberId, String), AbortOnDropHandle<()>> = HashMap::new();
         loop {
-            let mut wanted = view.news().stored.as_ref().map_or_else(Vec::new, |config| config.members.clone());
-            wanted.extend(joining.news());
-            wanted.retain(|member| member.id != self.0.greeting.member && !member.address.is_empty());
+            let mut wanted = view.news().others(self.0.greeting.member);
+            let joins = joining.news();
+            wanted.extend(joins.filter(|member| wanted.iter().all(|other| other.id != member.id)));
             let reaches = peers.news();
             kept.retain(|(id, address), _| {
                 reaches.is_some() && wanted.iter().any(|member| member.id == *id && member.address == *address)
@@ -225,19 +228,19 @@ impl Links {
         let (mut pause, mut within) = (AGAIN_AFTER, CONNECT_WITHIN);
         loop {
             let began = clock::now();
-            let trouble = match peers.register(&member, within).await {
+            let (trouble, is_refused) = match peers.register(&member, within).await {
                 Ok(stream) => match self.talk(stream, member.id).await {
-                    Ok(()) => "it hung up".to_owned(),
-                    Err(error) => Chain(&error).to_string(),
+                    Ok(()) => ("it hung up".to_owned(), false),
+                    Err(error) => (Chain(&error).to_string(), matches!(error, LinkError::Refused(_))),
                 },
-                Err(error) => Chain(&error).to_string(),
+                Err(error) => (Chain(&error).to_string(), false),
             };
             let was_met = self.acquaintance(member.id).is_reached;
             lock(&self.0.ways).remove(&member.id);
             {
                 let mut known = lock(&self.0.known);
                 let one = known.entry(member.id).or_default();
-                (one.trouble, one.is_reached) = (Some(trouble), false);
+                (one.trouble, one.is_refused, one.is_reached) = (Some(trouble), is_refused, false);
             }
             let held_long = clock::now().saturating_duration_since(began) > AGAIN_MAX;
             // A handshake that was too slow for a busy machine has more time the next time, or it would never end.
@@ -253,14 +256,8 @@ impl Links {
         outgoing.send(&Said::Greeting(self.0.greeting.clone())).await?;
         let greeting = match incoming.message(GREET_WITHIN).await? {
             Said::Welcome(greeting) => greeting,
-            Said::Refused { why } => {
-                lock(&self.0.known).entry(to).or_default().is_refused = true;
-                return Err(LinkError::Refused(why));
-            }
-            Said::Blank => {
-                lock(&self.0.known).entry(to).or_default().is_refused = true;
-                return Err(self.is_told_blank(to).await);
-            }
+            Said::Refused { why } => return Err(LinkError::Refused(why)),
+            Said::Blank => return Err(self.is_told_blank(to).await),
             Said::Greeting(_) | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
         };
         if let Err(error) = self.check(&greeting, |member| member == to).await {

@@ -9,6 +9,7 @@ mod bootstrap;
 pub(crate) mod diverged;
 mod feed;
 mod follow;
+mod force;
 mod fresh;
 mod history;
 mod lacks;
@@ -40,6 +41,7 @@ pub(crate) use admit::{
     CERTIFICATE, InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, Renewed,
 };
 pub(crate) use alarms::Certificate;
+pub(crate) use force::Takeover;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{

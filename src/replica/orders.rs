@@ -72,11 +72,6 @@ impl Pair {
         self.order(|told| Order::ResumeAlone { told, dry }).await
     }
 
-    /// Takes over from a primary that is gone; `dry`, only says whether that could be done.
-    pub(crate) async fn force(&self, dry: bool) -> Result<Config, Refusal> {
-        self.order(|told| Order::Force { told, dry }).await
-    }
-
     pub(super) async fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<Config, Refusal> {
         let (told, hear) = oneshot::channel();
         if self.0.orders.send(order(told)).await.is_err() {

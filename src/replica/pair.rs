@@ -183,8 +183,18 @@ pub(super) type Told = oneshot::Sender<Result<Config, Refusal>>;
 pub(super) enum Order {
     Switchover { told: Told, dry: bool },
     ResumeAlone { told: Told, dry: bool },
-    Force { told: Told, dry: bool },
+    Force { told: Told, how: Taking },
     CopyAnew { told: Told, dry: bool },
+}
+
+/// How a node takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// Not at all: whether it is one that could is asked.
+    Look,
+    /// A majority would elect it.
+    Vote,
+    Force,
 }
 
 /// What the task does next.

@@ -1,14 +1,13 @@
 //! The one task that carries out what the register makes of a node: it leads while it is elected, and gives its reign away.
 
 use super::pair::{Crown, Next, Order, Pair, PairError, Parts, Refusal, Role, Told, lock, refuse};
-use super::peers::{AskError, Peers};
+use super::peers::Peers;
 use super::primary::{Primary, Reigning};
 use super::standby::{Following, Standby};
-use super::standing::HearError;
 use super::voter::View;
 use crate::base::{Chain, Epoch, News, Txid, Watched};
 use crate::clock;
-use crate::protocol::cluster::{Config, Member, Mode};
+use crate::protocol::cluster::{Config, Member, Mode, Rule};
 use crate::register::{Input, Standing};
 use crate::store::Rested;
 use std::sync::Arc;
@@ -136,6 +135,9 @@ impl Pair {
                             }
                         }
                     },
+                    Order::Force { told, how } if self.config().now().register == Rule::Majority => {
+                        crown.told = self.take(told, how).await.or_else(|| crown.told.take());
+                    }
                     Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
                         drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
                     }
@@ -180,21 +182,6 @@ impl Pair {
             self.0.seat.is_cleared.store(true, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
-    async fn can_resume_alone(&self) -> Result<(), Refusal> {
-        let config = self.config().now();
-        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
-        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
-            Ok(theirs) => match self.hear(&theirs).await {
-                Err(HearError::NoMemory(_)) => Ok(()),
-                _ => refuse(self.why_waiting(&self.voter().view().now())),
-            },
-            Err(AskError::Refused { said, .. }) => refuse(format!("{} refuses this node: {said}", peer.name)),
-            Err(error) if error.has_answered() => refuse(format!("{} answers: {}", peer.name, Chain(&error))),
-            Err(_) => Ok(()),
-        }
     }
 
     /// Opens the store for the reign of `epoch`.

@@ -369,7 +369,9 @@ fn by_hand(config: &Config) -> String {
 fn unheard(config: &Config, me: MemberId) -> String {
     let primary = name(config, config.primary);
     match (config.register, config.primary == me) {
-        (Rule::Majority, true) => "this node leads again as soon as one of the other two answers".to_owned(),
+        (Rule::Majority, true) => {
+            "this node leads again as soon as one of the other two answers. Only if both are lost for good: `llmchat failover --force --accept-loss` here".to_owned()
+        }
         (Rule::Majority, false) => format!(
             "{primary}, the primary, is not heard: within some seconds it is back, or another leads, as soon as two of the three members are there. Only if two are lost for good: `llmchat failover --force --accept-loss` on the last data node"
         ),

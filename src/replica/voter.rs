@@ -9,7 +9,7 @@ use super::verdict;
 use crate::base::{Chain, Epoch, Moment, Watched};
 use crate::clock;
 use crate::node_state::{NodeError, NodeState};
-use crate::protocol::cluster::{Config, MemberId};
+use crate::protocol::cluster::{Config, Member, MemberId};
 use crate::protocol::peer::Incarnation;
 use crate::protocol::record::ClusterId;
 use crate::protocol::register::Message;
@@ -84,6 +84,8 @@ pub(crate) struct View {
     pub(crate) is_in_sync: bool,
     pub(crate) is_caught_up: bool,
     pub(crate) is_outbid: bool,
+    /// Who is no member any more, and has to hear of that.
+    pub(crate) to_tell: Vec<Member>,
 }
 
 impl View {
@@ -100,6 +102,7 @@ impl View {
             is_in_sync: machine.is_in_sync(),
             is_caught_up: machine.is_caught_up(),
             is_outbid: machine.is_outbid(),
+            to_tell: machine.to_tell().cloned().collect(),
             stored,
         }
     }
@@ -131,6 +134,18 @@ impl View {
     /// What the node goes by: the configuration in force where it leads, else the newest that it has stored.
     pub(crate) fn config(&self) -> Option<&Config> {
         self.in_force.as_ref().or(self.stored.as_ref())
+    }
+
+    /// Everybody that this node has something to say to: a change of members is under way, or was not heard by all.
+    pub(super) fn others(&self, me: MemberId) -> Vec<Member> {
+        let mut others: Vec<Member> = Vec::new();
+        let members = [&self.stored, &self.in_force].into_iter().flatten().flat_map(|config| &config.members);
+        for member in members.chain(&self.to_tell).filter(|member| member.id != me && !member.address.is_empty()) {
+            if others.iter().all(|other| other.id != member.id) {
+                others.push(member.clone());
+            }
+        }
+        others
     }
 
     /// It is the one that was elected, and leads, or is about to.

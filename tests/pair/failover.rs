@@ -1,6 +1,6 @@
 //! What becomes of a pair with a witness when one of the three is lost: nobody has to be there.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, free};
 use crate::question;
 use crate::support::{Browser, Upstream, timed};
 use crate::witness::Witness;
@@ -195,6 +195,76 @@ fn the_last_of_three_goes_on_by_force_and_both_others_come_to_it() {
     // The old one is nobody: another has to be let in.
     let another = Witness::new(&upstream);
     another.join(&cluster, "v");
+}
+
+/// Goal: force makes no second primary where one is heard, and loses nothing where two of three are there. Method: the
+/// standby looks for the primary where nobody is, and both reach the witness; then the primary is lost, in a pause.
+#[test]
+fn a_standby_is_not_forced_while_the_witness_hears_the_primary_and_is_elected_once_it_does_not() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    let (home, nowhere) = (cluster.peer_address(0).to_string(), free().to_string());
+    cluster.does(0, &["member", "move", "a", "--address", &nowhere]);
+    cluster.node(1).wait_logged("not connected to the primary");
+    for command in
+        [&["failover", "--force", "--accept-loss"][..], &["failover", "--force", "--accept-loss", "--dry-run"]]
+    {
+        let refused = cluster.homes[1].run(command);
+        assert!(
+            refused.code == Some(1) && refused.stderr.contains("w hears a"),
+            "{}{}",
+            refused.stdout,
+            refused.stderr
+        );
+    }
+    ask(&cluster, 0, "still");
+    assert!(cluster.is_primary(0) && !cluster.is_primary(1));
+    cluster.does(0, &["member", "move", "a", "--address", &home]);
+    cluster.in_sync();
+    cluster.does(0, &["pause"]);
+    cluster.wait("paused", |cluster| cluster.status(1).is_some_and(|status| status["paused"] == true));
+    cluster.kill(0);
+    let told = cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    assert!(told.contains("elected by a majority"), "{told}");
+    ask(&cluster, 1, "after");
+    cluster.start(0);
+    cluster.in_sync();
+    drop(witness);
+}
+
+/// Two of three are lost, and one comes back after the force, without the other: it learns of it, and lets another in.
+#[test]
+fn a_witness_that_comes_back_after_a_force_learns_of_it_from_the_next_process_too() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    witness.kill();
+    cluster.kill(0);
+    cluster.node(1).wait_logged("not connected to the primary");
+    let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--dry-run"]);
+    let told = cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    for said in [dry, told] {
+        let names =
+            |name: &str| said.lines().any(|line| line.starts_with(name) && line.contains("was not reached: stop it"));
+        assert!(names("a (") && names("w ("), "{said}");
+    }
+    // The process that has forced is gone, and what it has to tell is not.
+    cluster.kill(1);
+    cluster.start(1);
+    witness.start();
+    let epoch = |witness: &Witness| {
+        let ran = witness.home.run(&["status", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&ran.stdout).ok().and_then(|status| status["epoch"].as_u64())
+    };
+    cluster.wait("told", |_| epoch(&witness).is_some_and(|epoch| epoch > 1000));
+    // The old primary comes back, and has nobody's vote.
+    cluster.start(0);
+    cluster.does(1, &["resume", "--alone"]);
+    cluster.in_sync();
+    assert!(cluster.is_primary(1));
 }
 
 #[test]

@@ -221,14 +221,3 @@ fn without_a_witness_who_was_the_primary_leads_once_the_other_has_answered_or_an
     let declines = two.step(Input::ResumeAlone(local()), at(3_600_000));
     assert_eq!(declined(&declines), Some("this node was not the primary before"));
 }
-
-#[test]
-fn a_forced_reign_is_far_above_every_other_and_without_a_witness() {
-    let mut two = node(2, &three());
-    two.step(Input::Force(local()), at(0));
-    begin(&mut two, at(0));
-    assert_eq!(two.standing(), Standing::Leads);
-    let config = two.config().expect("it leads");
-    assert!(config.epoch.is_forced() && config.epoch.counter() == 1001);
-    assert_eq!((config.register, config.members.len(), config.isr.as_slice()), (Rule::Alone, 2, &[2][..]));
-}

@@ -1,6 +1,7 @@
 //! The machine by its inputs and outputs, told the time.
 
 mod elections;
+mod force;
 mod in_sync;
 mod lag;
 mod leases;
@@ -53,7 +54,7 @@ fn local() -> Local {
 }
 
 fn node(me: MemberId, config: &Config) -> Register {
-    let promises = Promises { promised: config.epoch, config: Some(config.clone()) };
+    let promises = Promises { promised: config.epoch, config: Some(config.clone()), ..Promises::default() };
     Register::new(me, promises, Timing::default(), at(0))
 }
 

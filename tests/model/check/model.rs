@@ -71,7 +71,7 @@ impl World {
             if config.member(id).is_none() {
                 return self.blank(id);
             }
-            let promises = Promises { promised: config.epoch, config: Some(config.clone()) };
+            let promises = Promises { promised: config.epoch, config: Some(config.clone()), ..Promises::default() };
             Node {
                 promises: self.promises.id(promises.clone()),
                 register: self.started(id, promises),

@@ -174,7 +174,8 @@ impl World {
     /// The machine's outputs, as numbers.
     fn run(&self, from: MemberId, register: u32, input: Input) -> Stepped {
         let mut register = Register::clone(&self.registers.get(register));
-        let mut on_disk = Promises { promised: register.promised(), config: register.config().cloned() };
+        let (promised, config) = (register.promised(), register.config().cloned());
+        let mut on_disk = Promises { promised, config, left_out: register.left_out().to_vec() };
         let mut stepped = Stepped { register: 0, promises: None, sent: Vec::new(), spoke_early: false };
         let mut asked = Vec::new();
         for output in register.step(input, Moment::default()) {

@@ -107,7 +107,7 @@ impl World {
         for (node, id) in self.nodes.iter_mut().zip(1..) {
             node.disk.id = Some(id);
             node.disk.is_complete = id != 3;
-            node.disk.promises = Promises { promised: epoch, config: Some(config.clone()) };
+            node.disk.promises = Promises { promised: epoch, config: Some(config.clone()), ..Promises::default() };
         }
         for slot in 0..HOSTS {
             self.starts(slot, 0);

@@ -1,0 +1,243 @@
+//! How a node takes over by an operator's word: who is there is asked first, and where a majority would elect it, it is
+//! elected. What is left is force.
+
+use super::pair::{Order, Pair, Refusal, Role, Taking, Told, name, refuse};
+use super::peers::AskError;
+use super::reign::ASK_WITHIN;
+use super::standing::HearError;
+use crate::base::{Chain, Moment, Watched};
+use crate::clock;
+use crate::protocol::cluster::{Config, Member, MemberId, MemberSet, Rule};
+use crate::protocol::register::Why;
+use crate::register::{Input, Timing};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Longer than a lease that a member may have given before it lost sight of the primary, and than it takes to reach it.
+const CANVASS_WITHIN: Duration = Duration::from_secs(3);
+const CANVASS_AGAIN: Duration = Timing::DEFAULT.again;
+/// A majority that would elect this node does so at once.
+const ELECTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// How a node has taken over, or would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Takeover {
+    pub(crate) config: Config,
+    /// By the votes of a majority: nothing is lost, and nobody else leads.
+    pub(crate) is_elected: bool,
+    /// Who was not reached: it may go on as if nothing had happened.
+    pub(crate) unreached: Vec<Member>,
+}
+
+/// What a member answers to the question whether it would elect this node; `None` where it is not reached.
+type Answer = Option<Result<(), Why>>;
+
+/// What is to be done, by what everybody has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    /// A majority would elect this node.
+    Majority,
+    /// This one hears the primary.
+    Hears(MemberId),
+    /// These are not reached, and nobody else is in the way.
+    Nobody(Vec<Member>),
+}
+
+fn find(config: &Config, me: MemberId, answer: impl Fn(MemberId) -> Answer) -> Found {
+    let others = || config.others(me);
+    let yes = others().filter(|member| answer(member.id) == Some(Ok(()))).map(|member| member.id);
+    let yes = MemberSet::of(yes).with(me);
+    if config.register == Rule::Majority && config.is_in_sync(me) && config.member_set().is_majority(yes) {
+        return Found::Majority;
+    }
+    match others().find(|member| answer(member.id) == Some(Err(Why::Lease))) {
+        Some(member) => Found::Hears(member.id),
+        None => Found::Nobody(others().filter(|member| answer(member.id).is_none()).cloned().collect()),
+    }
+}
+
+/// Whether another question would be answered by the same; what a lease keeps a member from it may do in a moment.
+fn is_final(answer: Answer) -> bool {
+    match answer {
+        None | Some(Err(Why::Lease | Why::Promised | Why::OldConfig)) => false,
+        Some(Ok(()) | Err(Why::NotInSync | Why::NoMember | Why::Forgotten | Why::Blank)) => true,
+    }
+}
+
+impl Pair {
+    /// Takes over from a primary that is gone; `dry`, only says whether and how that could be done.
+    pub(crate) async fn force(&self, dry: bool) -> Result<Takeover, Refusal> {
+        let mut config = self.order(|told| Order::Force { told, how: Taking::Look }).await?;
+        let unreached = match self.canvass().await {
+            Found::Majority => None,
+            Found::Hears(member) => return self.refuse_heard(member),
+            Found::Nobody(unreached) => Some(self.without_answering(unreached).await?),
+        };
+        let how = if unreached.is_some() { Taking::Force } else { Taking::Vote };
+        if !dry {
+            config = self.taken(how).await?;
+        }
+        Ok(Takeover { config, is_elected: unreached.is_none(), unreached: unreached.unwrap_or_default() })
+    }
+
+    fn refuse_heard<T>(&self, by: MemberId) -> Result<T, Refusal> {
+        let config = self.config().now();
+        let (by, primary) = (name(&config, by), name(&config, config.primary));
+        refuse(format!(
+            "{by} hears {primary}, the primary, which leads: there would be two. `llmchat switchover` on {primary} loses nothing; or stop {primary}, and this node is elected"
+        ))
+    }
+
+    /// Asks all others until they have answered, or might have.
+    async fn canvass(&self) -> Found {
+        let began = clock::boot();
+        loop {
+            let config = self.config().now();
+            if config.register == Rule::Alone {
+                return Found::Nobody(config.others(self.me()).cloned().collect());
+            }
+            let _ = self.order_voter(Input::Canvass).await; // One that leads meanwhile is told so.
+            tokio::time::sleep(CANVASS_AGAIN).await;
+            let answer = |member| self.answer_since(member, began);
+            let found = find(&config, self.me(), answer);
+            let is_known =
+                found == Found::Majority || config.others(self.me()).all(|member| is_final(answer(member.id)));
+            if is_known || clock::boot().saturating_duration_since(began) >= CANVASS_WITHIN {
+                return found;
+            }
+        }
+    }
+
+    fn answer_since(&self, member: MemberId, began: Moment) -> Answer {
+        let known = self.voter().links().acquaintance(member);
+        let is_fresh = known.answered_at.is_some_and(|at| at >= began);
+        is_fresh.then(|| known.refusal.map_or(Ok(()), Err))
+    }
+
+    /// The other data node is asked in another way too: whether or not it votes, it must not be there.
+    async fn without_answering(&self, unreached: Vec<Member>) -> Result<Vec<Member>, Refusal> {
+        let config = self.config().now();
+        // One that refuses to hear this node lives, and is not asked whether it would vote.
+        let refuses = |member: &&Member| self.voter().links().acquaintance(member.id).is_refused;
+        if let Some(member) = config.others(self.me()).find(refuses) {
+            return refuse(format!("{} is there, and refuses this node: stop it first", member.name));
+        }
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
+            return if unreached.is_empty() { refuse("there is no other node") } else { Ok(unreached) };
+        };
+        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            Ok(theirs) if theirs.role == Role::Primary.as_str() => {
+                refuse(format!("{} answers, and leads: `llmchat switchover` there loses nothing", peer.name))
+            }
+            Ok(theirs) => refuse(format!("{} answers, and is {}: stop it first", peer.name, theirs.role)),
+            // Whatever it says: it lives, and would go on beside this node.
+            Err(error) if error.has_answered() => {
+                refuse(format!("{} answers: {}. Stop it first", peer.name, Chain(&error)))
+            }
+            Err(_) if unreached.iter().all(|member| member.id != peer.id) => {
+                refuse(format!("{} answers, and does not say how it is: stop it first", peer.name))
+            }
+            Err(_) => Ok(unreached),
+        }
+    }
+
+    async fn taken(&self, how: Taking) -> Result<Config, Refusal> {
+        let mut ordered = std::pin::pin!(self.order(|told| Order::Force { told, how }));
+        loop {
+            match tokio::time::timeout(ELECTED_WITHIN, &mut ordered).await {
+                Ok(taken) => return taken,
+                Err(_) if self.voter().view().now().reigns() => {} // It opens its store.
+                Err(_) => {
+                    return Err(Refusal::begun("a majority would have elected this node, and has not yet; try again"));
+                }
+            }
+        }
+    }
+
+    /// Does what an order to take over asks of this node, which does not lead; who waits until it does, if so.
+    pub(super) async fn take(&self, told: Told, how: Taking) -> Option<Told> {
+        let parts = &self.0.parts;
+        if parts.node.copying().ok().flatten().is_some() || !parts.log.is_begun() {
+            drop(told.send(refuse("this node has no whole copy of the chats: it is still being made")));
+            return None;
+        }
+        let taken = match how {
+            Taking::Look => {
+                drop(told.send(Ok(self.config().now())));
+                return None;
+            }
+            Taking::Vote => self.order_voter(Input::Stand).await,
+            Taking::Force => {
+                tracing::warn!("an operator forces this node to take over");
+                self.0.seat.is_cleared.store(true, Ordering::Relaxed);
+                self.order_voter(Input::Force).await
+            }
+        };
+        match taken {
+            Ok(()) => Some(told),
+            Err(why) => {
+                drop(told.send(refuse(why)));
+                None
+            }
+        }
+    }
+
+    /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
+    pub(super) async fn can_resume_alone(&self) -> Result<(), Refusal> {
+        let config = self.config().now();
+        let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
+        match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
+            Ok(theirs) => match self.hear(&theirs).await {
+                Err(HearError::NoMemory(_)) => Ok(()),
+                _ => refuse(self.why_waiting(&self.voter().view().now())),
+            },
+            Err(AskError::Refused { said, .. }) => refuse(format!("{} refuses this node: {said}", peer.name)),
+            Err(error) if error.has_answered() => refuse(format!("{} answers: {}", peer.name, Chain(&error))),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admit::tests::{add_witness, pair};
+    use super::*;
+
+    fn three() -> Config {
+        let mut config = pair();
+        add_witness(&mut config, "w", "10.0.0.20:7443").unwrap();
+        config
+    }
+
+    /// What node 2 finds where 1 and 3 answer so.
+    fn finds(config: &Config, one: Answer, witness: Answer) -> Found {
+        find(config, 2, |member| if member == 1 { one } else { witness })
+    }
+
+    #[test]
+    fn a_majority_that_would_elect_it_is_used_and_a_member_that_hears_the_primary_is_in_the_way() {
+        let (three, away, hears) = (three(), None, Some(Err(Why::Lease)));
+        assert_eq!(finds(&three, away, Some(Ok(()))), Found::Majority);
+        assert_eq!(finds(&three, Some(Ok(())), away), Found::Majority);
+        assert_eq!(finds(&three, away, hears), Found::Hears(3));
+        assert_eq!(finds(&three, hears, away), Found::Hears(1));
+        let names = |found| match found {
+            Found::Nobody(members) => members.into_iter().map(|member| member.name).collect(),
+            _ => vec![],
+        };
+        assert_eq!(names(finds(&three, away, away)), ["n1", "w"]);
+        // It is there, and would be told: nothing has to be done about it.
+        assert_eq!(names(finds(&three, away, Some(Err(Why::NotInSync)))), ["n1"]);
+        let behind = Config { isr: vec![1], ..three };
+        assert_eq!(names(finds(&behind, away, Some(Ok(())))), ["n1"], "votes are for members in sync");
+        assert_eq!(names(finds(&pair(), away, away)), ["n1"]);
+    }
+
+    #[test]
+    fn what_a_member_may_answer_in_another_way_a_moment_later_is_asked_again() {
+        for passing in [Why::Lease, Why::Promised, Why::OldConfig] {
+            assert!(!is_final(Some(Err(passing))), "{passing:?}");
+        }
+        assert!(!is_final(None) && is_final(Some(Ok(()))) && is_final(Some(Err(Why::NotInSync))));
+    }
+}
