@@ -84,7 +84,7 @@ fn dashboards_and_alerts_name_metrics_that_are_measured() {
         rust_files(Path::new("src")).iter().map(|path| fs::read_to_string(path).expect("source is UTF-8")).collect();
     for file in ["packaging/grafana/llmchat.json", "packaging/prometheus/llmchat.rules.yml"] {
         let text = fs::read_to_string(file).expect("it is in the tree");
-        if file.ends_with(".json") {
+        if Path::new(file).extension().is_some_and(|kind| kind == "json") {
             let board: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             let panels = board["panels"].as_array().expect("a list");
             let asks = |panel: &serde_json::Value| panel["targets"][0]["expr"].is_string();

@@ -165,7 +165,7 @@ mod tests {
         let tls = Arc::new(credentials(2).client(PeerProtocol::Register).unwrap());
         let to = (address.to_string(), 1);
         let connector = PeerConnector::new(Resolver::new(clock::now), tls, to, Duration::from_secs(4));
-        (AbortOnDropHandle::new(tokio::spawn(open)), address, connector)
+        (AbortOnDropHandle::new(TaskTracker::new().spawn(open)), address, connector)
     }
 
     async fn tell(mut guest: Guest) {

@@ -68,7 +68,7 @@ mod tests {
         let text = "# A=1\n; B=2\n\nFASTGPT_KEY=fastgpt-a=b\n  SPACED = one two \nQ=\"in quotes\"\nS='it is'\nLONG=a\\\nb\nnone\n";
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("environment");
-        fs::write(&path, text).unwrap();
+        crate::disk::replace(&path, text.as_bytes()).unwrap();
         let unit = read(&path).unwrap();
         let expected =
             [("FASTGPT_KEY", "fastgpt-a=b"), ("SPACED", "one two"), ("Q", "in quotes"), ("S", "it is"), ("LONG", "ab")];

@@ -49,7 +49,7 @@ pub(crate) fn device_of(path: &Path) -> String {
     found.unwrap_or_else(|| format!("device {number}"))
 }
 
-/// See proc_pid_mountinfo(5).
+/// See `proc_pid_mountinfo(5)`.
 fn mounted(line: &str, number: &str) -> Option<String> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ').skip(2);

@@ -266,7 +266,11 @@ fn on_a_disk_of_its_own() {
     };
     for round in 1..=3 {
         for at in 0..400 {
-            let promises = Promises { promised: Epoch::mint(round, 1, false).unwrap(), config: Some(config.clone()) };
+            let promises = Promises {
+                promised: Epoch::mint(round, 1, false).unwrap(),
+                config: Some(config.clone()),
+                left_out: Vec::new(),
+            };
             node.promise(&promises, "why it was, in some words")
                 .unwrap_or_else(|error| panic!("{round}/{at}: {error}"));
         }
