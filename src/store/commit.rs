@@ -154,7 +154,7 @@ impl Committer {
         };
         let sealed = self.encoder.seal(&record).map_err(|error| NotCommitted::Log(LogError::failed(error)))?;
         self.log.append(stamp.before, &sealed)?;
-        self.saved.note(sealed.bytes.len());
+        self.saved.note(&record);
         self.tip = Tip { position, chain: sealed.chain };
         Ok(position)
     }

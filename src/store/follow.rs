@@ -46,7 +46,7 @@ impl Follower {
         self.applier.apply(records)?;
         self.tip = tip;
         for record in records {
-            self.saved.note(record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX));
+            self.saved.note(record);
         }
         // What readers see of it is durable: nobody applies anything else.
         self.gate.durable.flushed_here(self.last());

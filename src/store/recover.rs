@@ -41,7 +41,8 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
     if log.tip().is_none() {
         let connection = open::writer(files, start.epoch, start.expect)?;
         let (sums, tip) = begin(&connection, start, &mut *log).map_err(|error| error.at(files))?;
-        return ready(files, connection, (sums, tip), start, log);
+        let saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
+        return ready(files, connection, (sums, tip, saved), start, log);
     }
     if std::fs::metadata(&files.database).map_or(0, |found| found.len()) == 0 {
         return Err(OpenError::Lost { path: files.database.clone() });
@@ -53,11 +54,11 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
     let tip = log.tip().expect("it had one before");
     let connection = open::existing(files, Some(start.epoch))?;
     let stands_at = open::position(&connection).map_err(failed)?.txid;
-    let saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
+    let mut saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
     if stands_at < tip.position.txid {
         cut_torn(files)?;
     }
-    let (sums, _) = replay(connection, &*log, &saved, None).map_err(|error| error.at(files))?;
+    let (sums, _) = replay(connection, &*log, &mut saved, None).map_err(|error| error.at(files))?;
     // A connection that has not seen what was written below it.
     let connection = open::existing(files, Some(start.epoch))?;
     // By number: a journal that began with a database of before it has another epoch for the same commit.
@@ -65,20 +66,20 @@ pub(super) fn committer(files: &Files, start: &Start, mut log: Box<dyn Log>) -> 
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     open::settle(&connection).map_err(failed)?;
-    let mut committer = ready(files, connection, (sums, tip), start, log)?;
+    let mut committer = ready(files, connection, (sums, tip, saved), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;
     Ok(committer)
 }
 
 /// The same for a database that was in use until now, by a writer or by the records of another node's.
 pub(super) fn go_on(files: &Files, start: &Start, rested: Rested, log: Box<dyn Log>) -> Result<Committer, OpenError> {
-    let Rested { sums, tip, .. } = rested;
+    let Rested { sums, tip, saved } = rested;
     if log.tip() != Some(tip) {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
     let connection = open::existing(files, Some(start.epoch))?;
     open::settle(&connection).map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
-    let mut committer = ready(files, connection, (sums, tip), start, log)?;
+    let mut committer = ready(files, connection, (sums, tip, saved), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;
     Ok(committer)
 }
@@ -96,25 +97,24 @@ pub(super) fn rested(
         return Err(OpenError::Lost { path: files.database.clone() });
     }
     open::write_again(&files.wal).map_err(|source| OpenError::Flush { path: files.wal.clone(), source })?;
-    let saved = Saved::new(&files.sums, cluster, settings.scan_pages_max);
+    let mut saved = Saved::new(&files.sums, cluster, settings.scan_pages_max);
     cut_torn(files)?;
     let connection = open::existing(files, None)?;
-    let (sums, tip) = replay(connection, log, &saved, Some(until)).map_err(|error| error.at(files))?;
+    let (sums, tip) = replay(connection, log, &mut saved, Some(until)).map_err(|error| error.at(files))?;
     Ok(Rested { sums, tip, saved })
 }
 
 fn ready(
     files: &Files,
     connection: Connection,
-    at: (Sums, Tip),
+    (sums, tip, saved): (Sums, Tip, Saved),
     start: &Start,
     log: Box<dyn Log>,
 ) -> Result<Committer, OpenError> {
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    let saved = Saved::new(&files.sums, start.cluster, start.settings.scan_pages_max);
-    Ok(Committer::new((connection, tail), at, (start.cluster, start.epoch), (log, saved)))
+    Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved)))
 }
 
 /// Begins a journal with the database as it is.
@@ -156,7 +156,12 @@ fn cut_torn(files: &Files) -> Result<(), OpenError> {
 }
 
 /// Applies what the journal holds beyond the database, up to `until` where that is given; where that leaves it.
-fn replay(connection: Connection, log: &dyn Log, saved: &Saved, until: Option<Txid>) -> Result<(Sums, Tip), Failed> {
+fn replay(
+    connection: Connection,
+    log: &dyn Log,
+    saved: &mut Saved,
+    until: Option<Txid>,
+) -> Result<(Sums, Tip), Failed> {
     let stamp = open::stamp(&connection)?;
     let known = saved.load(apply::page_count(&connection)?, stamp.position.txid, log);
     let sum = known.map_or_else(|| apply::sum_of(&connection), Ok)?;

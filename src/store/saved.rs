@@ -2,7 +2,7 @@ use super::log::{Log, LogError};
 use crate::base::{Epoch, Position, Txid};
 use crate::disk::{self, DiskError};
 use crate::protocol::pages::Sum;
-use crate::protocol::record::{ChainHash, ClusterId, Tip};
+use crate::protocol::record::{ChainHash, ClusterId, Record, Tip};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,8 +12,10 @@ const VERSION: u64 = 1;
 /// Magic, version (8), cluster (16), epoch (8), txid (8) and chain hash (32) of the commit; the hashes follow, 8 bytes a
 /// page in little-endian, and the XXH3-64 of everything.
 const HEAD_BYTES: usize = 80;
-/// So many bytes of records later the page hashes are saved again: a start reads that much, at 1 GB/s.
+/// So many bytes of pages later the hashes are saved again: a start reads that much, at 1 GB/s.
 const SAVE_AFTER_BYTES: u64 = 128 << 20;
+/// Nor sooner than after so many times their own bytes: saving them adds at most half to what is written.
+const SAVE_AFTER_TIMES: u64 = 2;
 
 /// Keeps the page hashes of a large database in a file, so that a start need not read all of it: what was committed
 /// since then is added from the journal.
@@ -22,6 +24,7 @@ pub(super) struct Saved {
     cluster: ClusterId,
     /// A smaller database is read, which also finds what came to harm in it.
     scan_pages_max: u32,
+    /// Of pages, since the hashes were saved.
     bytes: u64,
     saving: Option<JoinHandle<()>>,
 }
@@ -31,15 +34,17 @@ impl Saved {
         Self { path: path.to_owned(), cluster, scan_pages_max, bytes: 0, saving: None }
     }
 
-    /// A record of so many bytes was appended.
-    pub(super) fn note(&mut self, bytes: usize) {
+    /// `record` has followed.
+    pub(super) fn note(&mut self, record: &Record) {
+        let bytes = record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX);
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// Saves `sum`, that of the durable commit `tip`, where it is time to: on a thread of its own.
     pub(super) fn when_due(&mut self, tip: Tip, sum: &Sum) {
         let is_running = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
-        if self.bytes >= SAVE_AFTER_BYTES && !is_running {
+        let own = u64::try_from(sum.hashes().len() * 8).unwrap_or(u64::MAX);
+        if self.bytes >= SAVE_AFTER_BYTES.max(own.saturating_mul(SAVE_AFTER_TIMES)) && !is_running {
             self.save(tip, sum);
         }
     }
@@ -72,8 +77,9 @@ impl Saved {
     }
 
     /// The sum of a database of `pages` that stands at `txid`, without reading it; `None` where that cannot be known, or
-    /// is not worth it.
-    pub(super) fn load(&self, pages: u32, txid: Txid, log: &dyn Log) -> Option<Sum> {
+    /// is not worth it. What was read for it counts as if it had followed now: one crash after the other must not have the
+    /// next start read ever more.
+    pub(super) fn load(&mut self, pages: u32, txid: Txid, log: &dyn Log) -> Option<Sum> {
         if pages <= self.scan_pages_max {
             return None;
         }
@@ -96,6 +102,7 @@ impl Saved {
                 is_ours = record.chain() == tip.chain;
             } else {
                 sum.apply(&record.pages, record.db_pages);
+                self.note(&record);
             }
             is_ours &= sum.get() == record.sum_after;
             at = record.position.txid;
