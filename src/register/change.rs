@@ -165,7 +165,7 @@ impl Register {
     fn takes_effect(&self, old: Option<&Config>, new: &Config, stored_by: MemberSet) -> bool {
         let quorum = |config: &Config| match config.register {
             Rule::Alone => stored_by.has(self.me()),
-            Rule::Majority => config.member_set().is_majority(stored_by),
+            Rule::Majority => self.is_quorum(config, stored_by),
         };
         match old {
             Some(old) if old.member_set() != new.member_set() => {
@@ -176,6 +176,13 @@ impl Register {
             Some(old) => quorum(old) && quorum(new),
             None => quorum(new),
         }
+    }
+
+    /// Whether `voices` are those of a majority of the members of `config`: nobody else's count (R9).
+    pub(super) fn is_quorum(&self, config: &Config, voices: MemberSet) -> bool {
+        let members = config.member_set();
+        let is_of_anybody = !self.keeps(Clause::MembersCount) && voices.len() * 2 > members.len();
+        members.is_majority(voices) || is_of_anybody
     }
 
     fn try_commit(&mut self, now: Moment, out: &mut Vec<Output>) {

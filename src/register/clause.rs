@@ -49,6 +49,8 @@ pub enum Clause {
     OneMember,
     /// R9: a change of members is taken back under the rule that it was proposed with.
     BackKeepsRule,
+    /// R9: votes and what is stored count from members, and from nobody else.
+    MembersCount,
     /// An epoch is minted by one member: it has its number in it.
     EpochNamesMinter,
     /// Promises are on disk before anybody hears of them.
@@ -57,7 +59,7 @@ pub enum Clause {
 
 #[cfg(faults)]
 impl Clause {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::VoteAbovePromise,
         Self::VoteNeedsConfig,
         Self::VoteNeedsInSync,
@@ -81,6 +83,7 @@ impl Clause {
         Self::AllOfNew,
         Self::OneMember,
         Self::BackKeepsRule,
+        Self::MembersCount,
         Self::EpochNamesMinter,
         Self::PersistFirst,
     ];

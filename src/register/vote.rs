@@ -228,7 +228,7 @@ impl Register {
         if self.keeps(Clause::VoteDemotes) || !self.leads() {
             self.role = Role::Follower;
         }
-        self.promises.promised = self.promises.promised.max(epoch);
+        self.promises.promised = epoch;
         self.grant(from, now);
         self.persist(out);
         out.push(Output::Note(Decision::Votes { member: from, epoch }));
@@ -248,7 +248,7 @@ impl Register {
         let (Role::Candidate { votes, .. }, Some(mine)) = (&self.role, self.config()) else { return };
         let votes = *votes;
         let is_elected = match mine.register {
-            Rule::Majority => mine.member_set().is_majority(votes) || !self.keeps(Clause::ElectedByMajority),
+            Rule::Majority => self.is_quorum(mine, votes) || !self.keeps(Clause::ElectedByMajority),
             Rule::Alone => votes.has_all(mine.in_sync_set()),
         };
         if is_elected {

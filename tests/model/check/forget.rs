@@ -12,13 +12,14 @@ impl World {
         state.net.retain(|number| {
             let packet = self.packets.get(*number);
             let node = nodes[slot_of(packet.to())];
-            node.id == packet.to() && (!self.may_forget() || self.may_matter(&packet, &node, &nodes))
+            self.reaches(&node, &packet) && (!self.may_forget() || self.may_matter(&packet, &node, &nodes))
         });
     }
 
-    /// Where promises are forgotten everything may matter again.
+    /// Where promises are forgotten, or taken back, everything may matter again.
     fn may_forget(&self) -> bool {
-        self.params.forgets && !self.params.leaves_out(Clause::PersistFirst)
+        let out = |clause| self.params.leaves_out(clause);
+        self.params.forgets && !out(Clause::PersistFirst) && !out(Clause::VoteAbovePromise)
     }
 
     /// Whether `register` could store `new`, now or later. A clause that is left out makes more possible.

@@ -98,9 +98,31 @@ impl World {
             self.add_standby(&mut state, 0, b, Txid::default());
             self.deliver_all(&mut state);
         }
+        self.come_closer(&mut state);
         state.net.clear();
         let version = self.register(&state.nodes[0]).config().map_or(0, |config| config.version);
         (state, version)
+    }
+
+    /// What has happened to B and W behind B's back, as `params` say.
+    fn come_closer(&self, state: &mut State) {
+        let b = id_of(1, false);
+        let settle = |state: &mut State| {
+            state.net.retain(|packet| self.packets.get(*packet).to() != b);
+            self.deliver_all(state);
+        };
+        state.net.clear();
+        if self.params.is_dropped {
+            self.drop_standby(state, 0);
+            settle(state);
+        }
+        if self.params.is_removed {
+            self.change_members(state, 0, Some(b), None);
+            settle(state);
+        }
+        if self.params.has_forgotten {
+            state.nodes[2] = self.blank(state.nodes[2].id);
+        }
     }
 
     fn deliver_all(&self, state: &mut State) {
@@ -268,7 +290,8 @@ impl Model for World {
             let leads = Self::is_elected(&register);
             let has_memory = register.standing() != Standing::Follows || self.params.leaves_out(Clause::PersistFirst);
             if at < 2 {
-                if register.config().is_some() && (!leads || register.is_outbid()) {
+                let campaigns = self.params.campaigns >> at & 1 == 1;
+                if campaigns && register.config().is_some() && (!leads || register.is_outbid()) {
                     actions.push(Action::Campaign(at));
                 }
                 if Self::is_to_begin(&register) {
@@ -331,7 +354,7 @@ impl World {
         let mut properties = vec![Property::sometimes("a single copy serves", |world: &World, state: &State| {
             world.any(state, |node, _, config| config.isr.len() == 1 && config.version > 0 && node.acked > 0)
         })];
-        if params.start > 1 || params.versions > 1 {
+        if !params.is_dropped && (params.start > 1 || params.versions > 1) {
             properties.push(Property::sometimes("a standby has entered the in-sync set", |world, state| {
                 world.any(state, |node, _, config| {
                     let is_first = config.epoch.counter() == 1 && config.version <= world.first_version;
@@ -339,7 +362,7 @@ impl World {
                 })
             }));
         }
-        if !params.is_alone && params.start > 1 {
+        if !params.is_dropped && !params.is_alone && params.start > 1 {
             properties.push(Property::sometimes("the other node serves after a failover", |world, state| {
                 world.any(state, |node, _, _| slot_of(node.id) == 1 && node.acked > 0)
             }));

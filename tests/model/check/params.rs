@@ -17,6 +17,17 @@ pub struct Params {
     pub hands: u8,
     /// How many members there are at first: {A}, {A, B} or {A, B, W}; all data nodes are in sync.
     pub start: u8,
+    /// A has dropped B from the in-sync set at first, and B has not heard of that.
+    pub is_dropped: bool,
+    /// And A has removed B from the cluster.
+    pub is_removed: bool,
+    /// And W has come back without its memory, under its own id. No node of the product's does: one without its memory is
+    /// given a new id.
+    pub has_forgotten: bool,
+    /// Slots of data nodes that campaign, as bits.
+    pub campaigns: u8,
+    /// What was sent to a member that has lost its disk reaches the node in its place.
+    pub by_place: bool,
     /// Without a witness the primary alone keeps the configuration; otherwise a majority does, of whoever there is.
     pub is_alone: bool,
     /// A witness that lives may be exchanged for another.
@@ -48,6 +59,11 @@ impl Default for Params {
             lose: 0b0111,
             hands: 0,
             start: 3,
+            is_dropped: false,
+            is_removed: false,
+            has_forgotten: false,
+            campaigns: 0b0011,
+            by_place: false,
             is_alone: false,
             has_spare: false,
             has_refusals: false,
@@ -83,6 +99,11 @@ impl Params {
                 "lose" => params.lose = small()?,
                 "hands" => params.hands = small()?,
                 "start" => params.start = small()?,
+                "dropped" => params.is_dropped = number > 0,
+                "removed" => (params.is_dropped, params.is_removed) = (number > 0, number > 0),
+                "forgot" => (params.is_dropped, params.has_forgotten) = (number > 0, number > 0),
+                "campaigns" => params.campaigns = small()?,
+                "places" => params.by_place = number > 0,
                 "alone" => params.is_alone = number > 0,
                 "spare" => params.has_spare = number > 0,
                 "refusals" => params.has_refusals = number > 0,

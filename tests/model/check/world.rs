@@ -291,12 +291,16 @@ impl World {
         }
     }
 
+    pub fn reaches(&self, node: &Node, packet: &Packet) -> bool {
+        node.id == packet.to() || self.params.by_place
+    }
+
     /// Whether the node at `at` was not one that this packet is for.
     pub fn deliver(&self, state: &mut State, number: u32) -> Option<()> {
         let packet = self.packets.get(number);
         let at = slot_of(packet.to());
         let node = state.nodes[at];
-        if node.id != packet.to() {
+        if !self.reaches(&node, &packet) {
             return None;
         }
         match &*packet {
