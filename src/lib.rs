@@ -31,3 +31,4 @@ mod store;
 mod supervisor;
 mod telemetry;
 mod upstream;
+mod watched;

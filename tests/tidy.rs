@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["base"],
     &["protocol"],
     &["breaker", "limiter", "register"],
-    &["clock", "disk", "net"],
+    &["clock", "disk", "net", "watched"],
     &["telemetry"],
     &["cache", "store", "journal", "node_state", "upstream"],
     &["replica"],

@@ -1,7 +1,7 @@
 use crate::accounts::Visitors;
 use crate::agents::{self, Agents, FileError, Import, Roster};
 use crate::backup;
-use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid, Watched};
+use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
 use crate::clock;
 use crate::config::Config;
@@ -17,6 +17,7 @@ use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSetti
 use crate::sessions::{KNOWN_BYTES, Known};
 use crate::store::{Base, Expect, Store};
 use crate::upstream::Client;
+use crate::watched::Watched;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::SocketAddr;

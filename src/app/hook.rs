@@ -1,7 +1,7 @@
 //! The operator's own command, run each time that this node's role changes.
 
-use crate::base::{News, Watched};
 use crate::replica::{Pair, Role};
+use crate::watched::{News, Watched};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 use super::core::{Core, read_agents};
 use super::{hook, observe, peers};
 use crate::agents::Import;
-use crate::base::{Chain, News, Watched};
+use crate::base::Chain;
 use crate::config::Config;
 use crate::disk;
 use crate::gateway::{self, Breakers, Gateway};
@@ -12,6 +12,7 @@ use crate::sessions::{Elsewhere, Sessions};
 use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
 use crate::telemetry::{Exporter, Telemetry};
+use crate::watched::{News, Watched};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::pin::Pin;

@@ -1,12 +1,13 @@
 //! What is counted in other rooms, shown as metrics.
 
 use super::core::Core;
-use crate::base::{UnixMillis, Watched};
+use crate::base::UnixMillis;
 use crate::clock;
 use crate::gateway::{Breakers, Gateway};
 use crate::protocol::cluster::Config;
 use crate::replica::{Certificate, DECISIONS, Pair, Role};
 use crate::telemetry::Telemetry;
+use crate::watched::Watched;
 use std::sync::Arc;
 
 /// What the other rooms count, under the names of the operators' runbook.

@@ -1,12 +1,13 @@
 //! What a data node serves on its peers' port: records, votes, and what nodes ask each other.
 
 use super::door::{self, Guest, Room};
-use crate::base::{UnixMillis, Watched};
+use crate::base::UnixMillis;
 use crate::clock;
 use crate::http::{self, Edge};
 use crate::net::{PeerProtocol, Shown};
 use crate::protocol::cluster::Kind;
 use crate::replica::{Pair, Peers};
+use crate::watched::Watched;
 use anyhow::{Context, Result};
 use rustls::ServerConfig;
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@ mod moment;
 mod position;
 mod secret;
 mod time;
-mod watched;
 
 pub use chain::Chain;
 pub use cidr::{Cidr, CidrError};
@@ -16,4 +15,3 @@ pub use moment::Moment;
 pub use position::{Epoch, NoPosition, Position, Txid};
 pub use secret::Secret;
 pub use time::UnixMillis;
-pub use watched::{News, Watched};

@@ -2,11 +2,12 @@
 
 use super::control::Control;
 use super::error::ApiError;
-use crate::base::{Chain, UnixMillis, Watched};
+use crate::base::{Chain, UnixMillis};
 use crate::clock;
 use crate::net::{self, Credentials, Resolver};
 use crate::protocol::cluster::{Config, Kind, Member};
 use crate::replica::{self, Founding, JoinError, Peers, Refusal, Takeover, Token};
+use crate::watched::Watched;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};

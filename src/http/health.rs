@@ -3,11 +3,11 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::client_address;
-use crate::base::Watched;
 use crate::clock;
 use crate::disk;
 use crate::replica::Role;
 use crate::store::StoreError;
+use crate::watched::Watched;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};

@@ -6,10 +6,11 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use crate::agents::Roster;
-use crate::base::{Chain, Position, Watched};
+use crate::base::{Chain, Position};
 use crate::replica::{HistoryError, Role};
 use crate::store::{Snapshot, StoreError};
 use crate::upstream::MayAsk;
+use crate::watched::Watched;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

@@ -6,13 +6,14 @@ use super::error::{self, ApiError};
 use super::extract::Peer;
 use super::forward::Forwarded;
 use super::router;
-use crate::base::{Chain, Txid, Watched};
+use crate::base::{Chain, Txid};
 use crate::protocol::cluster::{Kind, MemberId};
 use crate::replica::{
     CERTIFICATE, CLIENT, HOP, HearError, Invited, InvitedWitness, JOIN, JOIN_AS_WITNESS, Joining, JoiningWitness,
     MAY_JOIN, MAY_JOIN_AS_WITNESS, Refusal, Renewal, Renewed, Standing,
 };
 use crate::store::{StoreError, TurnEnd};
+use crate::watched::Watched;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};

@@ -134,7 +134,7 @@ fn the_stored_bytes_are_pinned() {
     assert_eq!(identity.promised, Epoch::mint(300, 1, false).unwrap(), "no reign is begun twice");
     let fourth = bincode::serde::encode_to_vec(&identity, bincode::config::standard()).unwrap();
     let promised = [252, 2, 44, 1, 0];
-    assert_eq!(fourth, [&old_bytes[..4], &promised, &[2, 7], &[5; 16], &[1], &[2, 0, 0, 0]].concat());
+    assert_eq!(fourth, [&old_bytes[..4], &promised, &[2, 7], &[5; 16], &[1], &[2, 0, 0, 0, 0]].concat());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::membership::{MEMBER_ID_MAX, check, hash};
 use super::pair::{Pair, Refusal, refuse};
-use crate::base::{Chain, Watched};
+use crate::base::Chain;
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, Rule};
+use crate::watched::Watched;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};

@@ -7,10 +7,11 @@ use super::receive::{ReceiveError, Receiver};
 use super::ship::{HEARTBEAT, LOOK_WITHIN};
 use super::standby::{Following, Line, Standby, StandbyError, blocking};
 use super::wire::{Stream, WireError};
-use crate::base::{Txid, Watched};
+use crate::base::Txid;
 use crate::clock;
 use crate::protocol::peer::{Copying, FromPrimary, FromStandby, HASHES_MAX};
 use crate::store::{PAGE_BYTES, Replacement};
+use crate::watched::Watched;
 use std::sync::Arc;
 use std::time::Duration;
 

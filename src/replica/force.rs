@@ -5,11 +5,12 @@ use super::pair::{Order, Pair, Refusal, Role, Taking, Told, name, refuse};
 use super::peers::AskError;
 use super::reign::ASK_WITHIN;
 use super::standing::HearError;
-use crate::base::{Chain, Moment, Watched};
+use crate::base::{Chain, Moment};
 use crate::clock;
 use crate::protocol::cluster::{Config, Member, MemberId, MemberSet, Rule};
 use crate::protocol::register::Why;
 use crate::register::{Input, Timing};
+use crate::watched::Watched;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

@@ -3,12 +3,13 @@
 use super::admit::add;
 use super::pair::{Pair, Refusal};
 use super::peers::AskError;
-use crate::base::{Chain, Watched};
+use crate::base::Chain;
 use crate::disk;
 use crate::net::{Authority, CertifyError, ClusterTlsError, PeerConnector, Resolver, pinned};
 use crate::node_state::{NodeError, NodeState, Secrets};
 use crate::protocol::cluster::{ADDRESS_BYTES_MAX, Config, Kind, Member, MemberId, Mode, NAME_BYTES_MAX};
 use crate::protocol::peer::Copying;
+use crate::watched::Watched;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;

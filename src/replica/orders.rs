@@ -2,10 +2,11 @@
 
 use super::pair::{Order, Pair, Refusal, Role, Told, lock, refuse};
 use super::peers::AskError;
-use crate::base::{Chain, Watched};
+use crate::base::Chain;
 use crate::clock;
 use crate::protocol::cluster::{Config, Rule};
 use crate::store::{StoreError, TurnEnd};
+use crate::watched::Watched;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;

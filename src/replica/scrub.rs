@@ -7,10 +7,11 @@
 
 use super::pair::{Pair, lock};
 use super::peers::AskError;
-use crate::base::{Chain, Txid, UnixMillis, Watched};
+use crate::base::{Chain, Txid, UnixMillis};
 use crate::clock;
 use crate::journal::JournalError;
 use crate::store::{Checked, StoreError};
+use crate::watched::Watched;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;

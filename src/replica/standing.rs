@@ -3,11 +3,11 @@
 use super::pair::{Pair, lock, name};
 use super::peers::Standing as PeerStanding;
 use super::voter::View;
-use crate::base::Watched;
 use crate::node_state::{NodeError, Speaks};
 use crate::protocol::cluster::{Member, MemberId, Rule};
 use crate::protocol::register::Why;
 use crate::register::Standing;
+use crate::watched::Watched;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -4,10 +4,11 @@ use super::lacks;
 use super::pair::{Pair, Role};
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
-use crate::base::{Txid, UnixMillis, Watched};
+use crate::base::{Txid, UnixMillis};
 use crate::clock;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode, Rule};
 use crate::register::{Lease, Timing};
+use crate::watched::Watched;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

@@ -3,8 +3,9 @@
 use super::admit::may_have_witness;
 use super::membership::{FoundError, Token, check_address, invite};
 use super::pair::{Order, Pair, Refusal, Role, refuse};
-use crate::base::{Chain, Watched};
+use crate::base::Chain;
 use crate::protocol::cluster::{Config, Kind, Member};
+use crate::watched::Watched;
 use std::time::Duration;
 
 const ASK_WITHIN: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@
 
 use super::links::{Links, Way};
 use super::verdict;
-use crate::base::{Chain, Epoch, Moment, Watched};
+use crate::base::{Chain, Epoch, Moment};
 use crate::clock;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
@@ -14,6 +14,7 @@ use crate::protocol::peer::Incarnation;
 use crate::protocol::record::ClusterId;
 use crate::protocol::register::Message;
 use crate::register::{Input, Lease, Local, Need, Output, Promises, Register, Standing, Timing, Word};
+use crate::watched::Watched;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};

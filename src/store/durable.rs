@@ -1,4 +1,5 @@
-use crate::base::{Txid, Watched};
+use crate::base::Txid;
+use crate::watched::Watched;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;

@@ -1,4 +1,4 @@
-use crate::base::Watched;
+use crate::watched::Watched;
 use tokio::sync::watch;
 
 /// Down once something happened after which no answer of the store could be trusted. For ever.

@@ -1,6 +1,6 @@
 //! Two nodes in one process, with real files and a connection in memory; what asks them, and what mends them.
 
-use crate::base::{AgentId, Chain, Label, Owner, Txid, UnixMillis, Watched};
+use crate::base::{AgentId, Chain, Label, Owner, Txid, UnixMillis};
 use crate::clock;
 use crate::journal::Settings as JournalSettings;
 use crate::node_state::NodeState;
@@ -19,6 +19,7 @@ use crate::replica::voter::{Seat, View, Voter};
 use crate::replica::wire::Stream;
 use crate::replica::{Kept, LocalLog};
 use crate::store::{Base, Budget, Expect, NewTurn, Pending, Settings, Store, StoreError, TurnEnd, TurnState};
+use crate::watched::Watched;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

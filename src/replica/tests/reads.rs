@@ -1,12 +1,12 @@
 //! When a node may be read from.
 
 use super::homes::{PATIENCE, answer, ask, homes};
-use crate::base::Watched;
 use crate::clock;
 use crate::protocol::cluster::Mode;
 use crate::protocol::peer::{FromPrimary, FromStandby};
 use crate::register::Timing;
 use crate::replica::wire;
+use crate::watched::Watched;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,18 +8,19 @@ use llmchat_model::register::{Clause, Register, Standing};
 impl World {
     /// Packets that can never change anything again.
     pub fn forget(&self, state: &mut State) {
-        let nodes = state.nodes;
+        let (nodes, may_forget) = (state.nodes, self.may_forget(state));
         state.net.retain(|number| {
             let packet = self.packets.get(*number);
             let node = nodes[slot_of(packet.to())];
-            self.reaches(&node, &packet) && (!self.may_forget() || self.may_matter(&packet, &node, &nodes))
+            self.reaches(&node, packet) && (!may_forget || self.may_matter(packet, &node, &nodes))
         });
     }
 
-    /// Where promises are forgotten, or taken back, everything may matter again.
-    fn may_forget(&self) -> bool {
-        let out = |clause| self.params.leaves_out(clause);
-        self.params.forgets && !out(Clause::PersistFirst) && !out(Clause::VoteAbovePromise)
+    /// Where promises are forgotten, or taken back, everything may matter again; and to a node in a lost one's place.
+    fn may_forget(&self, state: &State) -> bool {
+        let (params, out) = (&self.params, |clause| self.params.leaves_out(clause));
+        let is_kept = !out(Clause::PersistFirst) && !out(Clause::VoteAbovePromise) && state.backs >= params.backs;
+        params.forgets && is_kept && (!params.by_place || state.disks >= params.disks)
     }
 
     /// Whether `register` could store `new`, now or later. A clause that is left out makes more possible.
@@ -34,7 +35,7 @@ impl World {
         let node = &nodes[slot_of(from)];
         let theirs = self.register(node);
         let is_news = register.promised() > theirs.promised()
-            || register.config().is_some_and(|config| self.may_store(&theirs, config));
+            || register.config().is_some_and(|config| self.may_store(theirs, config));
         self.params.has_refusals && node.id == from && is_news
     }
 
@@ -46,12 +47,12 @@ impl World {
                 Message::Vote { epoch, .. } => {
                     let is_again = *epoch == promised && out(Clause::EpochNamesMinter);
                     let is_above = *epoch > promised || is_again || out(Clause::VoteAbovePromise);
-                    is_above || self.would_tell(&register, *from, nodes)
+                    is_above || self.would_tell(register, *from, nodes)
                 }
                 Message::HandOver { epoch, .. } => *epoch > promised,
                 Message::Voted { epoch } => *epoch == promised && register.standing() == Standing::Campaigns,
                 Message::Propose { config } => {
-                    self.may_store(&register, config) || self.would_tell(&register, *from, nodes)
+                    self.may_store(register, config) || self.would_tell(register, *from, nodes)
                 }
                 Message::Stored { epoch, version } => {
                     // Without a witness it gives the lease that the first reign with one begins with.
@@ -62,7 +63,7 @@ impl World {
                     leads && config.map(Config::at) == Some((*epoch, *version)) && is_needed
                 }
                 Message::Refused { promised: theirs, config, .. } => {
-                    *theirs > promised || config.as_ref().is_some_and(|config| self.may_store(&register, config))
+                    *theirs > promised || config.as_ref().is_some_and(|config| self.may_store(register, config))
                 }
                 Message::PreVote { .. } | Message::PreVoted { .. } | Message::Beat { .. } | Message::Granted { .. } => {
                     false

@@ -1,7 +1,7 @@
 //! What may happen in the world, and what must never.
 
 use crate::params::Params;
-use crate::world::{Node, Packet, SLOTS, State, World, id_of, kind_of, length, member, slot_of};
+use crate::world::{Node, Packet, SLOTS, Shown, State, World, id_of, kind_of, length, member, slot_of};
 use llmchat_model::base::{Epoch, Txid};
 use llmchat_model::protocol::cluster::{Config, Kind, MemberId, Mode, Rule};
 use llmchat_model::register::{Clause, Promises, Register, Standing};
@@ -34,6 +34,10 @@ pub enum Action {
         loses_tail: bool,
     },
     LoseDisk(usize),
+    /// What the node at this slot has promised by now is copied.
+    Copy(usize),
+    /// And comes back in place of what it has promised since.
+    PutBack(usize),
 }
 
 const SAFE: [&str; 4] = [
@@ -85,6 +89,9 @@ impl World {
             has_conflict: false,
             has_spoken_early: false,
             handed: None,
+            shown: [self.shown.id(Shown::default()); SLOTS],
+            copied: None,
+            backs: 0,
             writes: 0,
             crashes: 0,
             disks: 0,
@@ -143,7 +150,7 @@ impl World {
         if state.writes < self.params.writes {
             actions.push(Action::Write(at));
         }
-        if self.durable(&node, &register) > node.acked {
+        if self.durable(&node, register) > node.acked {
             actions.push(Action::Acknowledge(at));
         }
         if state.hands < self.params.hands {
@@ -213,6 +220,18 @@ impl World {
         });
     }
 
+    fn copies(&self, state: &State, at: usize, actions: &mut Vec<Action>) {
+        let (params, node) = (&self.params, &state.nodes[at]);
+        let may = params.back >> at & 1 == 1 && node.id == id_of(at, false) && state.backs < params.backs;
+        match state.copied {
+            None if may && self.register(node).config().is_some() => actions.push(Action::Copy(at)),
+            Some((copied, promises)) if may && copied == at && promises != node.promises => {
+                actions.push(Action::PutBack(at));
+            }
+            _ => {}
+        }
+    }
+
     fn hand_over(&self, state: &mut State, at: usize) -> Option<()> {
         let to = self.register(&state.nodes[at]).config()?.peer_of(state.nodes[at].id)?.id;
         let before = self.register(&state.nodes[at]).promised();
@@ -227,8 +246,8 @@ impl World {
             Action::Campaign(at) => self.campaign(state, at),
             Action::Begin(at) => self.begin(state, at),
             Action::Deliver(packet) => self.deliver(state, packet)?,
-            Action::Write(at) => self.write(state, at, World::serves(&self.register(&state.nodes[at]))?),
-            Action::Acknowledge(at) => self.acknowledge(state, at, World::serves(&self.register(&state.nodes[at]))?),
+            Action::Write(at) => self.write(state, at, World::serves(self.register(&state.nodes[at]))?),
+            Action::Acknowledge(at) => self.acknowledge(state, at, World::serves(self.register(&state.nodes[at]))?),
             Action::Drop(at) => self.drop_standby(state, at),
             Action::Add(at) => {
                 let register = self.register(&state.nodes[at]);
@@ -248,6 +267,8 @@ impl World {
                 state.disks += 1;
                 state.nodes[at] = self.blank(id_of(at, true));
             }
+            Action::Copy(at) => state.copied = Some((at, state.nodes[at].promises)),
+            Action::PutBack(at) => self.put_back(state, at)?,
         }
         Some(())
     }
@@ -256,14 +277,13 @@ impl World {
     fn any(&self, state: &State, holds: impl Fn(&Node, &Register, &Config) -> bool) -> bool {
         state.nodes.iter().any(|node| {
             let register = self.register(node);
-            World::serves(&register).is_some()
-                && register.in_force().is_some_and(|config| holds(node, &register, config))
+            World::serves(register).is_some() && register.in_force().is_some_and(|config| holds(node, register, config))
         })
     }
 
     fn keeps_acknowledged(&self, state: &State) -> bool {
         state.nodes.iter().all(|node| {
-            let Some(epoch) = World::serves(&self.register(node)) else { return true };
+            let Some(epoch) = World::serves(self.register(node)) else { return true };
             let log = self.logs.get(node.log);
             let has = |position: usize, value: u8| log.get(position).is_some_and(|(_, other)| *other == value);
             state.acked.iter().enumerate().all(|(position, (value, acked))| *acked > epoch || has(position, *value))
@@ -271,7 +291,7 @@ impl World {
     }
 
     fn has_one_primary(&self, state: &State) -> bool {
-        let epochs = [0, 1].map(|at: usize| World::serves(&self.register(&state.nodes[at])));
+        let epochs = [0, 1].map(|at: usize| World::serves(self.register(&state.nodes[at])));
         epochs[0].is_none() || epochs[0] != epochs[1]
     }
 }
@@ -287,14 +307,14 @@ impl Model for World {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for at in 0..3 {
             let (node, register) = (state.nodes[at], self.register(&state.nodes[at]));
-            let leads = Self::is_elected(&register);
+            let leads = Self::is_elected(register);
             let has_memory = register.standing() != Standing::Follows || self.params.leaves_out(Clause::PersistFirst);
             if at < 2 {
                 let campaigns = self.params.campaigns >> at & 1 == 1;
                 if campaigns && register.config().is_some() && (!leads || register.is_outbid()) {
                     actions.push(Action::Campaign(at));
                 }
-                if Self::is_to_begin(&register) {
+                if Self::is_to_begin(register) {
                     actions.push(Action::Begin(at));
                 }
                 if self.may_resume(state, at) {
@@ -304,8 +324,8 @@ impl Model for World {
             }
             if state.crashes < self.params.crashes && has_memory {
                 actions.push(Action::Crash { at, loses_tail: false });
-                let serves = World::serves(&register).is_some();
-                if serves && length(&self.logs.get(node.log)) > node.acked.max(node.inherited) {
+                let serves = World::serves(register).is_some();
+                if serves && length(self.logs.get(node.log)) > node.acked.max(node.inherited) {
                     actions.push(Action::Crash { at, loses_tail: true });
                 }
             }
@@ -313,6 +333,7 @@ impl Model for World {
             if state.disks < self.params.disks && may_lose && register.config().is_some() {
                 actions.push(Action::LoseDisk(at));
             }
+            self.copies(state, at, actions);
         }
         actions.extend(state.net.iter().map(|packet| Action::Deliver(*packet)));
     }
@@ -341,7 +362,7 @@ impl Model for World {
 
     fn format_action(&self, action: &Action) -> String {
         match action {
-            Action::Deliver(packet) => self.describe(&self.packets.get(*packet)),
+            Action::Deliver(packet) => self.describe(self.packets.get(*packet)),
             other => format!("{other:?}"),
         }
     }
@@ -370,6 +391,17 @@ impl World {
         if params.hands > 0 {
             properties.push(Property::sometimes("a reign that was handed over serves", |world, state| {
                 world.any(state, |node, _, config| Some(config.epoch) == state.handed && node.acked > 0)
+            }));
+        }
+        if params.backs > 0 {
+            properties.push(Property::sometimes(
+                "one that was put back is not known to have forgotten",
+                |_, state: &State| state.backs > 0 && state.nodes.iter().take(3).all(|node| !is_new_id(node.id)),
+            ));
+        }
+        if params.backs > 0 && !params.trusts_memory {
+            properties.push(Property::sometimes("one that was put back is nobody", |_, state: &State| {
+                state.backs > state.disks && state.nodes.iter().take(3).any(|node| is_new_id(node.id))
             }));
         }
         if params.disks > 0 || params.has_spare {

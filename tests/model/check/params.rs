@@ -13,6 +13,14 @@ pub struct Params {
     pub disks: u8,
     /// Slots whose disks may be lost, as bits.
     pub lose: u8,
+    /// How often a member is put back from an older copy of what it had promised.
+    pub backs: u8,
+    /// Slots that may be, as bits.
+    pub back: u8,
+    /// Nobody looks at whether one that comes back remembers all that it had shown: the fault that R8 is against.
+    pub trusts_memory: bool,
+    /// What one that was put back had said before is heard afterwards too; else its connections end with it.
+    pub hears_late: bool,
     /// Reigns that are handed over.
     pub hands: u8,
     /// How many members there are at first: {A}, {A, B} or {A, B, W}; all data nodes are in sync.
@@ -57,6 +65,10 @@ impl Default for Params {
             crashes: 1,
             disks: 0,
             lose: 0b0111,
+            backs: 0,
+            back: 0b0111,
+            trusts_memory: false,
+            hears_late: false,
             hands: 0,
             start: 3,
             is_dropped: false,
@@ -97,6 +109,10 @@ impl Params {
                 "crashes" => params.crashes = small()?,
                 "disks" => params.disks = small()?,
                 "lose" => params.lose = small()?,
+                "backs" => params.backs = small()?,
+                "back" => params.back = small()?,
+                "trusts" => params.trusts_memory = number > 0,
+                "late" => params.hears_late = number > 0,
                 "hands" => params.hands = small()?,
                 "start" => params.start = small()?,
                 "dropped" => params.is_dropped = number > 0,
@@ -109,7 +125,7 @@ impl Params {
                 "refusals" => params.has_refusals = number > 0,
                 "parts" => params.has_parts = number > 0,
                 "resumes" => params.resumes = number > 0,
-                "back" => params.takes_back = number > 0,
+                "retracts" => params.takes_back = number > 0,
                 "forget" => params.forgets = number > 0,
                 "seconds" => params.seconds = number,
                 "threads" => params.threads = small()?.into(),

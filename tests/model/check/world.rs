@@ -6,12 +6,15 @@ use crate::intern::{Interner, Memo};
 use crate::params::Params;
 use llmchat_model::base::{Epoch, Moment, Txid};
 use llmchat_model::protocol::cluster::{Config, Kind, Member, MemberId};
+use llmchat_model::protocol::peer::Memory;
 use llmchat_model::protocol::register::Message;
 use llmchat_model::register::{Clause, Input, Local, Need, Output, Promises, Register, Standing, Timing, Word};
-use std::sync::Arc;
 
 /// Records: the epoch that each is of, and what was written; every value is written once.
 pub type Log = Vec<(Epoch, u8)>;
+
+/// What a member has shown to have promised, and to have stored.
+pub type Shown = (Epoch, Option<(Epoch, u32)>);
 
 /// Each slot has a node with an id of its own, and with another once its disk was lost.
 pub const SLOTS: usize = 4;
@@ -59,6 +62,12 @@ pub enum Packet {
 }
 
 impl Packet {
+    fn from(&self) -> MemberId {
+        match self {
+            Self::Register { from, .. } | Self::Append { from, .. } | Self::Flushed { from, .. } => *from,
+        }
+    }
+
     pub fn to(&self) -> MemberId {
         match self {
             Self::Register { to, .. } | Self::Append { to, .. } | Self::Flushed { to, .. } => *to,
@@ -92,6 +101,11 @@ pub struct State {
     /// Something was said, or a step ended, before what was promised was on disk.
     pub has_spoken_early: bool,
     pub handed: Option<Epoch>,
+    /// The most that any other has heard of what each remembers, as numbers.
+    pub shown: [u32; SLOTS],
+    /// Whose promises were copied, and which.
+    pub copied: Option<(usize, u32)>,
+    pub backs: u8,
     pub writes: u8,
     pub crashes: u8,
     pub disks: u8,
@@ -113,6 +127,7 @@ pub struct World {
     pub promises: Interner<Promises>,
     pub logs: Interner<Log>,
     pub packets: Interner<Packet>,
+    pub shown: Interner<Shown>,
     heard: Memo<(u32, u32), Stepped>,
     /// The version of the first configuration in which all is as `start` says.
     pub first_version: u32,
@@ -139,12 +154,13 @@ impl World {
             promises: Interner::default(),
             logs: Interner::default(),
             packets: Interner::default(),
+            shown: Interner::default(),
             heard: Memo::default(),
             first_version: 0,
         }
     }
 
-    pub fn register(&self, node: &Node) -> Arc<Register> {
+    pub fn register(&self, node: &Node) -> &Register {
         self.registers.get(node.register)
     }
 
@@ -173,7 +189,7 @@ impl World {
 
     /// The machine's outputs, as numbers.
     fn run(&self, from: MemberId, register: u32, input: Input) -> Stepped {
-        let mut register = Register::clone(&self.registers.get(register));
+        let mut register = self.registers.get(register).clone();
         let (promised, config) = (register.promised(), register.config().cloned());
         let mut on_disk = Promises { promised, config, left_out: register.left_out().to_vec() };
         let mut stepped = Stepped { register: 0, promises: None, sent: Vec::new(), spoke_early: false };
@@ -247,8 +263,8 @@ impl World {
         for packet in &stepped.sent {
             insert(&mut state.net, *packet);
         }
-        let (was, is) = (Self::serves(&before), Self::serves(&register));
-        if !Self::is_elected(&register) {
+        let (was, is) = (Self::serves(before), Self::serves(register));
+        if !Self::is_elected(register) {
             node.inherited = 0;
         }
         if was != is {
@@ -273,7 +289,7 @@ impl World {
     /// The store of the node at `at` is open, and what it has is on its disk.
     pub fn begin(&self, state: &mut State, at: usize) {
         let node = &mut state.nodes[at];
-        node.inherited = length(&self.logs.get(node.log));
+        node.inherited = length(self.logs.get(node.log));
         let inherited = txid(node.inherited);
         self.step(state, at, Input::Begins { inherited });
     }
@@ -281,11 +297,11 @@ impl World {
     /// The primary sends its standby what it has.
     fn ship(&self, state: &mut State, at: usize) {
         let (node, register) = (state.nodes[at], self.register(&state.nodes[at]));
-        let Some((epoch, config)) = Self::serves(&register).zip(register.config()) else { return };
+        let Some((epoch, config)) = Self::serves(register).zip(register.config()) else { return };
         let Some(peer) = config.peer_of(node.id) else { return };
         let whole = self.logs.get(node.log);
-        let first = if self.params.has_parts { 0 } else { length(&whole) };
-        for upto in first..=length(&whole) {
+        let first = if self.params.has_parts { 0 } else { length(whole) };
+        for upto in first..=length(whole) {
             let packet = Packet::Append { from: node.id, to: peer.id, epoch, log: node.log, upto };
             insert(&mut state.net, self.packets.id(packet));
         }
@@ -300,11 +316,12 @@ impl World {
         let packet = self.packets.get(number);
         let at = slot_of(packet.to());
         let node = state.nodes[at];
-        if !self.reaches(&node, &packet) {
+        if !self.reaches(&node, packet) {
             return None;
         }
-        match &*packet {
+        match packet {
             Packet::Register { from, message, .. } => {
+                self.remember(state, *from, message);
                 if matches!(message, Message::HandOver { .. }) {
                     // Time passes, and the node has a whole database: it knows that when it is handed the reign.
                     self.step(state, at, Input::Tick(local()));
@@ -319,7 +336,7 @@ impl World {
                 let same = mine.iter().zip(theirs.iter()).take_while(|(mine, theirs)| mine == theirs).count();
                 let kept = same.max(usize::from(*upto));
                 // What came later in this reign stays.
-                if !(mine.starts_with(&theirs) && mine.last().is_some_and(|(last, _)| last == epoch)) {
+                if !(mine.starts_with(theirs) && mine.last().is_some_and(|(last, _)| last == epoch)) {
                     state.nodes[at].log = self.logs.id(theirs[..kept].to_vec());
                 }
                 let length = u8::try_from(kept).expect("few are written");
@@ -327,7 +344,7 @@ impl World {
                 insert(&mut state.net, self.packets.id(flushed));
             }
             Packet::Flushed { from, epoch, length, .. } => {
-                let is_of_reign = Self::serves(&self.register(&node)) == Some(*epoch);
+                let is_of_reign = Self::serves(self.register(&node)) == Some(*epoch);
                 if !is_of_reign || self.register(&node).flushed_there() >= Some(txid(*length)) {
                     return None;
                 }
@@ -338,9 +355,40 @@ impl World {
         Some(())
     }
 
+    /// What `from` has shown is remembered by whoever hears it.
+    fn remember(&self, state: &mut State, from: MemberId, message: &Message) {
+        let at = slot_of(from);
+        if self.params.backs > 0 && state.nodes[at].id == from {
+            let (promised, stored) = *self.shown.get(state.shown[at]);
+            let memory = Memory { promised, stored }.max(message.shows());
+            state.shown[at] = self.shown.id((memory.promised, memory.stored));
+        }
+    }
+
+    /// The node at `at` has the promises again that were copied. It greets all others before it says anything else: where
+    /// one of them has heard more it is nobody any more (R8), and joins anew. Who is away then cannot tell it.
+    pub fn put_back(&self, state: &mut State, at: usize) -> Option<()> {
+        let (_, copy) = state.copied.take()?;
+        state.backs += 1;
+        let (promised, stored) = *self.shown.get(state.shown[at]);
+        let back = self.promises.get(copy);
+        let memory = Memory { promised: back.promised, stored: back.config.as_ref().map(Config::at) };
+        let id = state.nodes[at].id;
+        if memory.lacks(&Memory { promised, stored }) && !self.params.trusts_memory {
+            state.nodes[at] = self.blank(id_of(at, true));
+        } else {
+            state.nodes[at].promises = copy;
+            self.crash(state, at, false);
+        }
+        if !self.params.hears_late {
+            state.net.retain(|packet| self.packets.get(*packet).from() != id);
+        }
+        Some(())
+    }
+
     /// How much of the journal may be acknowledged: what [`Need`] says.
     pub fn durable(&self, node: &Node, register: &Register) -> u8 {
-        let own = length(&self.logs.get(node.log));
+        let own = length(self.logs.get(node.log));
         match register.need() {
             Need::Nobody => own,
             Need::Standby => {
@@ -360,7 +408,7 @@ impl World {
     }
 
     pub fn write(&self, state: &mut State, at: usize, epoch: Epoch) {
-        let mut log = Log::clone(&self.logs.get(state.nodes[at].log));
+        let mut log = self.logs.get(state.nodes[at].log).clone();
         log.push((epoch, state.writes));
         state.writes += 1;
         state.nodes[at].log = self.logs.id(log);
@@ -370,7 +418,7 @@ impl World {
     /// Clients hear that what may be acknowledged is done.
     pub fn acknowledge(&self, state: &mut State, at: usize, epoch: Epoch) {
         let node = state.nodes[at];
-        let upto = self.durable(&node, &self.register(&node));
+        let upto = self.durable(&node, self.register(&node));
         for (position, (_, value)) in self.logs.get(node.log).iter().take(upto.into()).enumerate() {
             match state.acked.get_mut(position) {
                 Some((acked, _)) if acked != value => state.has_conflict = true,
@@ -419,7 +467,7 @@ impl World {
             let log = self.logs.get(node.log)[..kept].to_vec();
             node.log = self.logs.id(log);
         }
-        let promises = Promises::clone(&self.promises.get(node.promises));
+        let promises = self.promises.get(node.promises).clone();
         node.register = self.started(node.id, promises);
         (node.acked, node.inherited) = (0, 0);
     }

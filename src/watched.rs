@@ -1,8 +1,10 @@
+//! Values that somebody watches for changes, and how they are looked at.
+
 use tokio::sync::watch;
 
 /// Looks at a watched value without holding it. Whoever holds one while they wait for something else, or look at it once
 /// more, may wait for a change that waits for them: both for ever. So its own way of borrowing is not used.
-pub trait Watched<T> {
+pub(crate) trait Watched<T> {
     /// A copy of it, as it is now.
     fn now(&self) -> T
     where
@@ -13,7 +15,7 @@ pub trait Watched<T> {
 }
 
 /// The same of somebody who waits for its next change.
-pub trait News<T> {
+pub(crate) trait News<T> {
     /// A copy of it, as it is now; only what changes after that is news.
     fn news(&mut self) -> T;
 }
