@@ -78,7 +78,8 @@ fn a_reign_is_given_away_by_its_primary_and_nobody_else() {
     assert_eq!(hear(&mut two, 3, newer, at(1)), [], "nor what goes along with it is stored");
     let endless = Message::HandOver { epoch: Epoch::from_raw(u64::MAX), config: three() };
     assert_eq!(hear(&mut two, 1, endless, at(1)), []);
-    assert!(!hear(&mut two, 1, given, at(1)).is_empty() && two.standing() == Standing::Campaigns);
+    hear(&mut two, 1, given, at(1));
+    assert_eq!((two.promised(), two.standing()), (epoch(2, 2), Standing::Elected), "its vote and the primary's");
 }
 
 #[test]
