@@ -7,7 +7,7 @@ use super::reign::ASK_WITHIN;
 use super::standing::HearError;
 use crate::base::{Chain, Moment};
 use crate::clock;
-use crate::protocol::cluster::{Config, Member, MemberId, MemberSet, Rule};
+use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Rule};
 use crate::protocol::register::Why;
 use crate::register::{Input, Timing};
 use crate::watched::Watched;
@@ -118,9 +118,7 @@ impl Pair {
     /// The other data node is asked in another way too: whether or not it votes, it must not be there.
     async fn without_answering(&self, unreached: Vec<Member>) -> Result<Vec<Member>, Refusal> {
         let config = self.config().now();
-        // One that refuses to hear this node lives, and is not asked whether it would vote.
-        let refuses = |member: &&Member| self.voter().links().acquaintance(member.id).is_refused;
-        if let Some(member) = config.others(self.me()).find(refuses) {
+        if let Some(member) = self.refusing(&config).await {
             return refuse(format!("{} is there, and refuses this node: stop it first", member.name));
         }
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else {
@@ -139,6 +137,22 @@ impl Pair {
                 refuse(format!("{} answers, and does not say how it is: stop it first", peer.name))
             }
             Err(_) => Ok(unreached),
+        }
+    }
+
+    /// A member that refuses to hear this node, and so lives, as far as was heard of it within the time of a canvass. The
+    /// other data node is asked in another way.
+    async fn refusing(&self, config: &Config) -> Option<Member> {
+        let began = clock::boot();
+        loop {
+            let refuses = |member: &&Member| {
+                member.kind == Kind::Witness && self.voter().links().acquaintance(member.id).is_refused
+            };
+            let member = config.others(self.me()).find(refuses)?;
+            if clock::boot().saturating_duration_since(began) >= CANVASS_WITHIN {
+                return Some(member.clone());
+            }
+            tokio::time::sleep(CANVASS_AGAIN).await;
         }
     }
 

@@ -262,7 +262,6 @@ fn a_witness_that_comes_back_after_a_force_learns_of_it_from_the_next_process_to
     cluster.wait("told", |_| epoch(&witness).is_some_and(|epoch| epoch > 1000));
     // The old primary comes back, and has nobody's vote.
     cluster.start(0);
-    cluster.does(1, &["resume", "--alone"]);
     cluster.in_sync();
     assert!(cluster.is_primary(1));
 }
