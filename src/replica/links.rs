@@ -35,13 +35,17 @@ const SAID_BYTES_MAX: usize = 16 << 10;
 /// Said again 100 ms later, where there is no room.
 const WAITING_MAX: usize = 16;
 
-/// What says something to a member.
+/// What says something to a member, over one connection.
 #[derive(Clone)]
-pub(super) struct Way(mpsc::Sender<Message>);
+pub(super) struct Way {
+    to: mpsc::Sender<Message>,
+    /// Which start of the member is there.
+    starts: u64,
+}
 
 impl Way {
     pub(super) fn say(&self, message: Message) {
-        drop(self.0.try_send(message)); // What was lost is said again.
+        drop(self.to.try_send(message)); // What was lost is said again.
     }
 }
 
@@ -63,6 +67,8 @@ pub(crate) struct Acquaintance {
     pub(crate) refusal: Option<Why>,
     /// The most that it has shown since this node began.
     shown: Memory,
+    /// The last start of it that has greeted.
+    starts: u64,
 }
 
 /// Cheap to clone.
@@ -138,6 +144,11 @@ impl Links {
         if let Some(way) = lock(&self.0.ways).get(&to) {
             way.say(message);
         }
+    }
+
+    /// Whether what came by `way` is of the start of `from` that speaks now.
+    pub(super) fn is_of_now(&self, from: MemberId, way: &Way) -> bool {
+        lock(&self.0.known).get(&from).is_some_and(|one| one.starts == way.starts)
     }
 
     /// Notes a sign of life.
@@ -267,11 +278,11 @@ impl Links {
             }
             return Err(error);
         }
-        let (way, said) = mpsc::channel(WAITING_MAX);
-        lock(&self.0.ways).insert(to, Way(way.clone()));
+        let (way, said) = way(&greeting);
+        lock(&self.0.ways).insert(to, way.clone());
         self.met_now(to, greeting.version);
         lock(&self.0.known).entry(to).or_default().is_reached = true;
-        self.converse((incoming, outgoing), (to, Way(way), said)).await
+        self.converse((incoming, outgoing), (to, way, said)).await
     }
 
     /// Serves a connection that another member has made, until it hangs up or `stop`.
@@ -298,9 +309,9 @@ impl Links {
             return Err(error);
         }
         outgoing.send(&Said::Welcome(self.0.greeting.clone())).await?;
+        let (way, said) = way(&greeting);
         self.met_now(greeting.member, greeting.version);
-        let (way, said) = mpsc::channel(WAITING_MAX);
-        self.converse((incoming, outgoing), (greeting.member, Way(way), said)).await
+        self.converse((incoming, outgoing), (greeting.member, way, said)).await
     }
 
     fn met_now(&self, member: MemberId, version: String) {
@@ -325,9 +336,19 @@ impl Links {
         if !is_member(member) || member == self.0.greeting.member {
             return Err(LinkError::Refused("it is no member of the cluster".to_owned()));
         }
+        let shown = {
+            let mut known = lock(&self.0.known);
+            let one = known.entry(member).or_default();
+            // Nothing more is heard of an earlier start: it would be heard of one that may have forgotten it.
+            one.starts = one.starts.max(incarnation.starts);
+            one.shown
+        };
         let node = Arc::clone(&self.0.node);
-        let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
-        let speaks = speaks.expect("noting does not panic").map_err(HearError::from)?;
+        let noted = tokio::task::spawn_blocking(move || {
+            node.note_shown(member, shown)?;
+            node.note_peer(member, incarnation)
+        });
+        let speaks = noted.await.expect("noting does not panic").map_err(HearError::from)?;
         let name = format!("node {member}");
         Ok(HearError::check(speaks, &name)?)
     }
@@ -376,6 +397,11 @@ impl LinkError {
     fn is_of_blank(&self) -> bool {
         matches!(self, Self::Hear(HearError::NoMemory(_)))
     }
+}
+
+fn way(greeting: &Greeting) -> (Way, mpsc::Receiver<Message>) {
+    let (to, said) = mpsc::channel(WAITING_MAX);
+    (Way { to, starts: greeting.incarnation.starts }, said)
 }
 
 fn expects_answer(message: &Message) -> bool {

@@ -314,6 +314,11 @@ impl Shared {
         input: Input,
         way: Option<&Way>,
     ) -> Result<Result<(), &'static str>, NodeError> {
+        if let (Input::Heard { from, .. }, Some(way)) = (&input, way)
+            && !self.links.is_of_now(*from, way)
+        {
+            return Ok(Ok(()));
+        }
         if self.links.is_blank() {
             // Where nobody else is left, what it has is better than nothing: its operator says so.
             if !matches!(input, Input::Force(_)) {
