@@ -68,16 +68,18 @@ async fn connection(pair: Pair, edge: Edge, guest: Guest, stop: CancellationToke
     let kind = member.and_then(|id| config.now().member(id).map(|member| member.kind));
     let links = pair.voter().links().clone();
     let is_joining = member.is_some() && links.joining() == member;
-    // Whoever has shown no certificate of ours has no business here; nor has a node that was removed.
+    // Whoever has shown no certificate of ours has no business here. A node that was removed is told so: it would take this
+    // one for dead.
     match (protocol, member) {
-        (Some(PeerProtocol::Register), Some(member)) if kind.is_some() || is_joining => {
-            links.serve(socket, |known| known == member, stop).await;
+        (Some(PeerProtocol::Register), Some(member)) => {
+            links.serve(socket, |known| known == member && (kind.is_some() || is_joining), stop).await;
         }
         (Some(PeerProtocol::Stream), Some(member)) if kind == Some(Kind::Data) || is_joining => {
             pair.serve(socket, |known| known == member, stop).await;
         }
+        (Some(PeerProtocol::Stream), Some(_)) => pair.turn_away(socket, stop).await,
         (Some(PeerProtocol::Http), _) => {
-            let serving = http::serve_peer(edge, socket, (member.filter(|_| kind.is_some()), from), stop);
+            let serving = http::serve_peer(edge, socket, (member, from), stop);
             if kind.is_some() {
                 return serving.await;
             }
@@ -85,7 +87,9 @@ async fn connection(pair: Pair, edge: Edge, guest: Guest, stop: CancellationToke
             let within = if pair.is_inviting() { JOIN_MAX } else { REFUSE_MAX };
             drop(tokio::time::timeout(within, serving).await);
         }
-        (Some(PeerProtocol::Register | PeerProtocol::Stream), _) => tracing::debug!(%from, "somebody who is no member"),
+        (Some(PeerProtocol::Register | PeerProtocol::Stream), None) => {
+            tracing::debug!(%from, "somebody without a certificate")
+        }
         (None, _) => tracing::warn!(%from, "a peer speaks nothing that is known here"),
     }
 }

@@ -10,7 +10,7 @@ use crate::base::{Chain, Txid};
 use crate::protocol::cluster::{Kind, MemberId};
 use crate::replica::{
     CERTIFICATE, CLIENT, HOP, HearError, Invited, InvitedWitness, JOIN, JOIN_AS_WITNESS, Joining, JoiningWitness,
-    MAY_JOIN, MAY_JOIN_AS_WITNESS, Refusal, Renewal, Renewed, Standing,
+    MAY_JOIN, MAY_JOIN_AS_WITNESS, NO_MEMBER, Refusal, Renewal, Renewed, Standing,
 };
 use crate::store::{StoreError, TurnEnd};
 use crate::watched::Watched;
@@ -34,7 +34,7 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// What the store takes as one job, as JSON writes it.
 const TURN_BYTES_MAX: usize = 100 << 20;
 
-/// Which node asks; `None` for one that has not joined yet.
+/// Which node asks, whether or not it is a member now; `None` for one that has not joined yet.
 #[derive(Clone, Copy, Debug)]
 struct Asking(Option<MemberId>);
 
@@ -48,9 +48,11 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (routes, streams_max) = (routes(&edge), edge.settings.connections_max);
+    let pair = edge.pair.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Asking(member));
-        let client = request.headers_mut().remove(CLIENT).filter(|_| member.is_some());
+        let is_member = member.is_some_and(|id| pair.config().now().member(id).is_some());
+        let client = request.headers_mut().remove(CLIENT).filter(|_| is_member);
         let client = client.and_then(|client| client.to_str().ok()?.parse().ok());
         request.extensions_mut().insert(Peer(client.unwrap_or(from)));
         if request.headers_mut().remove(HOP).is_some() {
@@ -112,6 +114,8 @@ async fn allowed(State(edge): State<Edge>, request: Request, next: Next) -> Resp
     };
     if is_allowed || FOR_STRANGERS.contains(&path) {
         next.run(request).await
+    } else if member.is_some() && kind.is_none() {
+        ApiError::new(StatusCode::FORBIDDEN, "REFUSED", NO_MEMBER).render("peer")
     } else {
         StatusCode::FORBIDDEN.into_response()
     }

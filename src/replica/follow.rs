@@ -126,12 +126,13 @@ impl Pair {
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::Switchover { told, .. } => {
-                drop(told.send(refuse(
-                    "this node is the standby; the primary hands over, by `llmchat switchover` there. If that is off and stays off: `llmchat failover --force --accept-loss` here"
-                )));
+                drop(told.send(refuse(self.removed().unwrap_or_else(|| {
+                    "this node is the standby; the primary hands over, by `llmchat switchover` there. If that is off and stays off: `llmchat failover --force --accept-loss` here".to_owned()
+                }))));
             }
             Order::ResumeAlone { told, .. } => {
-                drop(told.send(refuse("this node is the standby and was not the primary before")));
+                let why = "this node is the standby and was not the primary before";
+                drop(told.send(refuse(self.removed().unwrap_or_else(|| why.to_owned()))));
             }
         }
         Obeyed::Answered

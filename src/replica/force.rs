@@ -2,10 +2,9 @@
 //! elected. What is left is force.
 
 use super::pair::{Order, Pair, Refusal, Role, Taking, Told, name, refuse};
-use super::peers::AskError;
 use super::reign::ASK_WITHIN;
 use super::standing::HearError;
-use crate::base::{Chain, Moment};
+use crate::base::Moment;
 use crate::clock;
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Rule};
 use crate::protocol::register::Why;
@@ -68,6 +67,9 @@ fn is_final(answer: Answer) -> bool {
 impl Pair {
     /// Takes over from a primary that is gone; `dry`, only says whether and how that could be done.
     pub(crate) async fn force(&self, dry: bool) -> Result<Takeover, Refusal> {
+        if let Some(why) = self.removed() {
+            return refuse(why);
+        }
         let mut config = self.order(|told| Order::Force { told, how: Taking::Look }).await?;
         let unreached = match self.canvass().await {
             Found::Majority => None,
@@ -117,6 +119,10 @@ impl Pair {
 
     /// The other data node is asked in another way too: whether or not it votes, it must not be there.
     async fn without_answering(&self, unreached: Vec<Member>) -> Result<Vec<Member>, Refusal> {
+        // It may have heard of that from whoever it has asked just now.
+        if let Some(why) = self.removed() {
+            return refuse(why);
+        }
         let config = self.config().now();
         if let Some(member) = self.refusing(&config).await {
             return refuse(format!("{} is there, and refuses this node: stop it first", member.name));
@@ -130,9 +136,8 @@ impl Pair {
             }
             Ok(theirs) => refuse(format!("{} answers, and is {}: stop it first", peer.name, theirs.role)),
             // Whatever it says: it lives, and would go on beside this node.
-            Err(error) if error.has_answered() => {
-                refuse(format!("{} answers: {}. Stop it first", peer.name, Chain(&error)))
-            }
+            Err(error) if error.says_no_member() => refuse(error.told(&peer.name)),
+            Err(error) if error.has_answered() => refuse(format!("{}. Stop it first", error.told(&peer.name))),
             Err(_) if unreached.iter().all(|member| member.id != peer.id) => {
                 refuse(format!("{} answers, and does not say how it is: stop it first", peer.name))
             }
@@ -199,6 +204,9 @@ impl Pair {
 
     /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
     pub(super) async fn can_resume_alone(&self) -> Result<(), Refusal> {
+        if let Some(why) = self.removed() {
+            return refuse(why);
+        }
         let config = self.config().now();
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
         match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
@@ -206,8 +214,7 @@ impl Pair {
                 Err(HearError::NoMemory(_)) => Ok(()),
                 _ => refuse(self.why_waiting(&self.voter().view().now())),
             },
-            Err(AskError::Refused { said, .. }) => refuse(format!("{} refuses this node: {said}", peer.name)),
-            Err(error) if error.has_answered() => refuse(format!("{} answers: {}", peer.name, Chain(&error))),
+            Err(error) if error.has_answered() => refuse(error.told(&peer.name)),
             Err(_) => Ok(()),
         }
     }

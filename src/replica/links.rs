@@ -2,6 +2,7 @@
 //! the way that the question came.
 
 use super::peers::Peers;
+use super::removed::NO_MEMBER;
 use super::standing::HearError;
 use super::voter::{Asked, View};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
@@ -71,6 +72,13 @@ pub(crate) struct Acquaintance {
     starts: u64,
 }
 
+impl Acquaintance {
+    /// It answers, and says that this node is no member.
+    pub(super) fn says_no_member(&self) -> bool {
+        self.is_refused && self.trouble.as_deref() == Some(NO_MEMBER)
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Links(Arc<Shared>);
@@ -115,6 +123,10 @@ impl Links {
     /// Whether this node has forgotten what it had promised (R8): it has no part in anything until it joins anew.
     pub(crate) fn is_blank(&self) -> bool {
         self.0.is_blank.load(Ordering::Acquire)
+    }
+
+    pub(super) fn me(&self) -> MemberId {
+        self.0.greeting.member
     }
 
     /// What is known of `member`.
@@ -334,7 +346,7 @@ impl Links {
             return Err(LinkError::Refused("it is of another cluster".to_owned()));
         }
         if !is_member(member) || member == self.0.greeting.member {
-            return Err(LinkError::Refused("it is no member of the cluster".to_owned()));
+            return Err(LinkError::Refused(NO_MEMBER.to_owned()));
         }
         let shown = {
             let mut known = lock(&self.0.known);

@@ -23,6 +23,7 @@ mod primary;
 mod reads;
 mod receive;
 mod reign;
+mod removed;
 mod scrub;
 mod seat;
 mod ship;
@@ -50,6 +51,7 @@ pub(crate) use membership::{
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
 pub(crate) use reads::HistoryError;
+pub(crate) use removed::NO_MEMBER;
 pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use standing::HearError;
 pub(crate) use status::{NodeStatus, Status};

@@ -34,6 +34,7 @@ const PROGRESS_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks at both.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+const NOT_BEGUN: &str = "this node has not begun; `llmchat resume --alone` lets it go on without its peer";
 /// To whoever wants to have a primary copied.
 const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over first (`llmchat switchover`)";
 
@@ -140,7 +141,7 @@ impl Pair {
                         crown.told = self.take(told, how).await.or_else(|| crown.told.take());
                     }
                     Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
-                        drop(told.send(refuse("this node has not begun; `llmchat resume --alone` lets it go on without its peer")));
+                        drop(told.send(refuse(self.removed().unwrap_or_else(|| NOT_BEGUN.to_owned()))));
                     }
                 },
                 () = stop.cancelled() => return Ok(Next::End),

@@ -5,6 +5,7 @@ use super::feed::Taken;
 use super::local::LocalLog;
 use super::pair::name;
 use super::primary::Shared;
+use super::removed::NO_MEMBER;
 use super::standing::HearError;
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::Txid;
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
 /// For an answer that takes a look at the journal, or at every page.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(30);
+/// Of a node that is not served: for its first word, and for the answer.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 /// Pages that are read at once: a reader in the way of nobody.
 const CHUNK_PAGES: u32 = 256;
 /// How pages are packed while packing is quicker than the wire, and while it is not: a third as long, or hardly at all.
@@ -90,6 +93,13 @@ pub(super) async fn run<S: Stream>(
     ship(shared, next, &mut line).await
 }
 
+/// Answers whoever has connected that it is not served, and `why`.
+pub(super) async fn refuse(stream: impl Stream, why: &str) -> Result<(), WireError> {
+    let (mut incoming, mut outgoing) = wire::split::<FromStandby, _>(stream, REFUSED_WITHIN);
+    let FromStandby::Hello(_) = incoming.message(REFUSED_WITHIN).await? else { return Err(WireError::OutOfTurn) };
+    outgoing.send(&FromPrimary::Refused { why: why.to_owned() }).await
+}
+
 /// The next message that is more than a sign of life.
 async fn next_word<S>(line: &mut Line<S>) -> Result<FromStandby, WireError> {
     loop {
@@ -111,7 +121,7 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -
         return Err("it is of another cluster".to_owned());
     }
     if !is_member(hello.member) || peer != Some(hello.member) {
-        return Err("it is no member of the cluster".to_owned());
+        return Err(NO_MEMBER.to_owned());
     }
     if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
         return Err("its pages have another size".to_owned());

@@ -88,6 +88,9 @@ impl Pair {
 
     /// Why it is not known yet what this node is.
     pub(super) fn why_waiting(&self, view: &View) -> String {
+        if let Some(why) = self.removed() {
+            return why;
+        }
         let config = self.0.seat.config.now();
         let me = name(&config, self.me()).to_owned();
         let members: Vec<_> = config.others(self.me()).map(|member| self.why_of(member)).collect();

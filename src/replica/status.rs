@@ -2,6 +2,7 @@
 
 use super::lacks;
 use super::pair::{Pair, Role};
+use super::peers::AskError;
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
 use crate::base::{Txid, UnixMillis};
@@ -17,6 +18,10 @@ const ASK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A standby waits so long for the primary to say what it has acknowledged: a second's load on both is no reason not to know.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The state of a node that was removed, as it shows itself.
+const NO_MEMBER_HERE: &str = "no member";
+const REMOVED: &str = "this node is no member of the cluster any more";
 
 /// A cluster as one of its nodes sees it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -99,6 +104,10 @@ impl Pair {
         }
         nodes.extend(config.witness().map(|witness| self.witness(witness)));
         nodes.sort_by_key(|node| node.id);
+        let removed = if role == Role::Primary { None } else { self.removed() };
+        if removed.is_some() {
+            NO_MEMBER_HERE.clone_into(&mut nodes[0].state);
+        }
         // What a node has last heard is no news.
         let is_known = role == Role::Primary || self.is_connected();
         let in_sync = config.isr.len() > 1 && is_known;
@@ -107,21 +116,25 @@ impl Pair {
             node: name(&config, self.me()),
             role: role.as_str().to_owned(),
             reason: match &role {
-                Role::Starting(why) => Some(why.clone()),
-                Role::Primary | Role::Standby => None,
+                Role::Starting(why) => removed.clone().or_else(|| Some(why.clone())),
+                Role::Primary | Role::Standby => removed.clone(),
             },
             epoch: config.epoch.counter(),
             version: config.version,
             mode: config.mode.as_str().to_owned(),
             paused: config.is_paused(clock::unix_millis()),
             in_sync,
-            rpo: if is_known {
-                rpo(&config)
-            } else {
-                "unknown: the primary is not heard; it may have gone on alone".to_owned()
+            rpo: match &removed {
+                None if is_known => rpo(&config),
+                None => "unknown: the primary is not heard; it may have gone on alone".to_owned(),
+                Some(_) => format!("unknown: {REMOVED}"),
             },
             warning: lacks::warning(&nodes, config.primary),
-            failover: if is_known { self.failover(&config, &nodes) } else { unheard(&config, self.me()) },
+            failover: match removed {
+                None if is_known => self.failover(&config, &nodes),
+                None => unheard(&config, self.me()),
+                Some(_) => format!("not from here: {REMOVED}"),
+            },
             nodes,
         }
     }
@@ -277,10 +290,12 @@ impl Pair {
 
     async fn other(&self, config: &Config, role: &Role) -> Option<NodeStatus> {
         let peer = config.peer_of(self.me())?;
-        let answered = match self.peers() {
-            Some(peers) => peers.exchange(peer, &self.standing(), ASK_WITHIN).await.ok(),
+        let asked = match self.peers() {
+            Some(peers) => Some(peers.exchange(peer, &self.standing(), ASK_WITHIN).await),
             None => None,
         };
+        let is_refused = asked.as_ref().is_some_and(|asked| asked.as_ref().is_err_and(AskError::has_answered));
+        let answered = asked.and_then(Result::ok);
         let seen = self.standby_seen().filter(|_| *role == Role::Primary);
         let (role, version) = match &answered {
             Some(theirs) => (theirs.role.clone(), Some(theirs.version.clone())),
@@ -294,6 +309,7 @@ impl Pair {
         let state = match (&seen, &answered) {
             (Some(seen), _) => shipped(seen, config, peer.id),
             (None, Some(_)) => "answers".to_owned(),
+            (None, None) if is_refused => "refuses this node".to_owned(),
             (None, None) => "away".to_owned(),
         };
         Some(NodeStatus {

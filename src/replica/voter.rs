@@ -280,7 +280,7 @@ impl Voter {
             loop {
                 let next = tokio::select! {
                     Some(next) = asked.recv() => next,
-                    _ = look.tick() => Asked { input: Input::Tick(self.0.seat.local()), way: None, told: None },
+                    _ = look.tick() => Asked { input: Input::Tick(self.0.local()), way: None, told: None },
                     () = stop.cancelled() => return Ok(()),
                 };
                 if matches!(next.input, Input::Tick(_)) {
@@ -304,6 +304,13 @@ impl Voter {
 }
 
 impl Shared {
+    /// How the node stands: one that was told that it is no member does not begin to lead.
+    fn local(&self) -> Local {
+        let (local, view) = (self.seat.local(), self.view.now());
+        let is_away = |config| !view.reigns() && self.links.is_turned_away(config, self.links.me());
+        Local { may_lead: local.may_lead && !view.stored.as_ref().is_some_and(is_away), ..local }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Register, mpsc::Receiver<Asked>)>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -207,6 +207,61 @@ fn a_node_moves_to_another_address_and_one_that_is_lost_is_replaced() {
     assert!(said.contains(&format!("b is at {address}")) && said.contains("b is a member no more"), "{said}");
 }
 
+/// Puts a new node in the place of one, then starts the old one again: it does not lead, whatever its operator tells it, nor
+/// by itself, and says why.
+#[track_caller]
+fn comes_back_after_it_was_replaced(cluster: &mut Cluster, node: usize, name: &str) {
+    let (state, copy) = (cluster.homes[node].state(), cluster.homes[node].path("copy"));
+    copy_state(&state, &copy);
+    let said = cluster.does(1 - node, &["member", "replace", name]);
+    let token = said.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
+    cluster.anew(node);
+    let address = cluster.peer_address(node).to_string();
+    let joined = cluster.homes[node].run(&["join", &token, "--address", &address, "--node", name]);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
+    cluster.kill(node);
+    copy_state(&copy, &state);
+    cluster.start(node);
+    let words = "this node is no member of the cluster any more";
+    cluster.wait("told", |cluster| cluster.does(node, &["status"]).contains(words));
+    for command in [
+        &["failover", "--force", "--accept-loss", "--dry-run"][..],
+        &["failover", "--force", "--accept-loss"],
+        &["resume", "--alone"],
+        &["switchover"],
+    ] {
+        let refused = cluster.homes[node].run(command);
+        assert!(refused.code == Some(1) && refused.stderr.contains(words), "{command:?} {}", refused.stderr);
+    }
+    let status = cluster.does(node, &["status"]);
+    assert!(!status.contains("--force") && status.contains("move its state directory away"), "{status}");
+    assert_eq!(cluster.browser(node).get("/health/primary").status, 503);
+    assert_eq!(cluster.browser(1 - node).get("/health/primary").status, 200);
+}
+
+/// Goal: there are never two primaries by the word of an operator who starts a standby that was replaced.
+#[test]
+fn a_standby_that_was_replaced_is_told_so_and_cannot_be_forced_to_lead() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    cluster.kill(1);
+    comes_back_after_it_was_replaced(&mut cluster, 1, "b");
+}
+
+/// Goal: nor by itself, where it is one that led alone, and would go on so if nobody answered.
+#[test]
+fn a_primary_that_was_replaced_is_told_so_and_does_not_go_on_alone() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    cluster.kill(1);
+    assert_eq!(cluster.browser(0).chat(&question("hi", "c", "t", false)).answer(), "an answer");
+    cluster.kill(0);
+    cluster.start(1);
+    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    comes_back_after_it_was_replaced(&mut cluster, 0, "a");
+}
+
 /// Everything that a node keeps, put aside, or put back.
 pub(crate) fn copy_state(from: &std::path::Path, to: &std::path::Path) {
     let _ = std::fs::remove_dir_all(to); // There may be none.
