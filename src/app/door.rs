@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Of a member it takes milliseconds: with a few there is room for every one that means it.
 const HANDSHAKES_MAX: usize = 16;
+/// Who wants to join, or has no business here.
+const STRANGERS_MAX: usize = 16;
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Between two tries to listen.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
@@ -79,14 +81,16 @@ pub(super) async fn open<F>(
     listener: TcpListener,
     room: Room,
     mut shown: impl FnMut() -> Result<Arc<ServerConfig>>,
-    serve: impl Fn(Guest) -> F + Clone + Send + 'static,
+    serve: impl Fn(Guest, CancellationToken) -> F + Clone + Send + 'static,
     stop: CancellationToken,
 ) -> Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     tracing::info!("peers reach this node on {}", listener.local_addr().context("read the peers' address")?);
-    let (handshakes, guests) = (Slots::new(HANDSHAKES_MAX), Slots::new(room.connections_max));
+    // Whoever has shown no certificate of ours takes no room from those who have.
+    let (handshakes, strangers) = (Slots::new(HANDSHAKES_MAX), Slots::new(STRANGERS_MAX));
+    let members = Slots::new(room.connections_max);
     let connections = TaskTracker::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -106,15 +110,25 @@ where
             () = stop.cancelled() => break,
         };
         let slot = handshakes.take(Who::at(from));
-        let (config, serve, guests) = (shown()?, serve.clone(), guests.clone());
+        let (config, serve) = (shown()?, serve.clone());
+        let (members, strangers, stop) = (members.clone(), strangers.clone(), stop.child_token());
         connections.spawn(async move {
             let shaken = slot.ended().run_until_cancelled(shake_hands(socket, from, config)).await;
             drop(slot);
             let Some(guest) = shaken.flatten() else { return };
-            let slot = guests.take(guest.member.map_or(Who::at(from), Who::Member));
-            if slot.ended().run_until_cancelled(serve(guest)).await.is_none() {
-                tracing::warn!(%from, "a peer has more connections than there is room for: its oldest is closed");
+            let slot = match guest.member {
+                Some(member) => members.take(Who::Member(member)),
+                None => strangers.take(Who::at(from)),
+            };
+            let mut serving = std::pin::pin!(serve(guest, stop.clone()));
+            tokio::select! {
+                () = &mut serving => return,
+                () = slot.ended().cancelled() => {}
             }
+            tracing::warn!(%from, "a peer has more connections than there is room for: its oldest is closed");
+            // What was begun with it is ended as it always is.
+            stop.cancel();
+            serving.await;
         });
     }
     drop(listener);
@@ -168,7 +182,7 @@ mod tests {
         (AbortOnDropHandle::new(TaskTracker::new().spawn(open)), address, connector)
     }
 
-    async fn tell(mut guest: Guest) {
+    async fn tell(mut guest: Guest, _: CancellationToken) {
         let said = [guest.member.unwrap_or(0)];
         guest.socket.write_all(&said).await.unwrap();
         guest.socket.flush().await.unwrap();

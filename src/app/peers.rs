@@ -34,8 +34,7 @@ pub(super) async fn serve(pair: Pair, edge: Edge, listen: SocketAddr, stop: Canc
         let pair = pair.clone();
         move || tls.config(&peers, &pair)
     };
-    let ends = stop.clone();
-    let serve = move |guest| connection(pair.clone(), edge.clone(), guest, ends.clone());
+    let serve = move |guest, stop| connection(pair.clone(), edge.clone(), guest, stop);
     door::open(listener, ROOM, shown, serve, stop).await
 }
 
@@ -88,7 +87,7 @@ async fn connection(pair: Pair, edge: Edge, guest: Guest, stop: CancellationToke
             drop(tokio::time::timeout(within, serving).await);
         }
         (Some(PeerProtocol::Register | PeerProtocol::Stream), None) => {
-            tracing::debug!(%from, "somebody without a certificate")
+            tracing::debug!(%from, "somebody without a certificate");
         }
         (None, _) => tracing::warn!(%from, "a peer speaks nothing that is known here"),
     }

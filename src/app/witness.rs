@@ -83,8 +83,7 @@ async fn serve(witness: Witness, listen: SocketAddr, stop: CancellationToken) ->
             Ok(joined.peers.credentials().server().context("use this witness's certificate")?.config)
         }
     };
-    let ends = stop.clone();
-    let serve = move |guest| connection(witness.clone(), guest, ends.clone());
+    let serve = move |guest, stop| connection(witness.clone(), guest, stop);
     door::open(listener, ROOM, shown, serve, stop).await
 }
 

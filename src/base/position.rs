@@ -10,6 +10,9 @@ use std::str::FromStr;
 pub struct Epoch(u64);
 
 impl Epoch {
+    /// A forced epoch leaps over whatever may have been minted unseen.
+    pub const FORCED_STEP: u64 = 1000;
+
     /// The epoch of the `counter`-th reign, by `member` (1..=127).
     ///
     /// `None` when a part does not fit its bits.
@@ -36,6 +39,11 @@ impl Epoch {
     /// An operator has taken the reign from a primary that did not answer.
     pub fn is_forced(self) -> bool {
         self.0 & 1 == 1
+    }
+
+    /// Whether somebody was forced between `earlier` and this one.
+    pub fn leaps(self, earlier: Self) -> bool {
+        self.counter() >= earlier.counter().saturating_add(Self::FORCED_STEP)
     }
 
     /// How many reigns there were up to this one.

@@ -139,7 +139,7 @@ async fn standing(
     edge.pair.hear(&theirs).await.map(Json).map_err(|error| {
         tracing::error!(error = %Chain(&error), "what the other node says is not heard");
         match error {
-            HearError::NoMemory(_) | HearError::Old(_) => {
+            HearError::NoMemory(_) | HearError::Late(_) | HearError::Old(_) => {
                 ApiError::new(StatusCode::CONFLICT, "REFUSED", error.to_string())
             }
             HearError::Node(_) => error::internal(),

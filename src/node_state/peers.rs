@@ -28,17 +28,25 @@ pub(crate) enum Speaks {
     Now,
     /// An earlier start of the same node: what it has said was under way for long.
     Before,
+    /// A start that was never heard of, before one that was: it is blank if it lives, and else what it has said was under way
+    /// for long.
+    Late,
     /// A node that does not remember what it has said (R8): it was put back from a copy, or is one.
     Blank,
 }
 
 impl Seen {
-    /// Hears `incarnation`; who that is, and whether something has changed here.
-    pub(super) fn hear(&mut self, incarnation: Incarnation) -> (Speaks, bool) {
+    /// Hears `incarnation`, which is known to live where it has answered since others were heard; who that is, and whether
+    /// something has changed here.
+    pub(super) fn hear(&mut self, incarnation: Incarnation, is_alive: bool) -> (Speaks, bool) {
         let newest = self.recent.last().copied();
-        if self.is_blank {
+        // Its operator has given up whatever it has forgotten, and with it whatever others know better.
+        if self.is_blank && incarnation.memory.promised.leaps(self.shown.promised) {
+            (self.recent, self.is_blank) = (vec![incarnation], false);
+            (Speaks::Now, true)
+        } else if self.is_blank {
             (Speaks::Blank, false)
-        } else if newest == Some(incarnation) {
+        } else if newest.is_some_and(|newest| newest.is_same_start(incarnation)) {
             (Speaks::Now, false)
         } else if newest.is_none_or(|newest| incarnation.starts > newest.starts)
             && !incarnation.memory.lacks(&self.shown)
@@ -47,12 +55,18 @@ impl Seen {
             let forgotten = self.recent.len().saturating_sub(RECENT);
             self.recent.drain(..forgotten);
             (Speaks::Now, true)
-        } else if self.recent.contains(&incarnation) {
+        } else if self.recent.iter().any(|earlier| earlier.is_same_start(incarnation)) {
             (Speaks::Before, false)
-        } else {
+        } else if is_alive || newest.is_none_or(|newest| incarnation.starts > newest.starts) {
             self.is_blank = true;
             (Speaks::Blank, true)
+        } else {
+            (Speaks::Late, false)
         }
+    }
+
+    pub(super) fn shown(&self) -> Memory {
+        self.shown
     }
 
     /// Hears that it has `shown` that much by now; whether that is news.

@@ -25,8 +25,6 @@ const IDENTITY: &str = "identity";
 const BLANK: &str = "blank";
 /// 1 knew of no cluster and no journal, 2 of no other node, 3 of no witness.
 const VERSION: u8 = 4;
-/// A forced epoch leaps over whatever may have been minted unseen.
-const FORCED_STEP: u64 = 1000;
 /// The first member of a cluster. Others are given their numbers when they join.
 pub(super) const MEMBER: u8 = 1;
 /// An identity with all members that there can be, and as many left out; a length field that says more is damage.
@@ -156,7 +154,7 @@ impl NodeState {
     /// of which nobody else hears. Others are minted by the register.
     pub(crate) fn mint_epoch(&self, forced: bool) -> Result<Epoch, NodeError> {
         let format = || NodeError::Format { path: self.path.clone() };
-        let step = if forced { FORCED_STEP } else { 1 };
+        let step = if forced { Epoch::FORCED_STEP } else { 1 };
         self.change(None, |identity| {
             let counter = identity.promised.counter().checked_add(step).ok_or_else(format)?;
             identity.promised = Epoch::mint(counter, identity.member_id, forced).ok_or_else(format)?;
@@ -239,9 +237,19 @@ impl NodeState {
         })
     }
 
-    /// Notes which start of `member` speaks; on disk when this returns.
-    pub(crate) fn note_peer(&self, member: MemberId, incarnation: Incarnation) -> Result<Speaks, NodeError> {
-        self.hear(member, |seen| seen.hear(incarnation))
+    /// Notes which start of `member` speaks, and whether it has answered to something of now; on disk when this returns.
+    pub(crate) fn note_peer(
+        &self,
+        member: MemberId,
+        incarnation: Incarnation,
+        is_alive: bool,
+    ) -> Result<Speaks, NodeError> {
+        self.hear(member, |seen| seen.hear(incarnation, is_alive))
+    }
+
+    /// The most that `member` has shown.
+    pub(crate) fn shown(&self, member: MemberId) -> Result<Memory, NodeError> {
+        self.hear(member, |seen| (seen.shown(), false))
     }
 
     /// Notes how far `member` has shown to have come, so that it is known again if it comes back with less; on disk when
@@ -265,11 +273,16 @@ impl NodeState {
     }
 
     /// Notes that `by` has found this node to have forgotten what it had promised (R8): it is no member any more until it
-    /// joins anew. On disk when this returns, where a data node says so: a witness stands where it may come into other
-    /// hands, and is believed for as long as it says it.
-    pub(crate) fn note_blank(&self, by: MemberId) -> Result<(), NodeError> {
+    /// joins anew. On disk when this returns `true`. A member that holds chats is believed, unless this node was forced since
+    /// what it had `shown`: a witness stands where it may come into other hands, and does without this node instead.
+    pub(crate) fn note_blank(&self, by: MemberId, shown: Memory) -> Result<bool, NodeError> {
+        let Identity { config, promised, .. } = self.read()?;
         let is_data = |config: Config| config.member(by).is_some_and(|member| member.kind == Kind::Data);
-        if self.config()?.is_some_and(is_data) { self.mark_blank(true) } else { Ok(()) }
+        let is_believed = config.is_some_and(is_data) && !promised.leaps(shown.promised);
+        if is_believed {
+            self.mark_blank(true)?;
+        }
+        Ok(is_believed)
     }
 
     /// Takes it back, by an operator's word; on disk when this returns.

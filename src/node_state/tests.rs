@@ -45,7 +45,7 @@ fn a_node_that_was_killed_while_it_was_made_is_made_again() {
 fn a_peer_that_announces_an_earlier_start_has_lost_its_memory() {
     let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let start = |dir: &tempfile::TempDir| NodeState::open(dir.path()).unwrap().count_start().unwrap();
-    let hears = |incarnation| NodeState::open(mine.path()).unwrap().note_peer(2, incarnation).unwrap();
+    let hears = |incarnation| NodeState::open(mine.path()).unwrap().note_peer(2, incarnation, true).unwrap();
     let first = start(&theirs);
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(theirs.path().join(NodeState::FILE), copy.path().join(NodeState::FILE)).unwrap();
@@ -55,7 +55,20 @@ fn a_peer_that_announces_an_earlier_start_has_lost_its_memory() {
     let twin = start(&copy);
     assert_eq!((twin.starts, hears(twin)), (second.starts, Speaks::Blank), "a copy counts alike");
     assert_eq!(hears(start(&copy)), Speaks::Blank, "and another start makes it nothing else");
-    assert_eq!(NodeState::open(mine.path()).unwrap().note_peer(3, first).unwrap(), Speaks::Now, "another is another");
+    // A greeting that was on its way for long is of nobody who is there.
+    let (late, early) = (start(&theirs), start(&theirs));
+    let notes =
+        |incarnation, is_alive| NodeState::open(mine.path()).unwrap().note_peer(4, incarnation, is_alive).unwrap();
+    assert_eq!(
+        (notes(early, false), notes(late, false), notes(early, false)),
+        (Speaks::Now, Speaks::Late, Speaks::Now)
+    );
+    assert_eq!(notes(late, true), Speaks::Blank, "but one that answers");
+    assert_eq!(
+        NodeState::open(mine.path()).unwrap().note_peer(3, first, true).unwrap(),
+        Speaks::Now,
+        "another is another"
+    );
 }
 
 /// Goal: what a copy of the current run lacks is found by whoever has heard it, and by nobody else.
@@ -67,19 +80,25 @@ fn a_peer_that_comes_back_with_less_than_it_has_shown_has_lost_its_memory() {
     let epoch = |counter| Epoch::mint(counter, 1, false).unwrap();
     let promised = |counter| Memory { promised: epoch(counter), stored: None };
     NodeState::open(theirs.path()).unwrap().begin_after(epoch(4)).unwrap();
-    assert_eq!(me().note_peer(2, start(&theirs)).unwrap(), Speaks::Now);
+    assert_eq!(me().note_peer(2, start(&theirs), true).unwrap(), Speaks::Now);
     me().note_shown(2, promised(4)).unwrap();
     let as_before = start(&theirs);
     assert_eq!(as_before.memory, promised(4));
-    assert_eq!(me().note_peer(2, as_before).unwrap(), Speaks::Now, "it has all that it has shown");
+    assert_eq!(me().note_peer(2, as_before, true).unwrap(), Speaks::Now, "it has all that it has shown");
     me().note_shown(2, promised(5)).unwrap();
     me().note_shown(2, promised(3)).unwrap();
-    assert_eq!(me().note_peer(2, as_before).unwrap(), Speaks::Now, "this start had shown it");
+    assert_eq!(me().note_peer(2, as_before, true).unwrap(), Speaks::Now, "this start had shown it");
     let forgetful = start(&theirs);
-    assert_eq!(me().note_peer(3, forgetful).unwrap(), Speaks::Now, "another has heard nothing of it");
-    assert_eq!(me().note_peer(2, forgetful).unwrap(), Speaks::Blank);
+    assert_eq!(me().note_peer(3, forgetful, true).unwrap(), Speaks::Now, "another has heard nothing of it");
+    assert_eq!(me().note_peer(2, forgetful, true).unwrap(), Speaks::Blank);
     NodeState::open(theirs.path()).unwrap().begin_after(epoch(9)).unwrap();
-    assert_eq!(me().note_peer(2, start(&theirs)).unwrap(), Speaks::Blank, "whatever it comes to later");
+    assert_eq!(me().note_peer(2, start(&theirs), true).unwrap(), Speaks::Blank, "whatever it comes to later");
+    NodeState::open(theirs.path()).unwrap().begin_after(epoch(1005)).unwrap();
+    assert_eq!(
+        me().note_peer(2, start(&theirs), false).unwrap(),
+        Speaks::Now,
+        "it was forced: what it lacks is given up"
+    );
     let stored = |version| Memory { promised: epoch(4), stored: Some((epoch(4), version)) };
     assert!(stored(1).lacks(&stored(2)) && !stored(2).lacks(&stored(1)) && promised(9).lacks(&stored(0)));
 }
@@ -103,9 +122,9 @@ fn a_node_that_forgets_is_nobody_until_it_joins() {
         name: "berlin".to_owned(),
     };
     node().join([5; 16], 2, &config).unwrap();
-    node().note_blank(9).unwrap();
+    assert!(!node().note_blank(9, Memory::default()).unwrap());
     assert!(!node().is_blank().unwrap(), "9 is the witness");
-    node().note_blank(1).unwrap();
+    assert!(node().note_blank(1, Memory::default()).unwrap());
     assert!(node().is_blank().unwrap());
     node().join([5; 16], 3, &config).unwrap();
     assert!(!node().is_blank().unwrap());

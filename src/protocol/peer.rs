@@ -37,6 +37,12 @@ pub struct Incarnation {
     pub memory: Memory,
 }
 
+impl Incarnation {
+    pub fn is_same_start(&self, other: Self) -> bool {
+        (self.starts, self.nonce) == (other.starts, other.nonce)
+    }
+}
+
 /// How far a member has come in the register. It never goes back.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Memory {

@@ -28,8 +28,16 @@ pub enum Said {
     Refused {
         why: String,
     },
-    /// The other one does not remember what it has said (R8), and is no member any more.
-    Blank,
+    /// In answer to it: the other one is no member any more, by this configuration.
+    Removed {
+        config: Config,
+    },
+    /// In answer to it: say it again. It may have been under way for long.
+    Again,
+    /// The other one does not remember what it has said (R8), which was up to here, and is no member any more.
+    Blank {
+        shown: Memory,
+    },
     Message(Message),
 }
 

@@ -14,8 +14,8 @@ use crate::base::{Epoch, Moment};
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, Rule};
 use crate::protocol::register::Message;
 
-/// A forced epoch leaps over whatever may have been minted unseen.
-const FORCED_STEP: u64 = 1000;
+/// So many members' numbers are left free.
+const LEFT_FREE: MemberId = 4;
 
 impl Register {
     /// An operator has said that no other node lives that could lead, and that what this one lacks is given up (force),
@@ -24,7 +24,7 @@ impl Register {
         if self.reign().is_some() {
             return out.push(Output::Declined { why: "this node is the primary already" });
         }
-        let step = if is_forced { FORCED_STEP } else { 1 };
+        let step = if is_forced { Epoch::FORCED_STEP } else { 1 };
         let Some(mine) = self.config().filter(|_| !self.is_blank() && self.local.may_lead).cloned() else {
             return out.push(Output::Declined { why: "this node has no whole copy of the chats" });
         };
@@ -36,8 +36,12 @@ impl Register {
         let mut config = mine.reign(epoch, self.me());
         // The others cannot be asked: from here on the primary alone says who is what.
         config.register = Rule::Alone;
-        let (data, left_out): (Vec<_>, _) = config.members.into_iter().partition(|member| member.kind == Kind::Data);
+        let (data, mut left_out): (Vec<_>, Vec<_>) =
+            config.members.into_iter().partition(|member| member.kind == Kind::Data);
         config.members = data;
+        // Others may have been given numbers unseen.
+        config.next_member_id = (config.next_member_id + LEFT_FREE).min(MemberId::MAX / 2 + 1);
+        left_out.retain(|member| self.promises.left_out.iter().all(|known| known.id != member.id));
         self.promises.left_out.extend(left_out);
         self.persist(out);
         out.push(Output::Note(Decision::Taken { epoch }));

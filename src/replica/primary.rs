@@ -85,6 +85,11 @@ impl Primary {
         }))
     }
 
+    /// The reign that it is of.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.0.reigning.epoch
+    }
+
     pub(crate) fn standby(&self) -> StandbySeen {
         *lock(&self.0.standby)
     }

@@ -34,6 +34,8 @@ const PROGRESS_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks at both.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Between two looks at whether the rule fits the members.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
 const NOT_BEGUN: &str = "this node has not begun; `llmchat resume --alone` lets it go on without its peer";
 /// To whoever wants to have a primary copied.
 const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over first (`llmchat switchover`)";
@@ -256,13 +258,11 @@ impl Pair {
         if let Some(told) = told {
             drop(told.send(Ok(self.config().now())));
         }
-        let pair = self.clone();
-        // The primary before may have died between the two changes.
-        self.0.tasks.spawn(async move { pair.settle_rule_unasked().await });
         let began = clock::now();
         let mut view = self.voter().view();
         view.mark_changed();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut settles = tokio::time::interval(SETTLE_EVERY);
         let next = loop {
             tokio::select! {
                 _ = view.changed() => {
@@ -271,6 +271,11 @@ impl Pair {
                         self.store().give_up("this node is not the primary any more");
                         return Err(PairError::Demoted);
                     }
+                }
+                // Whoever has changed the members may have died before this second change, or given up waiting for the first.
+                _ = settles.tick() => {
+                    let pair = self.clone();
+                    self.0.tasks.spawn(async move { pair.settle_rule_unasked().await });
                 }
                 _ = look.tick() => {
                     if self.store().is_stuck(PROGRESS_WITHIN) {
@@ -332,13 +337,13 @@ impl Pair {
     }
 
     /// Nothing was promised to anybody: the same reign goes on.
-    async fn goes_on(&self, rested: Option<Rested>) -> Result<Next, PairError> {
+    async fn goes_on(&self, rested: Option<Rested>, epoch: Epoch) -> Result<Next, PairError> {
         let _ = self.voter().order(Input::WantStandby(false)).await;
         let rested = match rested {
             Some(rested) => rested,
             None => self.rest().await?,
         };
-        let epoch = self.voter().view().look(|view| view.promised);
+        // The one that was led: where another is promised by now, this node does not begin it.
         Ok(Next::Lead(Crown { rested: Some(rested), told: None, epoch }))
     }
 
@@ -377,7 +382,7 @@ impl Pair {
         self.0.seat.yields.store(true, Ordering::Relaxed);
         let Ok(role) = tokio::time::timeout(BEGUN_WITHIN, Arc::clone(&self.0.role).write_owned()).await else {
             drop(told.send(refuse("requests under way do not begin; try again")));
-            return self.goes_on(None).await;
+            return self.goes_on(None, primary.epoch()).await;
         };
         *held = Some(role);
         let _ = self.voter().order(Input::WantStandby(true)).await;
@@ -401,7 +406,7 @@ impl Pair {
         };
         if let Err(why) = handed {
             drop(told.send(refuse(format!("{} does not take over: {why}; try again", peer.name))));
-            return self.goes_on(Some(rested)).await;
+            return self.goes_on(Some(rested), primary.epoch()).await;
         }
         let taken = tokio::select! {
             taken = self.taken_over((&peer, &peers), began) => taken,

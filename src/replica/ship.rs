@@ -132,7 +132,7 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -
 /// Why the node is not heard, where it does not remember what it has said before.
 async fn remembers(shared: &Shared, hello: &Hello) -> Result<Option<String>, WireError> {
     let (node, member, incarnation) = (Arc::clone(&shared.reigning.node), hello.member, hello.incarnation);
-    let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
+    let speaks = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation, false)).await;
     let speaks = speaks.expect("noting does not panic").map_err(|error| WireError::Io(io::Error::other(error)))?;
     let view = shared.view().now();
     let name = view.config().map_or("the node", |config| name(config, member));

@@ -21,6 +21,9 @@ pub(crate) enum HearError {
         "{0} does not remember what it has said: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew (`llmchat member replace {0}`; a witness once it is removed: `llmchat member remove {0}`)"
     )]
     NoMemory(String),
+    /// It is there, or what it said was under way for long.
+    #[error("{0} has not begun in the order that it counts in")]
+    Late(String),
     /// What it said was under way for long.
     #[error("{0} has started again since it said that")]
     Old(String),
@@ -32,6 +35,7 @@ impl HearError {
         match speaks {
             Speaks::Now => Ok(()),
             Speaks::Before => Err(Self::Old(node.to_owned())),
+            Speaks::Late => Err(Self::Late(node.to_owned())),
             Speaks::Blank => Err(Self::NoMemory(node.to_owned())),
         }
     }
@@ -78,7 +82,7 @@ impl Pair {
     /// Hears how a peer stands: its configuration is kept where it is the newer one. Answers how this node does.
     pub(crate) async fn hear(&self, theirs: &PeerStanding) -> Result<PeerStanding, HearError> {
         let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
-        let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation)).await;
+        let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation, false)).await;
         HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.now(), member))?;
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");

@@ -10,7 +10,7 @@ use crate::base::{Chain, Epoch, Moment};
 use crate::clock;
 use crate::node_state::{NodeError, NodeState};
 use crate::protocol::cluster::{Config, Member, MemberId};
-use crate::protocol::peer::Incarnation;
+use crate::protocol::peer::{Incarnation, Memory};
 use crate::protocol::record::ClusterId;
 use crate::protocol::register::Message;
 use crate::register::{Input, Lease, Local, Need, Output, Promises, Register, Standing, Timing, Word};
@@ -179,6 +179,11 @@ impl Asked {
     pub(super) fn heard(from: MemberId, message: Message, way: Way) -> Self {
         Self { input: Input::Heard { from, message }, way: Some(way), told: None }
     }
+
+    /// Of one that hears no answer.
+    pub(super) fn told(from: MemberId, message: Message) -> Self {
+        Self { input: Input::Heard { from, message }, way: None, told: None }
+    }
 }
 
 /// The door to the machine. Cheap to clone.
@@ -327,17 +332,27 @@ impl Shared {
             return Ok(Ok(()));
         }
         if self.links.is_blank() {
-            // Where nobody else is left, what it has is better than nothing: its operator says so.
-            if !matches!(input, Input::Force(_)) {
-                return self.has_no_part(machine);
-            }
-            self.links.is_somebody().await?;
+            return match input {
+                // Where nobody else is left, what it has is better than nothing: its operator says so.
+                Input::Force(_) => self.is_forced(machine, input).await,
+                _ => self.has_no_part(machine),
+            };
         }
         let answer = self.carry_out(machine, input, clock::boot(), way).await?;
         if machine.wants_acknowledged() {
             // What is acknowledged needs the standby by now.
             let word = Word::Needed { acknowledged: self.seat.acknowledged() };
             let _ = self.carry_out(machine, Input::Standby(word), clock::boot(), None).await?;
+        }
+        Ok(answer)
+    }
+
+    /// A node that has forgotten what it had said leads by its operator's word, which is on disk before that is forgiven.
+    async fn is_forced(&self, machine: &mut Register, input: Input) -> Result<Result<(), &'static str>, NodeError> {
+        let answer = self.carry_out(machine, input, clock::boot(), None).await?;
+        if answer.is_ok() {
+            let stored = machine.config().map(Config::at);
+            self.links.is_somebody(Memory { promised: machine.promised(), stored }).await?;
         }
         Ok(answer)
     }
@@ -360,17 +375,15 @@ impl Shared {
         now: Moment,
         way: Option<&Way>,
     ) -> Result<Result<(), &'static str>, NodeError> {
-        let from = match &input {
-            Input::Heard { from, message } => {
-                self.links.heard(*from, message, now);
-                Some(*from)
-            }
-            _ => None,
+        let (from, shown) = match &input {
+            Input::Heard { from, message } => (Some(*from), self.links.heard(*from, message, now)),
+            _ => (None, None),
         };
         let before = self.view.now();
         let outputs = machine.step(input, now);
         let after = View::of(machine);
         if outputs.is_empty() && before == after {
+            self.note_shown(from, shown);
             return Ok(Ok(()));
         }
         self.seat.keep_to(&before.until(&after));
@@ -396,7 +409,15 @@ impl Shared {
         if !why.is_empty() {
             self.note(why);
         }
+        self.note_shown(from, shown);
         Ok(answer)
+    }
+
+    /// Behind what this node promises itself: both are one file.
+    fn note_shown(&self, from: Option<MemberId>, shown: Option<Memory>) {
+        if let Some((from, shown)) = from.zip(shown) {
+            self.links.note_shown(from, shown);
+        }
     }
 
     async fn persist(&self, promises: Promises, why: String) -> Result<(), NodeError> {

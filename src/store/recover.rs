@@ -187,6 +187,7 @@ fn replay(
             return Err(LogError::NotKept(record.position.txid)); // As above.
         }
         tip = Some(at);
+        saved.note(&record);
         bytes += record.pages.len() * usize::try_from(record.pages.page_bytes()).unwrap_or(usize::MAX);
         waiting.push(record);
         if waiting.len() >= REPLAY_RECORDS_MAX || bytes >= REPLAY_BYTES_MAX {

@@ -83,6 +83,8 @@ impl Saved {
         if pages <= self.scan_pages_max {
             return None;
         }
+        // Where there is none it is time to save one.
+        self.bytes = u64::MAX;
         let (tip, mut sum) = match self.read() {
             Ok(read) => read?,
             Err(error) => {
@@ -93,6 +95,7 @@ impl Saved {
         if tip.position.txid > txid {
             return None;
         }
+        self.bytes = 0;
         let (mut at, mut is_ours) = (Txid::default(), true);
         let told = log.replay(tip.position.txid, &mut |record| {
             if record.position.txid > txid || !is_ours {

@@ -5,7 +5,7 @@ mod tests;
 
 use crate::assume::position;
 use crate::place::{DATA, Place};
-use crate::record::{Final, Kind, Op, Outcome, Run, Seen};
+use crate::record::{Call, Final, Kind, Op, Outcome, Run, Seen};
 use crate::time::seconds;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -19,6 +19,8 @@ pub(crate) const READ_BACK_FAILED: &str = "not read back";
 const IN_SYNC_WITHIN: u64 = 30_000_000;
 /// A question that was let in before a handover may reach the upstream so long after the next primary's first one.
 const HANDOVER: u64 = 500_000;
+/// A client that has its question asked waits no longer for that to happen, unless its node is frozen.
+const PROMPT: u64 = 2_000_000;
 /// So long after a reign has begun a look at the node has found it.
 const LOOK: u64 = 2_000_000;
 
@@ -43,6 +45,17 @@ pub(crate) fn check(run: &Run) -> Vec<Fault> {
 /// What is wrong in a run that is not read back, as far as it can be seen.
 pub(crate) fn check_split(run: &Run) -> Vec<Fault> {
     [backwards, stale, two_in_an_epoch, old_reign, late_calls].iter().flat_map(|rule| rule(run)).collect()
+}
+
+/// The call that a node froze in the middle of: it had looked at its lease, and not yet handed the question to its kernel.
+/// Nothing can keep that from going out as it thaws, and no more than that is let pass: one, that no client has just put.
+pub(crate) fn frozen_call(run: &Run) -> Option<&Call> {
+    let is_late = |call: &&Call| {
+        let mut puts = run.ops.iter().filter(|op| op.id == call.question).map(|op| op.sent).peekable();
+        puts.peek().is_some() && puts.all(|sent| sent > call.at || sent + PROMPT < call.at)
+    };
+    let mut late = run.calls.iter().filter(|call| call.from.is_some()).filter(is_late);
+    late.next().filter(|_| late.next().is_none())
 }
 
 fn acknowledged(run: &Run) -> impl Iterator<Item = &Op> {
@@ -113,9 +126,11 @@ fn doubled(run: &Run) -> Vec<Fault> {
             first.insert(&op.id, op);
         }
     }
+    let frozen = frozen_call(run);
     for call in &run.calls {
         if let Some(op) = first.get(call.question.as_str())
             && call.at > op.answered
+            && frozen.is_none_or(|frozen| !std::ptr::eq(frozen, call))
         {
             let what =
                 format!("{} was asked again {:.3} s after it was acknowledged", op.id, seconds(call.at - op.answered));
@@ -258,7 +273,9 @@ fn late_calls(run: &Run) -> Vec<Fault> {
     let reign_by = |node: Place, is_by: &dyn Fn(&Seen) -> bool| {
         reigns.iter().filter(|seen| seen.node == node && is_by(seen)).map(|seen| seen.epoch).max()
     };
-    let mut calls: Vec<_> = run.calls.iter().filter_map(|call| Some((call.at, call.from?, &call.question))).collect();
+    let frozen = frozen_call(run);
+    let others = run.calls.iter().filter(|call| frozen.is_none_or(|frozen| !std::ptr::eq(frozen, *call)));
+    let mut calls: Vec<_> = others.filter_map(|call| Some((call.at, call.from?, &call.question))).collect();
     calls.sort_unstable();
     // The last call of each node, with the epoch that it had for certain.
     let mut certain: BTreeMap<Place, Vec<(u64, u64)>> = BTreeMap::new();

@@ -134,7 +134,11 @@ fn figures(run: &Run) -> String {
     let (acked, refused, unknown) = (count(Outcome::Acknowledged), count(Outcome::Refused), count(Outcome::Unknown));
     let reigns: std::collections::BTreeSet<u64> =
         run.seen.iter().filter(|seen| seen.role == "primary").map(|seen| seen.epoch).collect();
-    format!("{acked} acked, {refused} refused, {unknown} unknown, {read} reads, {} reigns, {synced}", reigns.len())
+    let frozen = if check::frozen_call(run).is_some() { ", 1 call that had begun as its node froze" } else { "" };
+    format!(
+        "{acked} acked, {refused} refused, {unknown} unknown, {read} reads, {} reigns, {synced}{frozen}",
+        reigns.len()
+    )
 }
 
 fn play(plan: Plan, faults: &[Fault], seed: u64) -> Result<Run, String> {

@@ -176,8 +176,15 @@ fn a_thawed_primary_that_asks_the_upstream_is_found_though_nobody_got_its_answer
     let mut run = good();
     let mut late = call(&run.ops[0]);
     (late.at, late.question) = (at(26), "c2-1".to_owned());
-    run.calls.push(late);
+    run.calls.push(late.clone());
     assert_eq!(rules(&run), ["late call"]);
+    // One that it had begun as it froze is no fault of its own; a second one is.
+    let put = |id: &str| Op { outcome: Outcome::Unknown, ..write(2, id, 15, Place::A, "102-6") };
+    run.ops.push(put("c2-1"));
+    assert_eq!(check(&run), []);
+    run.ops.push(put("c2-2"));
+    run.calls.push(Call { question: "c2-2".to_owned(), ..late });
+    assert_eq!(rules(&run), ["late call", "late call"]);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Connections over which members of a cluster say who leads. Each member keeps one to each other one; an answer goes back
 //! the way that the question came.
 
+mod recall;
+
+pub(super) use recall::BLANK;
+
 use super::peers::Peers;
 use super::removed::NO_MEMBER;
 use super::standing::HearError;
@@ -8,7 +12,7 @@ use super::voter::{Asked, View};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
 use crate::base::{Chain, Moment};
 use crate::clock;
-use crate::node_state::{NodeError, NodeState};
+use crate::node_state::NodeState;
 use crate::protocol::cluster::{Member, MemberId};
 use crate::protocol::peer::{Incarnation, Memory, PROTOCOL};
 use crate::protocol::record::ClusterId;
@@ -84,7 +88,9 @@ impl Acquaintance {
 pub(crate) struct Links(Arc<Shared>);
 
 struct Shared {
-    greeting: Greeting,
+    me: MemberId,
+    cluster: ClusterId,
+    greeting: Mutex<Greeting>,
     node: Arc<NodeState>,
     asked: mpsc::Sender<Asked>,
     /// `None` for one that reaches nobody of its own accord.
@@ -109,7 +115,9 @@ impl Links {
         // What cannot be read keeps it from starting elsewhere.
         let is_blank = AtomicBool::new(node.is_blank().unwrap_or(true));
         Self(Arc::new(Shared {
-            greeting,
+            me,
+            cluster,
+            greeting: Mutex::new(greeting),
             node,
             asked,
             peers,
@@ -125,8 +133,12 @@ impl Links {
         self.0.is_blank.load(Ordering::Acquire)
     }
 
+    fn greeting(&self) -> Greeting {
+        lock(&self.0.greeting).clone()
+    }
+
     pub(super) fn me(&self) -> MemberId {
-        self.0.greeting.member
+        self.0.me
     }
 
     /// What is known of `member`.
@@ -163,16 +175,14 @@ impl Links {
         lock(&self.0.known).get(&from).is_some_and(|one| one.starts == way.starts)
     }
 
-    /// Notes a sign of life.
-    pub(super) fn heard(&self, from: MemberId, message: &Message, now: Moment) {
+    /// Notes a sign of life; what it shows that is news.
+    pub(super) fn heard(&self, from: MemberId, message: &Message, now: Moment) -> Option<Memory> {
         let mut known = lock(&self.0.known);
         let one = known.entry(from).or_default();
         one.heard_at = Some(now);
-        let shown = one.shown.max(message.shows());
-        if shown != one.shown {
-            one.shown = shown;
-            self.note_shown(from, shown);
-        }
+        let before = one.shown;
+        one.shown = before.max(message.shows());
+        let shown = Some(one.shown).filter(|shown| *shown != before);
         match message {
             Message::Granted { sent_ms, .. } => {
                 one.round_trip = Some(now.saturating_duration_since(Moment::from_millis(*sent_ms)));
@@ -187,37 +197,7 @@ impl Links {
             | Message::Beat { .. }
             | Message::HandOver { .. } => {}
         }
-    }
-
-    /// Nobody waits for it: what is forgotten of this with a loss of power is not found if the member forgets it as well.
-    fn note_shown(&self, member: MemberId, shown: Memory) {
-        let node = Arc::clone(&self.0.node);
-        drop(tokio::task::spawn_blocking(move || {
-            if let Err(error) = node.note_shown(member, shown) {
-                tracing::warn!(member, error = %Chain(&error), "what a member has shown is not kept");
-            }
-        }));
-    }
-
-    /// A member knows of more than this node remembers.
-    async fn is_told_blank(&self, by: MemberId) -> LinkError {
-        let node = Arc::clone(&self.0.node);
-        // From here on, whatever becomes of the mark.
-        self.0.is_blank.store(true, Ordering::Release);
-        let noted = tokio::task::spawn_blocking(move || node.note_blank(by)).await.expect("noting does not panic");
-        if let Err(error) = noted {
-            tracing::error!(error = %Chain(&error), "that this node is no member is not kept");
-        }
-        tracing::error!(by, "{BLANK}");
-        LinkError::Refused(BLANK.to_owned())
-    }
-
-    /// An operator has this node go on by what it has, whatever it may have forgotten; on disk when this returns.
-    pub(super) async fn is_somebody(&self) -> Result<(), NodeError> {
-        let node = Arc::clone(&self.0.node);
-        tokio::task::spawn_blocking(move || node.forget_blank()).await.expect("noting does not panic")?;
-        self.0.is_blank.store(false, Ordering::Release);
-        Ok(())
+        shown
     }
 
     /// Keeps a connection to everybody that `view` shows, until `stop`.
@@ -226,7 +206,7 @@ impl Links {
         let mut joining = self.0.joining.subscribe();
         let mut kept: HashMap<(MemberId, String), AbortOnDropHandle<()>> = HashMap::new();
         loop {
-            let mut wanted = view.news().others(self.0.greeting.member);
+            let mut wanted = view.news().others(self.0.me);
             let joins = joining.news();
             wanted.extend(joins.filter(|member| wanted.iter().all(|other| other.id != member.id)));
             let reaches = peers.news();
@@ -255,7 +235,9 @@ impl Links {
             let (trouble, is_refused) = match peers.register(&member, within).await {
                 Ok(stream) => match self.talk(stream, member.id).await {
                     Ok(()) => ("it hung up".to_owned(), false),
-                    Err(error) => (Chain(&error).to_string(), matches!(error, LinkError::Refused(_))),
+                    Err(error) => {
+                        (Chain(&error).to_string(), matches!(error, LinkError::Refused(_) | LinkError::Removed))
+                    }
                 },
                 Err(error) => (Chain(&error).to_string(), false),
             };
@@ -277,16 +259,29 @@ impl Links {
     /// One connection that this node has made.
     async fn talk(&self, stream: impl Stream, to: MemberId) -> Result<(), LinkError> {
         let (mut incoming, mut outgoing) = wire::split_at_most::<Said, _>(stream, GREET_WITHIN, SAID_BYTES_MAX);
-        outgoing.send(&Said::Greeting(self.0.greeting.clone())).await?;
-        let greeting = match incoming.message(GREET_WITHIN).await? {
+        outgoing.send(&Said::Greeting(self.greeting())).await?;
+        let mut said = incoming.message(GREET_WITHIN).await?;
+        if said == Said::Again {
+            outgoing.send(&Said::Greeting(self.greeting())).await?;
+            said = incoming.message(GREET_WITHIN).await?;
+        }
+        let greeting = match said {
             Said::Welcome(greeting) => greeting,
             Said::Refused { why } => return Err(LinkError::Refused(why)),
-            Said::Blank => return Err(self.is_told_blank(to).await),
-            Said::Greeting(_) | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
+            Said::Removed { config } => {
+                // It may be elected by others that know no better, and learns that nobody may do that.
+                let (epoch, promised) = (config.epoch, config.epoch);
+                let message = Message::Refused { epoch, promised, config: Some(config), why: Why::NoMember };
+                self.0.asked.send(Asked::told(to, message)).await.map_err(|_| WireError::HungUp)?;
+                return Err(LinkError::Removed);
+            }
+            Said::Blank { shown } => return Err(self.is_told_blank(to, shown).await),
+            Said::Greeting(_) | Said::Again | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
         };
-        if let Err(error) = self.check(&greeting, |member| member == to).await {
+        // It was said in answer to something of now.
+        if let Err(error) = self.check(&greeting, |member| member == to, true).await {
             if error.is_of_blank() {
-                outgoing.send(&Said::Blank).await?;
+                outgoing.send(&self.blank(to).await?).await?;
             }
             return Err(error);
         }
@@ -315,12 +310,25 @@ impl Links {
         let Said::Greeting(greeting) = incoming.message(GREET_WITHIN).await? else {
             return Err(WireError::OutOfTurn.into());
         };
-        if let Err(error) = self.check(&greeting, is_member).await {
-            let why = error.to_string();
-            outgoing.send(&if error.is_of_blank() { Said::Blank } else { Said::Refused { why } }).await?;
+        let mut checked = self.check(&greeting, &is_member, false).await;
+        if matches!(&checked, Err(error) if error.is_of_late()) {
+            outgoing.send(&Said::Again).await?;
+            let again = incoming.message(GREET_WITHIN).await?;
+            if again != Said::Greeting(greeting.clone()) {
+                return Err(WireError::OutOfTurn.into());
+            }
+            checked = self.check(&greeting, &is_member, true).await;
+        }
+        if let Err(error) = checked {
+            let said = match &error {
+                error if error.is_of_blank() => self.blank(greeting.member).await?,
+                LinkError::Removed => self.removed().await,
+                error => Said::Refused { why: error.to_string() },
+            };
+            outgoing.send(&said).await?;
             return Err(error);
         }
-        outgoing.send(&Said::Welcome(self.0.greeting.clone())).await?;
+        outgoing.send(&Said::Welcome(self.greeting())).await?;
         let (way, said) = way(&greeting);
         self.met_now(greeting.member, greeting.version);
         self.converse((incoming, outgoing), (greeting.member, way, said)).await
@@ -331,38 +339,6 @@ impl Links {
         let one = known.entry(member).or_default();
         (one.version, one.trouble, one.is_refused) = (Some(version), None, false);
         one.heard_at = Some(clock::boot());
-    }
-
-    /// Whether whoever greets is to be heard (R8).
-    async fn check(&self, greeting: &Greeting, is_member: impl Fn(MemberId) -> bool) -> Result<(), LinkError> {
-        let Greeting { protocol, cluster, member, incarnation, .. } = *greeting;
-        if self.is_blank() {
-            return Err(LinkError::Refused("it does not remember what it has said, and is to join anew".to_owned()));
-        }
-        if protocol != PROTOCOL {
-            return Err(LinkError::Refused(format!("it speaks protocol {protocol}, this node speaks {PROTOCOL}")));
-        }
-        if cluster != self.0.greeting.cluster {
-            return Err(LinkError::Refused("it is of another cluster".to_owned()));
-        }
-        if !is_member(member) || member == self.0.greeting.member {
-            return Err(LinkError::Refused(NO_MEMBER.to_owned()));
-        }
-        let shown = {
-            let mut known = lock(&self.0.known);
-            let one = known.entry(member).or_default();
-            // Nothing more is heard of an earlier start: it would be heard of one that may have forgotten it.
-            one.starts = one.starts.max(incarnation.starts);
-            one.shown
-        };
-        let node = Arc::clone(&self.0.node);
-        let noted = tokio::task::spawn_blocking(move || {
-            node.note_shown(member, shown)?;
-            node.note_peer(member, incarnation)
-        });
-        let speaks = noted.await.expect("noting does not panic").map_err(HearError::from)?;
-        let name = format!("node {member}");
-        Ok(HearError::check(speaks, &name)?)
     }
 
     async fn converse<S: Stream>(
@@ -380,7 +356,7 @@ impl Links {
                     waits_since = None;
                     let message = match heard? {
                         Said::Message(message) => message,
-                        Said::Blank => return Err(self.is_told_blank(member).await),
+                        Said::Blank { shown } => return Err(self.is_told_blank(member, shown).await),
                         _ => return Err(WireError::OutOfTurn.into()),
                     };
                     let asked = Asked::heard(member, message, way.clone());
@@ -401,13 +377,15 @@ impl Links {
     }
 }
 
-/// For whoever operates this node.
-pub(super) const BLANK: &str = "this node does not remember what it has said to the others: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew";
-
 impl LinkError {
     /// The other one does not remember what it has said.
     fn is_of_blank(&self) -> bool {
         matches!(self, Self::Hear(HearError::NoMemory(_)))
+    }
+
+    /// It may not be there any more.
+    fn is_of_late(&self) -> bool {
+        matches!(self, Self::Hear(HearError::Late(_)))
     }
 }
 
@@ -435,6 +413,8 @@ enum LinkError {
     Wire(#[from] WireError),
     #[error("{0}")]
     Refused(String),
+    #[error("{NO_MEMBER}")]
+    Removed,
     #[error(transparent)]
     Hear(#[from] HearError),
 }
