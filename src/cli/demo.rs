@@ -68,6 +68,7 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         say(&format!("node {} has ended and is started again\n", died.name))?;
         tokio::time::sleep(RESTART_AFTER).await;
         died.start_again()?;
+        say(&format!("node {} runs as {}\n", died.name, died.pid()))?;
     }
     end(nodes).await
 }
@@ -143,6 +144,10 @@ impl Node {
     ) -> Result<Self> {
         let process = spawn(command, &settings)?;
         Ok(Self { name, command, dir, listen, peer, settings, process })
+    }
+
+    fn pid(&self) -> String {
+        self.process.id().map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
     }
 
     fn start_again(&mut self) -> Result<()> {
@@ -235,16 +240,16 @@ async fn end(mut nodes: Vec<Node>) -> Result<()> {
 
 fn announce(a: &Node, b: &Node, w: &Node) -> Result<()> {
     let body = r#"{"agentId":"demo","stream":true,"detail":true,"messages":[{"role":"user","content":"hello"}]}"#;
-    let pid = |node: &Node| node.process.id().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     say(&format!(
         "Chat at  http://{0}
 or with  curl -N http://{0}/api/chat/completions -H 'content-type: application/json' -d '{body}'
 It is a pair with a witness: http://{1} is the standby, and answers the same
 Look     LLMCHAT__NODE__STATE_DIR={2} {3} status --watch
 Swap     the same with `switchover`
+Nodes    node a runs as {4}, node b as {5}, the witness w as {6}
 Kill     kill -9 {4} (a, the primary): it is back in a second, and no promised answer is lost
 Freeze   kill -STOP {4}: b leads within 3 seconds; kill -CONT {4}, and a follows it
-Vote     kill -9 {5} (w, the witness): nothing changes, and `status` says so
+Vote     kill -9 {6} (w, the witness): nothing changes, and `status` says so
 Ask      sim:error=quota or sim:truncate, and see what a failing FastGPT looks like (llmchat fastgpt-sim --help)
 Ctrl-C ends the demo and removes what it stored.
 ",
@@ -252,8 +257,9 @@ Ctrl-C ends the demo and removes what it stored.
         b.listen,
         b.dir.display(),
         std::env::args().next().unwrap_or_else(|| "llmchat".to_owned()),
-        pid(a),
-        pid(w),
+        a.pid(),
+        b.pid(),
+        w.pid(),
     ))
 }
 

@@ -38,7 +38,7 @@ enum Command {
     Serve(serve::Args),
     /// Run a witness until SIGTERM or Ctrl-C: a third vote, on a machine of its own, which keeps no chats
     Witness(witness::Args),
-    /// Start a simulated FastGPT and a pair of nodes on loopback, and chat at once
+    /// Start a simulated FastGPT, a pair of nodes and their witness on loopback, and chat at once
     Demo,
     #[command(flatten)]
     Cluster(cluster::Command),
