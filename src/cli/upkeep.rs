@@ -101,14 +101,18 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             let is = if how.dry_run { "could be" } else { "is" };
             let answer = ask(&config, "/cluster/members/remove", json!({ "name": name }), how).await?;
             how.tell(answer, |_| {
-                format!("{name} {is} removed; until there is another witness, writes need both data nodes\n")
+                format!("{name} {is} removed; nobody takes over by itself until there is another witness (`llmchat invite --witness`)\n")
             })
         }
         Command::Member(Member::Move { name, address, how }) => {
             let body = json!({ "name": name, "address": address });
             let is = if how.dry_run { "could be" } else { "is" };
             let answer = ask(&config, "/cluster/members/move", body, how).await?;
-            how.tell(answer, |_| format!("{name} {is} reached at {address}\n"))
+            how.tell(answer, |answer| {
+                let warning = answer["warning"].as_str();
+                let warning = warning.map_or_else(String::new, |warning| format!("warning: {warning}\n"));
+                format!("{name} {is} reached at {address}\n{warning}")
+            })
         }
     }
 }

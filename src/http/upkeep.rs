@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 pub(super) fn routes() -> Router<Parts> {
@@ -53,7 +53,10 @@ struct Move {
 
 async fn move_member(State(parts): State<Parts>, Json(to): Json<Move>) -> Result<Json<Value>, ApiError> {
     let moved = parts.control.pair().move_member(&to.name, &to.address, to.dry).await;
-    moved.map(|config| changed(&config)).map_err(refused)
+    let (config, warning) = moved.map_err(refused)?;
+    let Json(mut answer) = changed(&config);
+    answer["warning"] = json!(warning);
+    Ok(Json(answer))
 }
 
 /// Which of them.

@@ -34,7 +34,13 @@ impl Pair {
     }
 
     /// The node called `name` is reached at `address` from now on.
-    pub(crate) async fn move_member(&self, name: &str, address: &str, dry: bool) -> Result<Config, Refusal> {
+    /// Answers also what is wrong with that, if so.
+    pub(crate) async fn move_member(
+        &self,
+        name: &str,
+        address: &str,
+        dry: bool,
+    ) -> Result<(Config, Option<String>), Refusal> {
         check_address(address)?;
         let moved = self.change_or_look(dry, |config| {
             let known = names(config);
@@ -46,7 +52,14 @@ impl Pair {
             }
             Ok(())
         });
-        moved.await
+        let config = moved.await?;
+        let warning = match config.others(self.me()).find(|member| member.name == name).zip(self.peers()) {
+            Some((member, peers)) => peers.register(member, ASK_WITHIN).await.err().map(|error| {
+                format!("{name} is not reached at {address} yet, and counts as away until it is: {}", Chain(&error))
+            }),
+            None => None,
+        };
+        Ok((config, warning))
     }
 
     /// The token for a second node, or for a witness; the one before it is worth nothing any more. `None` where `dry`.
