@@ -87,8 +87,8 @@ pub(crate) async fn run(
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();
     tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
-    let store = core.store.clone();
-    tasks.spawn("store", async move |stop| fenced(store, stop).await);
+    let (store, deposed) = (core.store.clone(), pair.clone());
+    tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
     beside(&mut tasks, &config, &pair, listeners.tls.clone());
@@ -375,9 +375,13 @@ async fn reload(mut reloads: Reloads, tls: Option<ServerTls>, stop: Cancellation
 }
 
 /// Ends, as a fault, when the store has given up: no reply may be made up from memory after that.
-async fn fenced(store: Store, stop: CancellationToken) -> Result<()> {
+async fn fenced(store: Store, pair: Pair, stop: CancellationToken) -> Result<()> {
     tokio::select! {
-        () = store.fenced() => bail!("the store has failed and accepts nothing more; see the log above"),
+        () = store.fenced() => bail!(if pair.is_deposed() {
+            "this node is not the primary any more: it ends, and starts anew as what it is then"
+        } else {
+            "the store has failed and accepts nothing more; see the log above"
+        }),
         () = stop.cancelled() => Ok(()),
     }
 }
