@@ -211,14 +211,17 @@ async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result
 }
 
 async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    let Takeover { config, is_elected, unreached } = parts.control.pair().force(how.dry).await.map_err(refused)?;
+    let Takeover { config, is_elected, unreached, loss } =
+        parts.control.pair().force(how.dry).await.map_err(refused)?;
     let is_witness = |member: &Member| member.kind == Kind::Witness;
     let unreached: Vec<_> = unreached
         .iter()
         .map(|member| json!({ "name": member.name, "address": member.address, "witness": is_witness(member) }))
         .collect();
     let node = config.member(parts.control.pair().me()).map(|member| member.name.clone());
-    Ok(Json(json!({ "epoch": config.epoch.counter(), "node": node, "elected": is_elected, "unreached": unreached })))
+    let loss = (!is_elected).then_some(loss);
+    let epoch = config.epoch.counter();
+    Ok(Json(json!({ "epoch": epoch, "node": node, "elected": is_elected, "loss": loss, "unreached": unreached })))
 }
 
 async fn resume_alone(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {

@@ -6,7 +6,7 @@ use super::reign::ASK_WITHIN;
 use super::standing::HearError;
 use crate::base::Moment;
 use crate::clock;
-use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Rule};
+use crate::protocol::cluster::{Config, Kind, Member, MemberId, MemberSet, Mode, Rule};
 use crate::protocol::register::Why;
 use crate::register::{Input, Timing};
 use crate::watched::Watched;
@@ -27,6 +27,28 @@ pub(crate) struct Takeover {
     pub(crate) is_elected: bool,
     /// Who was not reached: it may go on as if nothing had happened.
     pub(crate) unreached: Vec<Member>,
+    /// For a person: what is given up by force.
+    pub(crate) loss: String,
+}
+
+/// What `me` gives up where it leads by force, by the configuration of before.
+fn loss(config: &Config, me: MemberId) -> String {
+    let primary = name(config, config.primary);
+    match config.mode {
+        _ if config.primary == me => {
+            "it was the primary: nothing is lost, unless another node has led since".to_owned()
+        }
+        _ if !config.is_in_sync(me) => {
+            format!("{primary} has gone on alone: what it has acknowledged since then is given up")
+        }
+        Mode::MaxProtection => format!("it is in sync with {primary}: nothing that was acknowledged is lost"),
+        Mode::MaxAvailability => format!(
+            "it was in sync with {primary} when it heard of it last: nothing is lost, unless {primary} has gone on alone since then; that would be given up"
+        ),
+        Mode::MaxPerformance => {
+            format!("what {primary} has acknowledged and not sent yet (max-performance) is given up")
+        }
+    }
 }
 
 /// What a member answers to the question whether it would elect this node; `None` where it is not reached.
@@ -77,10 +99,12 @@ impl Pair {
             Found::Nobody(unreached) => Some(self.without_answering(unreached).await?),
         };
         let how = if unreached.is_some() { Taking::Force } else { Taking::Vote };
+        // It may have heard more since it looked; and after this, what it knows is of its own reign.
+        let loss = loss(&self.config().now(), self.me());
         if !dry {
             config = self.taken(how).await?;
         }
-        Ok(Takeover { config, is_elected: unreached.is_none(), unreached: unreached.unwrap_or_default() })
+        Ok(Takeover { config, is_elected: unreached.is_none(), unreached: unreached.unwrap_or_default(), loss })
     }
 
     fn refuse_heard<T>(&self, by: MemberId) -> Result<T, Refusal> {
@@ -253,6 +277,19 @@ mod tests {
         let behind = Config { isr: vec![1], ..three };
         assert_eq!(names(finds(&behind, away, Some(Ok(())))), ["n1"], "votes are for members in sync");
         assert_eq!(names(finds(&pair(), away, away)), ["n1"]);
+    }
+
+    #[test]
+    fn what_a_force_gives_up_is_said_before_it_is_done() {
+        let alone = Config { isr: vec![1], ..pair() };
+        assert!(loss(&alone, 2).contains("n1 has gone on alone"));
+        assert!(loss(&pair(), 2).contains("nothing is lost, unless n1 has gone on alone"));
+        let safe = Config { mode: Mode::MaxProtection, ..pair() };
+        assert!(loss(&safe, 2).ends_with("nothing that was acknowledged is lost"));
+        assert!(loss(&Config { isr: vec![1], ..safe }, 2).contains("is given up"));
+        let quick = Config { mode: Mode::MaxPerformance, ..pair() };
+        assert!(loss(&quick, 2).contains("not sent yet"));
+        assert!(loss(&pair(), 1).contains("unless another node has led"));
     }
 
     #[test]
