@@ -66,7 +66,7 @@ async fn connection(pair: Pair, edge: Edge, guest: Guest, stop: CancellationToke
     let config = pair.config();
     let kind = member.and_then(|id| config.now().member(id).map(|member| member.kind));
     let links = pair.voter().links().clone();
-    let is_joining = member.is_some() && links.joining() == member;
+    let is_joining = member.is_some() && links.joining().map(|joining| joining.id) == member;
     // Whoever has shown no certificate of ours has no business here. A node that was removed is told so: it would take this
     // one for dead.
     match (protocol, member) {

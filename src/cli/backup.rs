@@ -1,6 +1,7 @@
 //! `llmchat backup now`, over the control socket of the running node; `llmchat restore`, into the state directory of one that
 //! does not run.
 
+use super::cluster::runs;
 use super::control_client::{self, Reached};
 use super::outcome::{How, say};
 use crate::backup::{self, Restored, Target};
@@ -47,6 +48,9 @@ pub(super) struct Restore {
 pub(super) async fn run(config: Config, Command::Now { dir, how }: Command) -> Result<ExitCode> {
     let client = match control_client::reach(&config.control_socket()).await? {
         Reached::Running(client) => client,
+        Reached::Nobody if runs(&config.of_witness()).await? => {
+            bail!("here runs a witness, which keeps no chats: a backup is made on a data node")
+        }
         Reached::Nobody => {
             bail!(
                 "no node runs here, and a backup is made by one: start it (systemctl start llmchat, or llmchat serve)"

@@ -1,8 +1,9 @@
 //! `llmchat init|invite|join|status|switchover|failover|pause|resume`: a pair, over the control socket of a running node.
 
 use super::control_client::{self, Client, Reached};
-use super::outcome::{How, tell};
+use super::outcome::{How, Unfinished, tell};
 use crate::base::UnixMillis;
+use crate::clock;
 use crate::config::Config;
 use crate::protocol::cluster::{Kind, Mode};
 use crate::replica::{NodeStatus, Status, Token};
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// Between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// A node that joins is let in within a second or two, once it is reached.
+const LET_IN_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -132,15 +136,20 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             how.tell(answer, if witness { witness_invitation } else { invitation })
         }
         Command::Join { token, address, node, discard, how } => {
-            // What is no token is refused by the node, in its own words.
-            let kind = Token::parse(&token).map_or(Kind::Data, |token| token.kind);
+            let Some(kind) = Token::parse(&token).map(|token| token.kind) else {
+                bail!("that is no token; it looks like llmchat1.AAAA, or llmchat1w.AAAA for a witness: copy all of it");
+            };
             let (at, usual) = match kind {
                 Kind::Data => (config.clone(), "b"),
                 Kind::Witness => (config.of_witness(), "w"),
             };
             let name = node.unwrap_or_else(|| usual.to_owned());
             let body = json!({ "token": token, "name": name, "address": address, "discard": discard });
-            how.tell(ask_at(&at, kind, "/cluster/join", body, how).await?, joined)
+            let answer = ask_at(&config, (&at, kind), "/cluster/join", body, how).await?;
+            if !how.dry_run {
+                let_in(&at, &name).await?;
+            }
+            how.tell(answer, joined)
         }
         Command::Status { json, watch } => loop {
             let status = status(&config).await?;
@@ -187,7 +196,9 @@ pub(super) async fn connect(config: &Config) -> Result<Client> {
             return Ok(client);
         }
     }
-    bail!("no node runs here: start it first (systemctl start llmchat, or llmchat serve)")
+    bail!(
+        "no node runs here: start it first (systemctl start llmchat, or llmchat serve); one that begins again answers in a moment"
+    )
 }
 
 pub(super) async fn ask(config: &Config, path: &str, body: Value, how: How) -> Result<Value> {
@@ -195,15 +206,51 @@ pub(super) async fn ask(config: &Config, path: &str, body: Value, how: How) -> R
 }
 
 /// Asks what a token is for, and nobody else: the machine may run both.
-async fn ask_at(config: &Config, kind: Kind, path: &str, body: Value, how: How) -> Result<Value> {
-    match control_client::reach(&config.control_socket()).await? {
-        Reached::Running(client) => client.call("POST", path, order(body, how)).await,
-        Reached::Nobody => bail!(match kind {
-            Kind::Data => "no node runs here: start it first (systemctl start llmchat, or llmchat serve)",
-            Kind::Witness =>
-                "no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)",
-        }),
+async fn ask_at(config: &Config, (at, kind): (&Config, Kind), path: &str, body: Value, how: How) -> Result<Value> {
+    if let Reached::Running(client) = control_client::reach(&at.control_socket()).await? {
+        return client.call("POST", path, order(body, how)).await;
     }
+    let (has_node, has_witness) = (runs(config).await?, runs(&config.of_witness()).await?);
+    bail!(match kind {
+        Kind::Data if has_witness =>
+            "this is a token for a second data node, and here runs a witness: `llmchat invite --witness` makes one for a witness",
+        Kind::Data => "no node runs here: start it first (systemctl start llmchat, or llmchat serve)",
+        Kind::Witness if has_node =>
+            "this is a token for a witness, and here runs a data node: use it on a third machine, or `llmchat invite` makes one for a second data node",
+        Kind::Witness =>
+            "no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)",
+    })
+}
+
+/// Whether a process serves there.
+pub(super) async fn runs(at: &Config) -> Result<bool> {
+    Ok(matches!(control_client::reach(&at.control_socket()).await?, Reached::Running(_)))
+}
+
+/// Waits until the node here, which has joined as `name`, is let in; what keeps it out, where that takes long.
+async fn let_in(at: &Config, name: &str) -> Result<()> {
+    let by = clock::now() + LET_IN_WITHIN;
+    let mut why = None;
+    while clock::now() < by {
+        // It begins again first, and does not answer meanwhile.
+        let status = async {
+            match control_client::reach(&at.control_socket()).await? {
+                Reached::Running(client) => client.call("GET", "/cluster", String::new()).await,
+                Reached::Nobody => bail!("it begins again"),
+            }
+        };
+        if let Ok(status) = status.await {
+            let status: Status = serde_json::from_value(status)?;
+            if status.nodes.iter().any(|node| node.name == name) {
+                return Ok(());
+            }
+            why = status.reason;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let why =
+        why.unwrap_or_else(|| "it is not let in yet; `llmchat status` here and on the primary says why".to_owned());
+    Err(Unfinished::Begun(format!("{name} has joined, and is no member yet: {why}")).into())
 }
 
 fn order(mut body: Value, how: How) -> String {
@@ -257,7 +304,8 @@ fn taken_over(answer: &Value, is_dry: bool) -> String {
         return format!("{node} {words} by a majority: nothing that was acknowledged is lost, and nobody else leads\n");
     }
     let words = if is_dry { "could take over by force" } else { "has taken over by force" };
-    let mut text = format!("{node} {words}; what was acknowledged and is not here is given up\n");
+    let loss = answer["loss"].as_str().unwrap_or("what was acknowledged and is not here is given up");
+    let mut text = format!("{node} {words}; {loss}\n");
     for member in answer["unreached"].as_array().into_iter().flatten() {
         let (name, address) = (member["name"].as_str().unwrap_or("?"), member["address"].as_str().unwrap_or("?"));
         let then = if member["witness"] == json!(true) {
@@ -287,6 +335,9 @@ fn joined(answer: &Value) -> String {
 }
 
 fn table(status: &Status) -> String {
+    if let Some(reason) = status.reason.as_ref().filter(|_| status.cluster.is_empty()) {
+        return format!("{}: {reason}\n", status.node);
+    }
     let mut text = format!(
         "cluster {}  epoch {}.{}  mode {}{}\nRPO now: {}\nfailover: {}\n",
         status.cluster,
@@ -299,6 +350,9 @@ fn table(status: &Status) -> String {
     );
     if let Some(reason) = &status.reason {
         let _ = writeln!(text, "{}: {reason}", status.node); // Text takes all.
+    }
+    if let Some(joining) = &status.joining {
+        let _ = writeln!(text, "joining: {joining}");
     }
     if let Some(warning) = &status.warning {
         let _ = writeln!(text, "warning: {warning}");

@@ -10,7 +10,7 @@ use crate::base::{Chain, Txid};
 use crate::protocol::cluster::{Kind, MemberId};
 use crate::replica::{
     CERTIFICATE, CLIENT, HOP, HearError, Invited, InvitedWitness, JOIN, JOIN_AS_WITNESS, Joining, JoiningWitness,
-    MAY_JOIN, MAY_JOIN_AS_WITNESS, NO_MEMBER, Refusal, Renewal, Renewed, Standing,
+    MAY_JOIN, MAY_JOIN_AS_WITNESS, MEMBERSHIP, Membership, NO_MEMBER, Refusal, Renewal, Renewed, Standing,
 };
 use crate::store::{StoreError, TurnEnd};
 use crate::watched::Watched;
@@ -95,6 +95,7 @@ fn routes(edge: &Edge) -> Router {
             post(async |edge: State<Edge>, joining: Json<_>| join_witness(edge, joining, true).await),
         )
         .route(CERTIFICATE, post(certify))
+        .route(MEMBERSHIP, get(membership))
         .layer(middleware::map_response(render))
         .with_state(edge.clone());
     peers.merge(router::router(edge)).layer(middleware::from_fn_with_state(edge.clone(), allowed))
@@ -112,7 +113,8 @@ async fn allowed(State(edge): State<Edge>, request: Request, next: Next) -> Resp
         Some(Kind::Witness) => path == CERTIFICATE,
         None => false,
     };
-    if is_allowed || FOR_STRANGERS.contains(&path) {
+    let is_known = member.is_some() && path == MEMBERSHIP;
+    if is_allowed || is_known || FOR_STRANGERS.contains(&path) {
         next.run(request).await
     } else if member.is_some() && kind.is_none() {
         ApiError::new(StatusCode::FORBIDDEN, "REFUSED", NO_MEMBER).render("peer")
@@ -194,6 +196,15 @@ async fn join_witness(
     dry: bool,
 ) -> Result<Json<Option<InvitedWitness>>, ApiError> {
     edge.pair.admit_witness(joining, dry).await.map(Json).map_err(|refusal| refused(&refusal))
+}
+
+/// How the node stands that asks: one that is no member, or not yet, has to know why.
+async fn membership(
+    State(edge): State<Edge>,
+    Extension(Asking(member)): Extension<Asking>,
+) -> Result<Json<Membership>, ApiError> {
+    let Some(member) = member else { return Err(refused(&Refusal::new(NO_MEMBER))) };
+    Ok(Json(edge.pair.membership(member)))
 }
 
 /// Signs the key of the member that asks, which its certificate says, and of nobody else.

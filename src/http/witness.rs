@@ -35,7 +35,7 @@ async fn elsewhere() -> ApiError {
 }
 
 async fn status(State(witness): State<Witness>) -> Json<Status> {
-    Json(witness.status())
+    Json(witness.status().await)
 }
 
 async fn history(State(witness): State<Witness>) -> Result<Json<Vec<Change>>, ApiError> {

@@ -28,6 +28,8 @@ pub(super) const MEMBER_ID_MAX: MemberId = 127;
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// From the moment that a node was given its number until it is reached: it begins anew in between.
 const TAKE_IN_WITHIN: Duration = Duration::from_mins(1);
+/// Usually it is there by then; from then on it is said that it is not.
+const MEET_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const WORD_BYTES: usize = 16;
 
@@ -187,7 +189,11 @@ impl Pair {
         let links = self.voter().links();
         links.reach(Some(new.clone()));
         let added = tokio::time::timeout(TAKE_IN_WITHIN, async {
-            links.met(new.id).await;
+            if tokio::time::timeout(MEET_WITHIN, links.met(new.id)).await.is_err() {
+                let why = links.acquaintance(new.id).trouble;
+                tracing::warn!(name = new.name, address = new.address, why, "a node that joins is not reached yet");
+                links.met(new.id).await;
+            }
             self.change(|config| {
                 add(config, &new);
                 Ok(())
@@ -204,6 +210,7 @@ impl Pair {
             Err(_) => tracing::error!(
                 name = new.name,
                 address = new.address,
+                why = links.acquaintance(new.id).trouble,
                 "a node has not joined: this one does not reach it there. Let it join again, with a new token"
             ),
         }

@@ -51,7 +51,7 @@ pub(crate) use membership::{
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
 pub(crate) use reads::HistoryError;
-pub(crate) use removed::NO_MEMBER;
+pub(crate) use removed::{MEMBERSHIP, Membership, NO_MEMBER};
 pub(crate) use scrub::{Verified, VerifyError};
 pub(crate) use standing::HearError;
 pub(crate) use status::{NodeStatus, Status};

@@ -4,7 +4,7 @@ use super::pair::{Order, Pair, Refusal, Role, Told, lock, refuse};
 use super::peers::AskError;
 use crate::base::Chain;
 use crate::clock;
-use crate::protocol::cluster::{Config, Rule};
+use crate::protocol::cluster::{Config, Member, Rule};
 use crate::store::{StoreError, TurnEnd};
 use crate::watched::Watched;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ const FINISH_WITHIN: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Who stops hands over first, where that is a matter of a moment.
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
-const NOT_THE_PRIMARY: &str = "this node is not the primary; ask the one that is";
 
 impl Pair {
     /// Changes the configuration, on the primary, to what `change` makes of it.
@@ -26,7 +25,7 @@ impl Pair {
         change: impl FnMut(&mut Config) -> Result<(), Refusal>,
     ) -> Result<Config, Refusal> {
         let primary = lock(&self.0.seat.primary).clone();
-        let Some(primary) = primary else { return refuse(NOT_THE_PRIMARY) };
+        let Some(primary) = primary else { return refuse(self.not_the_primary()) };
         primary.change(change).await
     }
 
@@ -46,7 +45,23 @@ impl Pair {
 
     /// Whether this node may change the configuration.
     pub(crate) fn is_primary(&self) -> Result<(), Refusal> {
-        if lock(&self.0.seat.primary).is_some() { Ok(()) } else { refuse(NOT_THE_PRIMARY) }
+        if lock(&self.0.seat.primary).is_some() { Ok(()) } else { refuse(self.not_the_primary()) }
+    }
+
+    fn not_the_primary(&self) -> String {
+        if let Some(why) = self.removed() {
+            return why;
+        }
+        let config = self.config().now();
+        match config.member(config.primary).filter(|primary| primary.id != self.me()) {
+            Some(Member { name, address, .. }) => {
+                format!(
+                    "this node is not the primary; ask the one that is: {name}, at {address}, as far as this node knows"
+                )
+            }
+            None => "this node is not the primary, and does not lead yet; `llmchat status` says what it waits for"
+                .to_owned(),
+        }
     }
 
     /// Hands the reign over to the standby; `dry`, only says whether that could be done.

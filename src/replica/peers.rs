@@ -1,6 +1,7 @@
 //! How this node asks others of its cluster: HTTP/2 in mutual TLS, one connection to each, opened when it is needed.
 
 use super::admit::{CERTIFICATE, Renewal, Renewed};
+use super::removed::{MEMBERSHIP, Membership};
 use crate::base::{Txid, UnixMillis};
 use crate::clock;
 use crate::net::{
@@ -189,6 +190,12 @@ impl Peers {
     /// Has this node's key signed again by `to`.
     pub(crate) async fn renewed(&self, to: &Member, ours: &Renewal, within: Duration) -> Result<Renewed, AskError> {
         self.post(to, CERTIFICATE, ours, within).await
+    }
+
+    /// How `to` counts this node.
+    pub(super) async fn membership(&self, to: &Member, within: Duration) -> Result<Membership, AskError> {
+        let answer = self.ask(to, Request::get(uri(MEMBERSHIP)?), Bytes::new(), within).await?;
+        serde_json::from_slice(&answer).map_err(AskError::Nonsense)
     }
 
     /// A page of its database, as a commit of its left it.

@@ -1,4 +1,4 @@
-//! A node that is no member any more: how it is told, and what it says of itself.
+//! A node that is no member, any more or yet: how it is told, and what it says of itself.
 //!
 //! It still has its certificate, and what it knows is of before: it would take the others for dead where they only let it
 //! stand outside, and its operator would have it lead beside them.
@@ -9,8 +9,10 @@ use super::peers::AskError;
 use super::ship;
 use super::wire::Stream;
 use crate::base::Chain;
-use crate::protocol::cluster::{Config, MemberId, Rule};
+use crate::protocol::cluster::{Config, Member, MemberId, Rule};
 use crate::watched::Watched;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Said to a node of the cluster's authority that is no member.
@@ -40,6 +42,38 @@ impl AskError {
     }
 }
 
+/// Where a node that is no member asks the primary how it stands.
+pub(crate) const MEMBERSHIP: &str = "/peer/membership";
+
+/// How a node counts, as the one that it asks has it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Membership {
+    pub(super) is_member: bool,
+    /// It was given its number, and becomes a member once it is reached.
+    pub(super) is_joining: bool,
+    /// Where it is reached, if it is, and why it is not.
+    address: Option<String>,
+    pub(super) trouble: Option<String>,
+}
+
+impl Membership {
+    /// What keeps a node out that has joined, for its operator; `by` has answered so.
+    pub(super) fn told(&self, by: &str) -> Option<String> {
+        let again = format!("join again with the right `--address`, by a new token (`llmchat invite` on {by})");
+        match self {
+            Self { is_member: true, .. } => None,
+            Self { is_joining: true, trouble: Some(trouble), address, .. } => {
+                let address = address.as_deref().unwrap_or("its address");
+                Some(format!(
+                    "{by} cannot reach this node at {address}: {trouble}. It is let in as soon as it is reached, within a minute; or {again}"
+                ))
+            }
+            Self { is_joining: true, .. } => Some(format!("{by} is about to let this node in")),
+            Self { .. } => Some(format!("{by} did not reach this node in time, and waits for it no more: {again}")),
+        }
+    }
+}
+
 impl Links {
     /// Whether `me` must not lead by itself: where a primary alone says who is a member, the word of the other node counts.
     pub(super) fn is_turned_away(&self, config: &Config, me: MemberId) -> bool {
@@ -60,6 +94,41 @@ impl Pair {
         let links = self.voter().links();
         let by = config.others(self.me()).find(|member| links.acquaintance(member.id).says_no_member())?;
         Some(told_by(&by.name))
+    }
+
+    /// How the node stands that asks, which has a certificate as `member`.
+    pub(crate) fn membership(&self, member: MemberId) -> Membership {
+        let (config, links) = (self.config().now(), self.voter().links());
+        let joining = links.joining().filter(|joining| joining.id == member);
+        let known = links.acquaintance(member);
+        Membership {
+            is_member: config.member(member).is_some(),
+            is_joining: joining.is_some(),
+            address: joining.map(|joining| joining.address),
+            trouble: known.trouble.filter(|_| !known.is_reached),
+        }
+    }
+
+    /// What keeps this node out, which has joined and is not let in yet.
+    pub(super) async fn kept_out(&self, within: Duration) -> Option<String> {
+        if self.config().now().member(self.me()).is_some() || self.removed().is_some() {
+            return None;
+        }
+        let (peers, primary) = self.primary()?;
+        Some(match peers.membership(&primary, within).await {
+            Ok(membership) => membership.told(&primary.name)?,
+            Err(error) => format!("{} does not answer whether it lets this node in: {}", primary.name, Chain(&error)),
+        })
+    }
+
+    /// Who is about to join, for operators of the primary.
+    pub(super) fn joining(&self) -> Option<String> {
+        let Member { id, name, address, .. } = self.voter().links().joining()?;
+        let known = self.voter().links().acquaintance(id);
+        Some(match known.trouble.filter(|_| !known.is_reached) {
+            Some(trouble) => format!("{name} at {address}, not reached: {trouble}"),
+            None => format!("{name} at {address}"),
+        })
     }
 
     /// Tells a node that has connected for records that it is no member any more.

@@ -120,8 +120,11 @@ fn check(shared: &Shared, hello: &Hello, is_member: impl Fn(MemberId) -> bool) -
     if hello.cluster != shared.reigning.cluster {
         return Err("it is of another cluster".to_owned());
     }
-    if !is_member(hello.member) || peer != Some(hello.member) {
+    if !is_member(hello.member) {
         return Err(NO_MEMBER.to_owned());
+    }
+    if peer != Some(hello.member) {
+        return Err("it is no member of the cluster yet".to_owned());
     }
     if usize::try_from(hello.page_bytes).ok() != Some(PAGE_BYTES) {
         return Err("its pages have another size".to_owned());

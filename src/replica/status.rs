@@ -45,6 +45,9 @@ pub(crate) struct Status {
     /// What would not be as before once another node leads.
     #[serde(default)]
     pub(crate) warning: Option<String>,
+    /// Who is about to be let in, and why it is not yet.
+    #[serde(default)]
+    pub(crate) joining: Option<String>,
     pub(crate) nodes: Vec<NodeStatus>,
 }
 
@@ -105,6 +108,7 @@ impl Pair {
         nodes.extend(config.witness().map(|witness| self.witness(witness)));
         nodes.sort_by_key(|node| node.id);
         let removed = if role == Role::Primary { None } else { self.removed() };
+        let kept_out = if role == Role::Primary { None } else { self.kept_out(ASK_WITHIN).await };
         if removed.is_some() {
             NO_MEMBER_HERE.clone_into(&mut nodes[0].state);
         }
@@ -116,8 +120,8 @@ impl Pair {
             node: name(&config, self.me()),
             role: role.as_str().to_owned(),
             reason: match &role {
-                Role::Starting(why) => removed.clone().or_else(|| Some(why.clone())),
-                Role::Primary | Role::Standby => removed.clone(),
+                Role::Starting(why) => removed.clone().or(kept_out).or_else(|| Some(why.clone())),
+                Role::Primary | Role::Standby => removed.clone().or(kept_out),
             },
             epoch: config.epoch.counter(),
             version: config.version,
@@ -129,6 +133,7 @@ impl Pair {
                 None => "unknown: the primary is not heard; it may have gone on alone".to_owned(),
                 Some(_) => format!("unknown: {REMOVED}"),
             },
+            joining: if role == Role::Primary { self.joining() } else { None },
             warning: lacks::warning(&nodes, config.primary),
             failover: match removed {
                 None if is_known => self.failover(&config, &nodes),
@@ -230,6 +235,9 @@ impl Pair {
             return "by hand, with loss: in max-performance the standby is never known to have everything".to_owned();
         }
         if !config.has_two_in_sync() {
+            if self.is_connected() {
+                return "not ready for a moment: the standby catches up, and is in sync then".to_owned();
+            }
             return format!(
                 "not ready: {} alone has everything, and nobody takes over from it; the other node comes back in sync by itself once it is there",
                 name(config, config.primary)
@@ -309,7 +317,7 @@ impl Pair {
         let state = match (&seen, &answered) {
             (Some(seen), _) => shipped(seen, config, peer.id),
             (None, Some(_)) => "answers".to_owned(),
-            (None, None) if is_refused => "refuses this node".to_owned(),
+            (None, None) if is_refused => "answers".to_owned(),
             (None, None) => "away".to_owned(),
         };
         Some(NodeStatus {
@@ -385,7 +393,12 @@ fn by_hand(config: &Config) -> String {
 /// What an operator can do where the primary is not heard.
 fn unheard(config: &Config, me: MemberId) -> String {
     let primary = name(config, config.primary);
+    let is_paused = config.is_paused(clock::unix_millis());
     match (config.register, config.primary == me) {
+        (Rule::Majority, false) if is_paused => format!(
+            "{primary}, the primary, is not heard, and there is a pause until {}: nobody takes over by itself until then. Start {primary}, wait, or `llmchat failover --force --accept-loss` here, which has this node elected where the witness answers: nothing is lost then",
+            config.paused_until.map(|until| until.to_string()).unwrap_or_default()
+        ),
         (Rule::Majority, true) => {
             "this node leads again as soon as one of the other two answers. Only if both are lost for good: `llmchat failover --force --accept-loss` here".to_owned()
         }

@@ -7,6 +7,7 @@ use super::links;
 use super::membership::{JoinError, Token, ask, check};
 use super::pair::{Refusal, refuse};
 use super::peers::Peers;
+use super::removed::Membership;
 use super::status::{NodeStatus, Status};
 use super::voter::{Voter, WitnessVote};
 use crate::base::{Chain, UnixMillis};
@@ -128,8 +129,13 @@ impl Witness {
         if let Some(joined) = self.now()
             && !joined.voter.links().is_blank()
             && let Some(config) = joined.voter.config().filter(|config| config.member(joined.me).is_some())
+            && joined.kept_out().await.is_none_or(|(state, _)| state != NO_MEMBER)
         {
-            return refuse(format!("this witness is a member of {} already", config.name));
+            let name = config.member(joined.me).map_or("it", |member| &member.name);
+            return refuse(format!(
+                "this witness is a member of {} already; after `llmchat member remove {name}` on the primary it may join anew",
+                config.name
+            ));
         }
         let Some(token) = Token::parse(&asked.token) else {
             return refuse("that is no token; it looks like llmchat1w.AAAA");
@@ -215,9 +221,9 @@ impl Witness {
     }
 
     /// What it knows of the cluster.
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) async fn status(&self) -> Status {
         match self.now() {
-            Some(joined) => joined.status(),
+            Some(joined) => joined.status().await,
             None => Status { reason: Some("it has joined no cluster: `llmchat join TOKEN`".to_owned()), ..nothing() },
         }
     }
@@ -254,10 +260,56 @@ fn is_due(ends_at: Option<UnixMillis>, now: UnixMillis) -> bool {
 
 const UNHEARD: &str = "unknown: the primary is not heard; ask a data node";
 
+/// A data node is asked so long whether it counts the witness in.
+const ASK_WITHIN: Duration = Duration::from_millis(500);
+const NO_MEMBER: &str = "no member";
+const NOT_ASKED: &str = "not asked";
+
 impl Joined {
-    fn status(&self) -> Status {
+    /// What keeps this witness from voting: its state, and why. Data nodes ask it; where none does, it asks them.
+    async fn kept_out(&self) -> Option<(&'static str, String)> {
+        if self.voter.links().is_blank() {
+            return Some((NO_MEMBER, links::BLANK.to_owned()));
+        }
+        let config = self.voter.config()?;
+        let is_member = config.member(self.me).is_some();
+        if is_member && self.voter.hears_primary() {
+            return None;
+        }
+        let mut nodes: Vec<_> = config.members.iter().filter(|member| member.kind == Kind::Data).collect();
+        // What the primary says counts most.
+        nodes.sort_by_key(|member| member.id != config.primary);
+        for to in nodes {
+            let name = &to.name;
+            match self.peers.membership(to, ASK_WITHIN).await {
+                Ok(Membership { is_member: true, trouble: Some(trouble), .. }) => {
+                    return Some((
+                        NOT_ASKED,
+                        format!("{name} counts this witness in, and does not reach it: {trouble}"),
+                    ));
+                }
+                Ok(Membership { is_member: true, .. }) => {
+                    return Some((NOT_ASKED, format!("{name} counts this witness in; no primary asks it")));
+                }
+                Ok(membership @ Membership { is_joining: true, .. }) => {
+                    return membership.told(name).map(|why| (NOT_ASKED, why));
+                }
+                Ok(_) => {
+                    let why = format!(
+                        "{name} answers, and this witness is no member any more: `llmchat invite --witness` on the primary makes a token, and with that it joins anew (`llmchat join` here)"
+                    );
+                    return Some((NO_MEMBER, why));
+                }
+                Err(error) => tracing::debug!(node = name, error = %Chain(&error), "it does not say who is a member"),
+            }
+        }
+        Some((NOT_ASKED, "no data node asks this witness, and none answers it".to_owned()))
+    }
+
+    async fn status(&self) -> Status {
         let Some(config) = self.voter.config() else { return nothing() };
-        let (hears, is_blank) = (self.voter.hears_primary(), self.voter.links().is_blank());
+        let (kept_out, hears) = (self.kept_out().await, self.voter.hears_primary());
+        let state = kept_out.as_ref().map_or("voting", |(state, _)| state);
         let name = |id| config.member(id).map_or_else(|| format!("node {id}"), |member: &Member| member.name.clone());
         let node = |member: &Member| NodeStatus {
             id: member.id,
@@ -270,11 +322,10 @@ impl Joined {
             }
             .to_owned(),
             state: match member.kind {
-                Kind::Witness if member.id == self.me && is_blank => "no member",
-                Kind::Witness if member.id == self.me => "voting",
+                Kind::Witness if member.id == self.me => state,
                 Kind::Data if member.id == config.primary && hears => "heard",
                 Kind::Data if config.is_in_sync(member.id) => "in-sync",
-                Kind::Data | Kind::Witness => "not asked",
+                Kind::Data | Kind::Witness => NOT_ASKED,
             }
             .to_owned(),
             certificate_ends_at: self.peers.credentials().ends_at().filter(|_| member.id == self.me),
@@ -298,7 +349,7 @@ impl Joined {
             rpo,
             failover: "a data node shows whether it is ready".to_owned(),
             nodes: config.members.iter().map(node).collect(),
-            reason: is_blank.then(|| links::BLANK.to_owned()),
+            reason: kept_out.map(|(_, why)| why),
             ..nothing()
         }
     }
@@ -349,14 +400,14 @@ mod tests {
             certificate: encode(&authority.certify(of.public(), member).unwrap()),
         };
         let witness = start(dir.path());
-        assert!(witness.status().reason.is_some() && witness.now().is_none());
+        assert!(witness.status().await.reason.is_some() && witness.now().is_none());
         let another = NodeKey::make().unwrap();
         assert!(witness.become_member(invited(&another), key.clone()).is_err(), "a certificate of another key");
         assert!(witness.now().is_none() && read_credentials(dir.path()).unwrap().is_none());
         witness.become_member(invited(&key), key.clone()).unwrap();
         assert_eq!(witness.joined().await.me, member);
         assert!(witness.joined().await.peers.authority().is_none());
-        let status = witness.status();
+        let status = witness.status().await;
         assert_eq!((status.cluster.as_str(), status.nodes.len(), status.node.as_str()), ("berlin", 3, "w"));
         assert_eq!(witness.history().await.unwrap().len(), 1);
         drop(witness);

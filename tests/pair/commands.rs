@@ -163,7 +163,9 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
     let (forced, moved) = (["failover", "--force", "--accept-loss"], ["member", "move", "b", "--address", &b]);
     let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
     let (backup, inside) = (text(cluster.homes[0].path("backup")), text(cluster.homes[0].state().join("backup")));
-    let elsewhere = Some("not the primary; ask the one that is");
+    let elsewhere = Some("not the primary; ask the one that is: a, at");
+    let told = cluster.does(0, &["invite"]);
+    let token = told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
     look_at_all(
         &cluster,
         &[
@@ -171,7 +173,8 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
             Case(1, &["init", "--address", &b], Some("one of two already")),
             Case(0, &["invite"], None),
             Case(1, &["invite"], elsewhere),
-            Case(1, &["join", "llmchat1.AAAA", "--address", &b], Some("one of a pair already")),
+            Case(1, &["join", &token, "--address", &b], Some("one of a pair already")),
+            Case(1, &["join", "llmchat1.AAAA", "--address", &b], Some("no token")),
             Case(0, &["switchover"], None),
             Case(1, &["switchover"], Some("the primary hands over")),
             Case(0, &forced, Some("is the primary already")),

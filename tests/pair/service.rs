@@ -90,7 +90,8 @@ fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     assert!(kept.code == Some(1) && kept.stderr.contains("--discard"), "{}", kept.stderr);
     let address = "127.0.0.1:1";
     let joined = cluster.homes[1].run(&["join", &token, "--address", address, "--discard"]);
-    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    let is_told = joined.stderr.contains(&format!("a cannot reach this node at {address}"));
+    assert!(joined.code == Some(3) && is_told, "{}", joined.stderr);
     cluster.wait("a standby", |cluster| cluster.status(1).is_some_and(|status| status["role"] == "standby"));
     let used = cluster.join(&token);
     assert!(used.code != Some(0) && used.stderr.contains("the token was used"), "{}", used.stderr);
@@ -98,6 +99,7 @@ fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     let status = cluster.does(0, &["status"]);
     let is_shown = |word: &str| status.split_whitespace().any(|shown| shown == word);
     assert!(is_shown("NODE") && !is_shown(address), "{status}");
+    assert!(status.contains(&format!("joining: b at {address}, not reached: ")), "{status}");
     let invited = |cluster: &mut Cluster| {
         let told = cluster.does(0, &["invite"]);
         told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned()

@@ -64,3 +64,23 @@ impl Drop for Witness {
         self.kill();
     }
 }
+
+/// Goal: a witness that was removed while it was down does not say that it votes, and has a way back.
+#[test]
+fn a_witness_that_was_removed_while_it_was_down_says_so_and_may_join_anew() {
+    let upstream = Upstream::saying("an answer");
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    let refused = witness.home.run(&["join", "llmchat1w.AAAA", "--address", "127.0.0.1:1"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("no token"), "{}", refused.stderr);
+    witness.kill();
+    let removed = cluster.does(cluster.primary(), &["member", "remove", "w"]);
+    assert!(removed.contains("nobody takes over by itself"), "{removed}");
+    witness.start();
+    cluster.wait("told", |_| witness.home.run(&["status"]).stdout.contains("this witness is no member any more"));
+    let status = witness.home.run(&["status"]).stdout;
+    assert!(status.contains("no member") && !status.contains("voting"), "{status}");
+    witness.join(&cluster, "w");
+    assert!(witness.home.run(&["status"]).stdout.contains("voting"));
+}

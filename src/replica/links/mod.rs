@@ -152,8 +152,8 @@ impl Links {
     }
 
     /// Who is to become a member.
-    pub(crate) fn joining(&self) -> Option<MemberId> {
-        self.0.joining.now().as_ref().map(|member| member.id)
+    pub(crate) fn joining(&self) -> Option<Member> {
+        self.0.joining.now()
     }
 
     /// Waits until `member` is reached where it is said to be, for ever where it never is.
