@@ -28,6 +28,7 @@ impl Picture {
             for node in status["nodes"].as_array_mut().expect("a list") {
                 node["lag"] = Value::Null;
                 node["applyLagMs"] = Value::Null;
+                node["scrubbedAt"] = Value::Null;
             }
             says.push(status);
             says.push(serde_json::from_str(&cluster.does(node, &["history", "--json"])).expect("JSON"));
