@@ -3,7 +3,7 @@
 //! It still has its certificate, and what it knows is of before: it would take the others for dead where they only let it
 //! stand outside, and its operator would have it lead beside them.
 
-use super::links::Links;
+use super::links::{Acquaintance, Links};
 use super::pair::Pair;
 use super::peers::AskError;
 use super::ship;
@@ -75,9 +75,11 @@ impl Membership {
 }
 
 impl Links {
-    /// Whether `me` must not lead by itself: where a primary alone says who is a member, the word of the other node counts.
+    /// Whether `me` must not lead by itself: where a primary alone says who is a member, the word of the other node counts,
+    /// and is waited for until the first try to reach it has ended.
     pub(super) fn is_turned_away(&self, config: &Config, me: MemberId) -> bool {
-        config.register == Rule::Alone && config.others(me).any(|member| self.acquaintance(member.id).says_no_member())
+        let is_away = |known: &Acquaintance| known.says_no_member() || !known.is_tried();
+        config.register == Rule::Alone && config.others(me).any(|member| is_away(&self.acquaintance(member.id)))
     }
 }
 

@@ -77,6 +77,11 @@ pub(crate) struct Acquaintance {
 }
 
 impl Acquaintance {
+    /// A connection to it was made, or is known to have failed.
+    pub(super) fn is_tried(&self) -> bool {
+        self.is_reached || self.trouble.is_some()
+    }
+
     /// It answers, and says that this node is no member.
     pub(super) fn says_no_member(&self) -> bool {
         self.is_refused && self.trouble.as_deref() == Some(NO_MEMBER)
