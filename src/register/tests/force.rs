@@ -140,3 +140,21 @@ fn a_witness_says_that_it_hears_the_primary_also_to_one_that_could_not_be_electe
         assert!(matches!(why, Some(Why::OldConfig | Why::NotInSync)), "{why:?}");
     }
 }
+
+/// Goal: two that come back together after a force has left them out do not lead for long: the first word of a node that
+/// knows of it ends that, whoever leads there by then.
+#[test]
+fn a_primary_of_before_that_is_refused_by_a_later_configuration_is_nobody() {
+    let mut one = super::elected_pair(at(0));
+    assert_eq!(one.standing(), Standing::Leads);
+    let later = config(Rule::Alone, &[2, 4], &[2]);
+    let later = Config { epoch: epoch(1003, 2), primary: 2, next_member_id: 9, ..later };
+    let refused =
+        Message::Refused { epoch: later.epoch, promised: later.epoch, config: Some(later), why: Why::NoMember };
+    hear(&mut one, 2, refused, at(10));
+    assert_eq!((one.standing(), one.lease()), (Standing::Follows, Lease::None));
+    assert!(tick(&mut one, at(60_000)).is_empty(), "it asks nobody for anything");
+    let vote = Message::Vote { epoch: epoch(2000, 3), config: three(), last: super::txid(10) };
+    let outputs = hear(&mut one, 3, vote, at(60_001));
+    assert!(matches!(said(&outputs, 3)[..], [Message::Refused { why: Why::Blank, .. }]), "{outputs:?}");
+}
