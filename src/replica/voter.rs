@@ -334,8 +334,8 @@ impl Shared {
         if self.links.is_blank() {
             return match input {
                 // Where nobody else is left, what it has is better than nothing: its operator says so.
-                Input::Force(_) => self.is_forced(machine, input).await,
-                _ => self.has_no_part(machine),
+                Input::Force(_) => self.be_forced(machine, input).await,
+                _ => self.stand_aside(machine),
             };
         }
         let answer = self.carry_out(machine, input, clock::boot(), way).await?;
@@ -348,17 +348,17 @@ impl Shared {
     }
 
     /// A node that has forgotten what it had said leads by its operator's word, which is on disk before that is forgiven.
-    async fn is_forced(&self, machine: &mut Register, input: Input) -> Result<Result<(), &'static str>, NodeError> {
+    async fn be_forced(&self, machine: &mut Register, input: Input) -> Result<Result<(), &'static str>, NodeError> {
         let answer = self.carry_out(machine, input, clock::boot(), None).await?;
         if answer.is_ok() {
             let stored = machine.config().map(Config::at);
-            self.links.is_somebody(Memory { promised: machine.promised(), stored }).await?;
+            self.links.forgive(Memory { promised: machine.promised(), stored }).await?;
         }
         Ok(answer)
     }
 
     /// Nothing is heard any more, said or promised.
-    fn has_no_part(&self, machine: &Register) -> Result<Result<(), &'static str>, NodeError> {
+    fn stand_aside(&self, machine: &Register) -> Result<Result<(), &'static str>, NodeError> {
         if self.view.look(View::reigns) {
             return Err(NodeError::Forgets);
         }

@@ -280,7 +280,7 @@ impl Links {
                 self.0.asked.send(Asked::told(to, message)).await.map_err(|_| WireError::HungUp)?;
                 return Err(LinkError::Removed);
             }
-            Said::Blank { shown } => return Err(self.is_told_blank(to, shown).await),
+            Said::Blank { shown } => return Err(self.hear_blank(to, shown).await),
             Said::Greeting(_) | Said::Again | Said::Message(_) => return Err(WireError::OutOfTurn.into()),
         };
         // It was said in answer to something of now.
@@ -361,7 +361,7 @@ impl Links {
                     waits_since = None;
                     let message = match heard? {
                         Said::Message(message) => message,
-                        Said::Blank { shown } => return Err(self.is_told_blank(member, shown).await),
+                        Said::Blank { shown } => return Err(self.hear_blank(member, shown).await),
                         _ => return Err(WireError::OutOfTurn.into()),
                     };
                     let asked = Asked::heard(member, message, way.clone());

@@ -27,7 +27,7 @@ impl Links {
 
     /// A member knows of more than this node remembers. What a node that was forced lacks its operator has given up, and
     /// whoever says so has not heard of that yet.
-    pub(super) async fn is_told_blank(&self, by: MemberId, shown: Memory) -> LinkError {
+    pub(super) async fn hear_blank(&self, by: MemberId, shown: Memory) -> LinkError {
         let node = Arc::clone(&self.0.node);
         let noted =
             tokio::task::spawn_blocking(move || node.note_blank(by, shown)).await.expect("noting does not panic");
@@ -46,7 +46,7 @@ impl Links {
 
     /// An operator has this node go on by what it has, whatever it may have forgotten, with `memory` on disk; what it has
     /// forgotten is given up with that.
-    pub(in crate::replica) async fn is_somebody(&self, memory: Memory) -> Result<(), NodeError> {
+    pub(in crate::replica) async fn forgive(&self, memory: Memory) -> Result<(), NodeError> {
         let node = Arc::clone(&self.0.node);
         tokio::task::spawn_blocking(move || node.forget_blank()).await.expect("noting does not panic")?;
         lock(&self.0.greeting).incarnation.memory = memory;
