@@ -76,7 +76,7 @@ pub(super) async fn listener(listen: SocketAddr) -> TcpListener {
     }
 }
 
-/// Has `serve` serve whoever connects, until `stop`; `shown` is what the next handshake shows.
+/// Has `serve` serve whoever connects, until `stop`, or until whoever it is has to give way: it ends by the token then; `shown` is what the next handshake shows.
 pub(super) async fn open<F>(
     listener: TcpListener,
     room: Room,
@@ -182,11 +182,11 @@ mod tests {
         (AbortOnDropHandle::new(TaskTracker::new().spawn(open)), address, connector)
     }
 
-    async fn tell(mut guest: Guest, _: CancellationToken) {
+    async fn tell(mut guest: Guest, stop: CancellationToken) {
         let said = [guest.member.unwrap_or(0)];
         guest.socket.write_all(&said).await.unwrap();
         guest.socket.flush().await.unwrap();
-        drop(guest.socket.read(&mut [0]).await);
+        drop(stop.run_until_cancelled(guest.socket.read(&mut [0])).await);
     }
 
     async fn told(stream: &mut PeerStream) -> Option<u8> {
