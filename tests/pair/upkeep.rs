@@ -246,6 +246,7 @@ fn a_standby_that_was_replaced_is_told_so_and_cannot_be_forced_to_lead() {
     let upstream = Upstream::saying("an answer");
     let mut cluster = Cluster::new(&upstream, "max-availability");
     cluster.kill(1);
+    cluster.wait("alone", |cluster| cluster.status(0).is_some_and(|status| status["inSync"] == false));
     comes_back_after_it_was_replaced(&mut cluster, 1, "b");
 }
 
