@@ -157,8 +157,9 @@ fn one(cluster: &Cluster, kind: &str, number: u64) -> Result<u64, String> {
         pause(AWAY_MS);
         cluster.node(primary).signal(Signal::SIGCONT);
         cluster.net.mend(&everything)?;
-        pause(REST_MS);
     }
+    // A client that was told to come back later does.
+    pause(REST_MS);
     over.store(true, Ordering::Relaxed);
     let clients: Vec<Client> = clients.into_iter().map(|client| client.join().expect("a client panicked")).collect();
     let ops: Vec<Op> = clients.into_iter().flat_map(|client| client.ops).collect();
