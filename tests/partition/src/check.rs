@@ -48,11 +48,15 @@ pub(crate) fn check_split(run: &Run) -> Vec<Fault> {
 }
 
 /// The call that a node froze in the middle of: it had looked at its lease, and not yet handed the question to its kernel.
-/// Nothing can keep that from going out as it thaws, and no more than that is let pass: one, that no client has just put.
+/// Nothing can keep that from going out as it thaws, and no more than that is let pass: one, that a client had put long
+/// before, by a node that has said nothing at all since.
 pub(crate) fn frozen_call(run: &Run) -> Option<&Call> {
     let is_late = |call: &&Call| {
-        let mut puts = run.ops.iter().filter(|op| op.id == call.question).map(|op| op.sent).peekable();
-        puts.peek().is_some() && puts.all(|sent| sent > call.at || sent + PROMPT < call.at)
+        let puts = run.ops.iter().filter(|op| op.id == call.question && op.sent <= call.at).map(|op| op.sent);
+        let Some((first, last)) = puts.clone().min().zip(puts.max()) else { return false };
+        let silent = first + PROMPT / 2..call.at;
+        let was_frozen = run.seen.iter().all(|seen| Some(seen.node) != call.from || !silent.contains(&seen.at));
+        first + PROMPT < call.at && was_frozen && (last == first || last > silent.start)
     };
     let mut late = run.calls.iter().filter(|call| call.from.is_some()).filter(is_late);
     late.next().filter(|_| late.next().is_none())

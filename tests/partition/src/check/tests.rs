@@ -182,9 +182,12 @@ fn a_thawed_primary_that_asks_the_upstream_is_found_though_nobody_got_its_answer
     let put = |id: &str| Op { outcome: Outcome::Unknown, ..write(2, id, 15, Place::A, "102-6") };
     run.ops.push(put("c2-1"));
     assert_eq!(check(&run), []);
+    let mut heard = run.clone();
+    heard.seen.extend(seen(Place::A, 1, 18, 19));
+    assert_eq!(rules(&heard), ["late call"], "it was not frozen all the time");
     run.ops.push(put("c2-2"));
     run.calls.push(Call { question: "c2-2".to_owned(), ..late });
-    assert_eq!(rules(&run), ["late call", "late call"]);
+    assert_eq!(check(&run).len(), 2, "both are found then");
 }
 
 #[test]
