@@ -163,7 +163,10 @@ impl Register {
         // Said first: that somebody leads is what whoever might be forced to lead has to know.
         let is_given = now < self.grant.until && self.grant.to != Some(from);
         let leads = self.leads() && self.lease().holds(now) && self.lease() != super::Lease::Unneeded;
-        if (is_given && mine.register == Rule::Majority) || leads {
+        // One that was elected has a moment to open its store: whoever has not heard of it yet would ask at once.
+        let begins =
+            self.reign().is_some_and(|reign| reign.committed.is_none() && now < reign.began + self.timing().lease);
+        if (is_given && mine.register == Rule::Majority) || leads || begins {
             return Err(Why::Lease);
         }
         if self.keeps(Clause::VoteAbovePromise) && epoch <= self.promises.promised {

@@ -3,6 +3,7 @@
 use crate::support::{Agent, Browser, Home, Node, PATIENCE, Ran, Upstream, now};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A pair that was made as an operator makes it.
@@ -81,9 +82,13 @@ impl Cluster {
 
     /// Starts a node, and waits until it listens; it may have to wait for the other one before it is ready.
     pub(crate) fn start(&mut self, node: usize) {
+        self.nodes[node] = Some(Node::spawn(self.serving(node)));
+    }
+
+    fn serving(&self, node: usize) -> Command {
         let mut command = self.homes[node].command(&["serve"]);
         command.env("LLMCHAT__SERVER__LISTEN", self.listen[node].to_string());
-        self.nodes[node] = Some(Node::spawn(command));
+        command
     }
 
     /// Another machine in the place of one that is lost.
@@ -185,7 +190,8 @@ impl Cluster {
         loop {
             for node in [first, 1 - first] {
                 if self.nodes[node].as_mut().is_none_or(Node::has_ended) {
-                    self.start(node);
+                    // One that is outvoted before it listens ends again, and says so.
+                    self.nodes[node] = Node::try_spawn(self.serving(node)).ok();
                 }
             }
             if self.is_in_sync() {

@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// As [`Node::spawn`]; what it said instead where it ended without that line.
-    pub(super) fn try_spawn(mut command: Command) -> Result<Self, String> {
+    pub(crate) fn try_spawn(mut command: Command) -> Result<Self, String> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         log.follow(&mut child);

@@ -134,14 +134,17 @@ fn one_that_was_elected_and_has_not_begun_proposes_nothing_and_leads_nowhere() {
 }
 
 #[test]
-fn one_whose_store_does_not_open_shuts_nobody_out() {
+fn one_whose_store_does_not_open_shuts_others_out_for_a_lease_and_no_longer() {
     let mut two = node(2, &three());
     two.step(Input::Campaign(local()), at(2000));
     hear(&mut two, 3, Message::Voted { epoch: epoch(2, 2) }, at(2000));
     let vote = Message::Vote { epoch: epoch(3, 1), config: three(), last: local().last };
-    let outputs = hear(&mut two, 1, vote, at(2001));
+    let outputs = hear(&mut two, 1, vote.clone(), at(3999));
+    assert!(matches!(said(&outputs, 1)[..], [Message::Refused { why: Why::Lease, .. }]), "{outputs:?}");
+    assert_eq!(two.standing(), Standing::Elected);
+    let outputs = hear(&mut two, 1, vote, at(4000));
     assert_eq!(said(&outputs, 1), [&Message::Voted { epoch: epoch(3, 1) }]);
-    assert_eq!(begin(&mut two, at(2002)), [], "it is another's reign by then");
+    assert_eq!(begin(&mut two, at(4001)), [], "it is another's reign by then");
     assert_eq!((two.standing(), two.config()), (Standing::Follows, Some(&three())));
 }
 
