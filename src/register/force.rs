@@ -14,7 +14,7 @@ use crate::base::{Epoch, Moment};
 use crate::protocol::cluster::{Config, Kind, Member, MemberId, Rule};
 use crate::protocol::register::Message;
 
-/// So many members' numbers are left free.
+/// So many members' numbers a force leaves free: others may have been given them unseen.
 const LEFT_FREE: MemberId = 4;
 
 impl Register {
@@ -39,8 +39,10 @@ impl Register {
         let (data, mut left_out): (Vec<_>, Vec<_>) =
             config.members.into_iter().partition(|member| member.kind == Kind::Data);
         config.members = data;
-        // Others may have been given numbers unseen.
-        config.next_member_id = (config.next_member_id + LEFT_FREE).min(MemberId::MAX / 2 + 1);
+        if is_forced {
+            // Once they are all given nobody can join, as before.
+            config.next_member_id = (config.next_member_id + LEFT_FREE).min(MemberId::MAX / 2 + 1);
+        }
         left_out.retain(|member| self.promises.left_out.iter().all(|known| known.id != member.id));
         self.promises.left_out.extend(left_out);
         self.persist(out);

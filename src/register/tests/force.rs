@@ -29,6 +29,7 @@ fn a_forced_reign_is_far_above_every_other_and_without_a_witness() {
     assert_eq!((two.standing(), two.lease()), (Standing::Leads, Lease::Unneeded));
     let config = two.config().expect("it leads");
     assert!(config.epoch.is_forced() && config.epoch.counter() == 1001);
+    assert_eq!(config.next_member_id, three().next_member_id + 4, "others may have been given the next ones unseen");
     assert_eq!((config.register, config.members.len(), config.isr.as_slice()), (Rule::Alone, 2, &[2][..]));
 }
 
