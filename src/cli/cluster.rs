@@ -84,6 +84,9 @@ pub(super) enum Command {
         /// What the primary acknowledged and this node does not have is given up
         #[arg(long, required = true)]
         accept_loss: bool,
+        /// By name, every member that this node does not reach, such as a,w: each is powered off or cut off
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        off: Vec<String>,
         #[command(flatten)]
         how: How,
     },
@@ -163,8 +166,8 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             let words = if how.dry_run { "could hand over now" } else { "is the primary now" };
             changes(&config, "/cluster/switchover", words, how).await
         }
-        Command::Failover { how, .. } => {
-            let answer = ask(&config, "/cluster/failover", json!({}), how).await?;
+        Command::Failover { off, how, .. } => {
+            let answer = ask(&config, "/cluster/failover", json!({ "off": off }), how).await?;
             how.tell(answer, |answer| taken_over(answer, how.dry_run))
         }
         Command::Pause { minutes, how } => {

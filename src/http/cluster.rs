@@ -210,9 +210,18 @@ async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result
     Ok(Json(answer))
 }
 
-async fn fail_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    let Takeover { config, is_elected, unreached, loss } =
-        parts.control.pair().force(how.dry).await.map_err(refused)?;
+#[derive(Deserialize)]
+struct FailOver {
+    /// Names of the members that an operator knows to be off.
+    #[serde(default)]
+    off: Vec<String>,
+    #[serde(flatten)]
+    how: How,
+}
+
+async fn fail_over(State(parts): State<Parts>, Json(order): Json<FailOver>) -> Result<Json<Value>, ApiError> {
+    let off = (!order.how.dry).then_some(&order.off[..]);
+    let Takeover { config, is_elected, unreached, loss } = parts.control.pair().force(off).await.map_err(refused)?;
     let is_witness = |member: &Member| member.kind == Kind::Witness;
     let unreached: Vec<_> = unreached
         .iter()

@@ -86,9 +86,23 @@ fn is_final(answer: Answer) -> bool {
     }
 }
 
+/// What an operator is asked for where `off` lacks the name of a member that is not reached: a force beside one that
+/// serves makes two primaries.
+fn unconfirmed(unreached: &[Member], off: &[String]) -> Option<String> {
+    let names: Vec<_> = unreached.iter().map(|member| member.name.as_str()).collect();
+    if names.iter().all(|name| off.iter().any(|off| off == name)) {
+        return None;
+    }
+    let names = names.join(",");
+    Some(format!(
+        "not reached: {names}. Make sure that each is off, or cut off from clients too, and then say so: `llmchat failover --force --accept-loss --off {names}`"
+    ))
+}
+
 impl Pair {
-    /// Takes over from a primary that is gone; `dry`, only says whether and how that could be done.
-    pub(crate) async fn force(&self, dry: bool) -> Result<Takeover, Refusal> {
+    /// Takes over from a primary that is gone, where `off` has the name of each member that is not reached: an operator
+    /// knows that it is off, or cut off. `None` only looks whether and how that could be done.
+    pub(crate) async fn force(&self, off: Option<&[String]>) -> Result<Takeover, Refusal> {
         if let Some(why) = self.removed() {
             return refuse(why);
         }
@@ -98,10 +112,13 @@ impl Pair {
             Found::Hears(member) => return self.refuse_heard(member),
             Found::Nobody(unreached) => Some(self.without_answering(unreached).await?),
         };
+        if let Some(refusal) = off.zip(unreached.as_deref()).and_then(|(off, unreached)| unconfirmed(unreached, off)) {
+            return refuse(refusal);
+        }
         let how = if unreached.is_some() { Taking::Force } else { Taking::Vote };
         // It may have heard more since it looked; and after this, what it knows is of its own reign.
         let loss = loss(&self.config().now(), self.me());
-        if !dry {
+        if off.is_some() {
             config = self.taken(how).await?;
         }
         Ok(Takeover { config, is_elected: unreached.is_none(), unreached: unreached.unwrap_or_default(), loss })
@@ -277,6 +294,18 @@ mod tests {
         let behind = Config { isr: vec![1], ..three };
         assert_eq!(names(finds(&behind, away, Some(Ok(())))), ["n1"], "votes are for members in sync");
         assert_eq!(names(finds(&pair(), away, away)), ["n1"]);
+    }
+
+    #[test]
+    fn each_member_that_is_not_reached_has_to_be_named() {
+        let others: Vec<Member> = three().others(2).cloned().collect();
+        let asked = |off: &[&str]| unconfirmed(&others, &off.iter().map(ToString::to_string).collect::<Vec<_>>());
+        for off in [&[][..], &["n1"], &["w"], &["n1,w"], &["N1", "w"]] {
+            let asked = asked(off).unwrap();
+            assert!(asked.starts_with("not reached: n1,w.") && asked.ends_with("--off n1,w`"), "{off:?} {asked}");
+        }
+        assert_eq!(asked(&["w", "n1", "n9"]), None);
+        assert_eq!(unconfirmed(&[], &[]), None);
     }
 
     #[test]

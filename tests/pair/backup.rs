@@ -297,7 +297,7 @@ fn a_restored_node_and_what_is_left_of_its_old_cluster_never_come_together() {
     cluster.kill(0);
     fs::remove_dir_all(cluster.homes[0].state()).expect("it is ours");
     does(&cluster.homes[0], &["restore", text(&dir)]);
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     assert_eq!(cluster.browser(1).chat(&question("hi", "old", "t", false)).answer(), "an answer");
     cluster.start(0);
     // The same name and address again, and a place for one more: the old one has the number that it would be given.

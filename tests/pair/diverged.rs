@@ -32,7 +32,7 @@ fn gives_up(mut cluster: Cluster, stop: impl Fn(&mut Cluster), meanwhile: impl F
     assert_eq!(listed(&cluster, 0), Value::Array(Vec::new()));
     stop(&mut cluster);
     cluster.start(1);
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     ask(&cluster, 1, "forced");
     meanwhile(&cluster);
     cluster.start(0);

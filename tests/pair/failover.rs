@@ -186,7 +186,11 @@ fn the_last_of_three_goes_on_by_force_and_both_others_come_to_it() {
     cluster.node(1).wait_logged("not connected to the primary");
     let refused = cluster.browser(1).chat(&question("hi", "c", "t", false));
     assert_eq!(refused.status, 503, "nobody else has agreed");
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    let forced = ["failover", "--force", "--accept-loss", "--off"];
+    let refused = cluster.homes[1].run(&[&forced[..], &["a"]].concat());
+    assert!(refused.code == Some(1) && refused.stderr.contains("--off a,w`"), "{}{}", refused.stdout, refused.stderr);
+    assert!(!cluster.is_primary(1));
+    cluster.does(1, &[&forced[..], &["a,w"]].concat());
     ask(&cluster, 1, "forced");
     cluster.start(0);
     cluster.in_sync();
@@ -245,7 +249,7 @@ fn a_witness_that_comes_back_after_a_force_learns_of_it_from_the_next_process_to
     cluster.kill(0);
     cluster.node(1).wait_logged("not connected to the primary");
     let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--dry-run"]);
-    let told = cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    let told = cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a,w"]);
     for said in [dry, told] {
         let names =
             |name: &str| said.lines().any(|line| line.starts_with(name) && line.contains("was not reached: stop it"));

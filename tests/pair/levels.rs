@@ -145,7 +145,7 @@ fn a_position_of_another_history_or_of_none_is_stale_at_either_node() {
     let given_up = token(&cluster.browser(0).get(AGENTS));
     cluster.kill(0);
     cluster.start(1);
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     // The new history gets as long as the one that is given up, and longer.
     for called in ["Forced", "Forced more"] {
         rename(&cluster, 1, &upstream, called);

@@ -90,7 +90,7 @@ fn a_standby_takes_over_by_force_and_the_old_primary_comes_back_as_its_standby()
     cluster.kill(0);
     cluster.start(1);
     assert_eq!(cluster.browser(1).get("/health/ready").status, 503, "the primary cannot be reached");
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     ask(&cluster, 1, "forced");
     let mut browser = cluster.browser(1);
     let before = upstream.count();

@@ -259,7 +259,7 @@ fn a_primary_that_was_replaced_is_told_so_and_does_not_go_on_alone() {
     assert_eq!(cluster.browser(0).chat(&question("hi", "c", "t", false)).answer(), "an answer");
     cluster.kill(0);
     cluster.start(1);
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     comes_back_after_it_was_replaced(&mut cluster, 0, "a");
 }
 
@@ -313,7 +313,7 @@ fn a_standby_that_was_put_back_from_a_copy_is_no_member_any_more() {
     assert_eq!(cluster.browser(0).chat(&question("hi", "c2", "t", false)).answer(), "an answer");
     // Where nobody else is left, what it has is better than nothing.
     cluster.kill(0);
-    cluster.does(1, &["failover", "--force", "--accept-loss"]);
+    cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     cluster.wait("the last one", |cluster| cluster.is_primary(1));
     assert_eq!(cluster.browser(1).chat(&question("hi", "c3", "t", false)).answer(), "an answer");
 }
@@ -340,7 +340,7 @@ fn a_primary_that_was_put_back_from_a_copy_does_not_lead() {
         assert!(refused.stderr.to_lowercase().contains("stop it first"), "{}", refused.stderr);
         cluster.kill(0);
         let turns = cluster.status(1).expect("it answers")["nodes"][1]["txid"].clone();
-        cluster.does(1, &["failover", "--force", "--accept-loss"]);
+        cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
         let after = cluster.status(1).expect("it answers")["nodes"][1]["txid"].clone();
         assert!(after.as_u64() >= turns.as_u64(), "{turns} {after}");
         assert_eq!(cluster.browser(1).chat(&question("hi", "c2", "t", false)).answer(), "an answer");

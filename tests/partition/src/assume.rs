@@ -124,7 +124,9 @@ pub(crate) fn join_words(token: &str, place: Place, address: &str) -> Vec<String
     ["join", token, "--address", address, "--node", place.name()].map(str::to_owned).to_vec()
 }
 
-pub(crate) const FORCE: [&str; 3] = ["failover", "--force", "--accept-loss"];
+pub(crate) fn force_words(others: &str) -> [&str; 5] {
+    ["failover", "--force", "--accept-loss", "--off", others]
+}
 
 pub(crate) fn token(said: &str) -> Option<String> {
     said.split_whitespace()

@@ -121,6 +121,10 @@ impl Cluster {
         self.node(place).home.command(words)
     }
 
+    pub(crate) fn others(&self, place: Place) -> impl Iterator<Item = Place> {
+        self.nodes.iter().map(|node| node.home.place).filter(move |other| *other != place)
+    }
+
     pub(crate) fn node(&self, place: Place) -> &Node {
         self.nodes.iter().find(|node| node.home.place == place).expect("it was started")
     }

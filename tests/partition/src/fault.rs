@@ -147,7 +147,8 @@ impl Fault {
             }
             Self::Switchover => switch_over(cluster),
             Self::Force { node } => {
-                cluster.command(*node, &assume::FORCE)?;
+                let others: Vec<_> = cluster.others(*node).map(Place::name).collect();
+                cluster.command(*node, &assume::force_words(&others.join(",")))?;
             }
             _ => {
                 self.begin(cluster)?;
