@@ -265,6 +265,25 @@ pub fn head(bytes: &[u8]) -> Result<Head, Damage> {
 
 /// Reads a whole record, whose bytes these are: its hash, its chain hash and the order of its pages are checked.
 pub fn decode(bytes: &[u8]) -> Result<Record, Damage> {
+    Decoder::new().decode(bytes)
+}
+
+/// Turns bytes into records. Keeps what zstd works with, which costs more to set up than a commit of one chat to unpack.
+pub struct Decoder(zstd::bulk::Decompressor<'static>);
+
+impl Decoder {
+    #[expect(clippy::new_without_default, reason = "as the encoder's: it allocates")]
+    pub fn new() -> Self {
+        Self(zstd::bulk::Decompressor::new().expect("it has no dictionary that could be wrong"))
+    }
+
+    /// As [`decode`].
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Record, Damage> {
+        decode_with(&mut self.0, bytes)
+    }
+}
+
+fn decode_with(zstd: &mut zstd::bulk::Decompressor<'_>, bytes: &[u8]) -> Result<Record, Damage> {
     let (kind, header, body) = open(bytes)?;
     let count = usize::try_from(header.pages).map_err(|_| Damage::Nonsense("number of pages"))?;
     let page_bytes = usize::try_from(header.page_bytes).map_err(|_| Damage::Nonsense("page size"))?;
@@ -274,7 +293,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Damage> {
         return Err(Damage::Nonsense("number of pages"));
     }
     let raw = count * (page_bytes + 4);
-    let body = zstd::bulk::decompress(body, raw).map_err(|_| Damage::Nonsense("body"))?;
+    let body = zstd.decompress(body, raw).map_err(|_| Damage::Nonsense("body"))?;
     let pages = Pages::from_body(&body, count, page_bytes, header.db_pages).ok_or(Damage::Nonsense("pages"))?;
     let Head { cluster, position, before, chain, at, synced, .. } = header.head(kind);
     let Header { db_pages, sum_before, sum_after, .. } = header;

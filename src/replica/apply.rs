@@ -5,7 +5,7 @@ use super::feed::{Feed, Taken};
 use super::local::LocalLog;
 use crate::base::{Chain, Txid};
 use crate::journal::JournalError;
-use crate::protocol::record::{self, Damage, Record};
+use crate::protocol::record::{Damage, Decoder, Record};
 use crate::store::{ApplyError, Follower, Log, Rested};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,6 +82,11 @@ impl Bounds {
             return Txid::default();
         }
         self.durable.min(self.flushed)
+    }
+
+    /// The thread has something to do.
+    fn is_due(&self) -> bool {
+        self.upto() > self.applied || self.is_ending || !self.mends.is_empty()
     }
 }
 
@@ -214,29 +219,36 @@ impl Pace {
         self.bounds().failed
     }
 
+    /// Wakes the thread only where that has something to do: most of what a small commit costs a standby are wakes.
     fn change(&self, change: impl FnOnce(&mut Bounds)) {
-        change(&mut self.bounds());
-        self.0.moved.notify_all();
+        let mut bounds = self.bounds();
+        change(&mut bounds);
+        let is_due = bounds.is_due();
+        drop(bounds);
+        if is_due {
+            self.0.moved.notify_one();
+        }
     }
 
     fn bounds(&self) -> MutexGuard<'_, Bounds> {
         self.0.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to apply from `next` on, or to mend; `None` at the end.
-    fn wait(&self, next: Txid) -> Option<Due> {
-        let waits = |bounds: &mut Bounds| bounds.upto() < next && !bounds.is_ending && bounds.mends.is_empty();
+    /// Waits until there is something to apply, or to mend; `None` at the end.
+    fn wait(&self) -> Option<Due> {
+        let waits = |bounds: &mut Bounds| !bounds.is_due();
         let mut bounds = self.0.moved.wait_while(self.bounds(), waits).unwrap_or_else(PoisonError::into_inner);
         if let Some(mend) = bounds.mends.pop() {
             return Some(Due::Mend(mend));
         }
-        (bounds.upto() >= next).then(|| Due::Records(bounds.upto()))
+        (bounds.upto() > bounds.applied).then(|| Due::Records(bounds.upto()))
     }
 }
 
 fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, FollowError> {
     let mut log_for_rest = log.clone();
-    while let Some(due) = pace.wait(follower.last().next()) {
+    let mut decoder = Decoder::new();
+    while let Some(due) = pace.wait() {
         let upto = match due {
             Due::Records(upto) => upto,
             Due::Mend(Mend { number, page, told }) => {
@@ -252,7 +264,7 @@ fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, Fo
         let next = follower.last().next();
         let records = match pace.0.feed.take(next, upto) {
             Taken::Records(records) => {
-                decode(records.iter().take_while(|(txid, _)| *txid <= upto).map(|(_, bytes)| &**bytes))?
+                decode(&mut decoder, records.iter().take_while(|(txid, _)| *txid <= upto).map(|(_, bytes)| &**bytes))?
             }
             Taken::Missed => Vec::new(),
         };
@@ -264,11 +276,16 @@ fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, Fo
             {
                 batch.push(bytes);
                 if batch.len() >= RECORDS_MAX || batch.iter().map(Vec::len).sum::<usize>() >= BYTES_MAX {
-                    apply(pace, &mut follower, &mut log_for_rest, &decode(batch.iter().map(Vec::as_slice))?)?;
+                    apply(
+                        pace,
+                        &mut follower,
+                        &mut log_for_rest,
+                        &decode(&mut decoder, batch.iter().map(Vec::as_slice))?,
+                    )?;
                     batch.clear();
                 }
             }
-            apply(pace, &mut follower, &mut log_for_rest, &decode(batch.iter().map(Vec::as_slice))?)?;
+            apply(pace, &mut follower, &mut log_for_rest, &decode(&mut decoder, batch.iter().map(Vec::as_slice))?)?;
         }
         for records in records.chunks(RECORDS_MAX) {
             apply(pace, &mut follower, &mut log_for_rest, records)?;
@@ -277,8 +294,8 @@ fn run(pace: &Pace, mut follower: Follower, log: &LocalLog) -> Result<Rested, Fo
     Ok(follower.into_rest())
 }
 
-fn decode<'a>(records: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Record>, FollowError> {
-    records.map(|bytes| record::decode(bytes).map_err(FollowError::Record)).collect()
+fn decode<'a>(decoder: &mut Decoder, records: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Record>, FollowError> {
+    records.map(|bytes| decoder.decode(bytes).map_err(FollowError::Record)).collect()
 }
 
 fn apply(pace: &Pace, follower: &mut Follower, log: &mut LocalLog, records: &[Record]) -> Result<(), FollowError> {
