@@ -393,6 +393,7 @@ impl Standby {
     ) -> Result<(), StandbyError> {
         let mut told = receiver.flushed.clone();
         let mut beat = tokio::time::interval(HEARTBEAT);
+        let mut heard_at = clock::now();
         self.0.seen.send_modify(|seen| (seen.is_connected, seen.is_agreed) = (true, copied.is_none()));
         loop {
             // On both disks, then: nothing of it can be taken back.
@@ -403,7 +404,7 @@ impl Standby {
                 line.outgoing.push(&FromStandby::Ready { flushed: told.now().raw() });
             }
             tokio::select! {
-                frame = line.incoming.next(SILENCE_MAX) => {
+                frame = line.incoming.next(Duration::MAX) => {
                     self.hear(frame?, receiver, line.began).await?;
                     while let Some(frame) = line.incoming.try_next()? {
                         self.hear(frame, receiver, line.began).await?;
@@ -413,10 +414,17 @@ impl Standby {
                         pace.durable(durable);
                         self.note(flushed, pace.applied());
                     }
+                    // Only now: a disk that made the primary wait is not the primary's silence.
+                    heard_at = clock::now();
                     continue;
                 }
                 changed = told.changed() => changed.map_err(|_| receiver.failed())?,
-                _ = beat.tick() => {}
+                _ = beat.tick() => {
+                    // What this node says goes into a socket's buffer, also where nobody is at its other end.
+                    if clock::now().saturating_duration_since(heard_at) >= SILENCE_MAX {
+                        return Err(WireError::Silent(SILENCE_MAX).into());
+                    }
+                }
             }
             let flushed = told.news();
             let applied = pace.as_ref().map_or(Txid::default(), Pace::applied);

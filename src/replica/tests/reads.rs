@@ -75,3 +75,33 @@ async fn how_fresh_a_database_is_counts_from_its_question_and_not_from_the_answe
     follow.close().await;
     lead.close().await;
 }
+
+/// Goal: a standby whose primary is cut off says so, also while a socket still takes what it says itself. Method: the test is
+/// the primary, says one word once records may flow, and from then on only listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_says_nothing_is_left_although_it_can_be_written_to() {
+    let (one, two) = homes(Mode::MaxAvailability);
+    let lead = one.lead(Timing::default()).await;
+    ask(&lead.store, "before").await;
+    let mut follow = two.mend(two.follow(), &lead).await;
+    let epoch = lead.view().now().promised;
+    follow.hang_up().await;
+    let tip = follow.log.last().unwrap().position.txid.raw();
+
+    let (near, far) = tokio::io::duplex(1 << 20);
+    follow.connect_by(near);
+    let (mut hears, mut says) = wire::split::<FromStandby, _>(far, PATIENCE);
+    assert!(matches!(hears.message(PATIENCE).await.unwrap(), FromStandby::Hello(_)));
+    says.send(&FromPrimary::Welcome { epoch, durable: tip }).await.unwrap();
+    says.send(&FromPrimary::Follow { common: tip }).await.unwrap();
+    says.send(&FromPrimary::Durable { txid: tip, heard_ms: 0 }).await.unwrap();
+    let mut seen = follow.seen();
+    tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.is_connected)).await.expect("records may flow").unwrap();
+    // It goes on saying that it lives, and somebody takes that.
+    let listening = async { while hears.message(PATIENCE).await.is_ok() {} };
+    let (follow, ()) = tokio::join!(follow.left(), listening);
+    assert!(!follow.seen().now().is_connected);
+    drop(says);
+    follow.close().await;
+    lead.close().await;
+}
