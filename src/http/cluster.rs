@@ -202,7 +202,7 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
 async fn switch_over(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
     let pair = parts.control.pair();
     // As long as it is the other one that might lack something.
-    let warning = if how.dry { pair.status().await.warning } else { None };
+    let warning = pair.status().await.warning;
     let Json(mut answer) = pair.switch_over(how.dry).await.map(|config| changed(&config)).map_err(refused)?;
     if let Some(warning) = warning {
         answer["warning"] = json!(warning);
@@ -220,8 +220,8 @@ struct FailOver {
 }
 
 async fn fail_over(State(parts): State<Parts>, Json(order): Json<FailOver>) -> Result<Json<Value>, ApiError> {
-    let off = (!order.how.dry).then_some(&order.off[..]);
-    let Takeover { config, is_elected, unreached, loss } = parts.control.pair().force(off).await.map_err(refused)?;
+    let Takeover { config, is_elected, unreached, loss } =
+        parts.control.pair().force(&order.off, order.how.dry).await.map_err(refused)?;
     let is_witness = |member: &Member| member.kind == Kind::Witness;
     let unreached: Vec<_> = unreached
         .iter()

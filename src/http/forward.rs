@@ -112,9 +112,8 @@ pub(super) async fn place(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Pl
         }
         drop(entered);
         if asked.is_forwarded {
-            let mut refused = error::no_primary("this node is not the primary").into_response();
-            refused.headers_mut().insert(NOT_BEGUN, HeaderValue::from_static("1"));
-            return Ok(Place::There(refused));
+            let refused = error::no_primary("this node is not the primary").into_response();
+            return Ok(Place::There(not_begun(refused)));
         }
         let Some(answered) = ask(edge, asked, body).await? else {
             if clock::now() >= by {
@@ -125,6 +124,12 @@ pub(super) async fn place(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Pl
         };
         return Ok(Place::There(answered));
     }
+}
+
+/// Says in `refused` that what was forwarded has certainly not begun here.
+pub(super) fn not_begun(mut refused: Response) -> Response {
+    refused.headers_mut().insert(NOT_BEGUN, HeaderValue::from_static("1"));
+    refused
 }
 
 /// The primary's answer; `None` where it has certainly not begun.

@@ -4,7 +4,7 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::Peer;
-use super::forward::Forwarded;
+use super::forward::{self, Forwarded};
 use super::router;
 use crate::base::{Chain, Txid};
 use crate::protocol::cluster::{Kind, MemberId};
@@ -117,7 +117,9 @@ async fn allowed(State(edge): State<Edge>, request: Request, next: Next) -> Resp
     if is_allowed || is_known || FOR_STRANGERS.contains(&path) {
         next.run(request).await
     } else if member.is_some() && kind.is_none() {
-        ApiError::new(StatusCode::FORBIDDEN, "REFUSED", NO_MEMBER).render("peer")
+        let refused = ApiError::new(StatusCode::FORBIDDEN, "REFUSED", NO_MEMBER).render("peer");
+        // A client's question that it has passed on is not the client's fault.
+        forward::not_begun(refused)
     } else {
         StatusCode::FORBIDDEN.into_response()
     }

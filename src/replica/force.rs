@@ -88,37 +88,55 @@ fn is_final(answer: Answer) -> bool {
 
 /// What an operator is asked for where `off` lacks the name of a member that is not reached: a force beside one that
 /// serves makes two primaries.
-fn unconfirmed(unreached: &[Member], off: &[String]) -> Option<String> {
-    let names: Vec<_> = unreached.iter().map(|member| member.name.as_str()).collect();
-    if names.iter().all(|name| off.iter().any(|off| off == name)) {
+fn unconfirmed(unreached: &[Member], off: &[String], loss: &str) -> Option<String> {
+    if unreached.iter().all(|member| off.contains(&member.name)) {
         return None;
     }
-    let names = names.join(",");
+    let names: Vec<_> = unreached.iter().map(|member| member.name.as_str()).collect();
+    let each: Vec<_> = unreached.iter().map(|member| format!("{} ({})", member.name, member.address)).collect();
     Some(format!(
-        "not reached: {names}. Make sure that each is off, or cut off from clients too, and then say so: `llmchat failover --force --accept-loss --off {names}`"
+        "not reached: {}. What this gives up: {loss}. Make sure that each is off, or cut off from clients too, and then say so: `llmchat failover --force --accept-loss --off {}`",
+        each.join(", "),
+        names.join(",")
     ))
+}
+
+/// Why what an operator says is off cannot be: whoever is wrong in that is wrong about more.
+fn mistaken(config: &Config, me: MemberId, off: &[String], answer: impl Fn(MemberId) -> Answer) -> Option<String> {
+    off.iter().find_map(|name| match config.members.iter().find(|member| member.name == *name) {
+        None => Some(format!("no member is called {name}; `llmchat status` names them")),
+        Some(member) if member.id == me => Some(format!("{name} is this node")),
+        Some(member) if answer(member.id).is_some() => Some(format!("{name} answers here: it is not off")),
+        Some(_) => None,
+    })
 }
 
 impl Pair {
     /// Takes over from a primary that is gone, where `off` has the name of each member that is not reached: an operator
-    /// knows that it is off, or cut off. `None` only looks whether and how that could be done.
-    pub(crate) async fn force(&self, off: Option<&[String]>) -> Result<Takeover, Refusal> {
+    /// knows that it is off, or cut off. `dry`, only says whether and how that could be done.
+    pub(crate) async fn force(&self, off: &[String], dry: bool) -> Result<Takeover, Refusal> {
         if let Some(why) = self.removed() {
             return refuse(why);
         }
         let mut config = self.order(|told| Order::Force { told, how: Taking::Look }).await?;
-        let unreached = match self.canvass().await {
+        let began = clock::boot();
+        let found = self.canvass(began).await;
+        let answer = |member| self.answer_since(member, began);
+        if let Some(why) = mistaken(&self.config().now(), self.me(), off, answer) {
+            return refuse(why);
+        }
+        let unreached = match found {
             Found::Majority => None,
             Found::Hears(member) => return self.refuse_heard(member),
             Found::Nobody(unreached) => Some(self.without_answering(unreached).await?),
         };
-        if let Some(refusal) = off.zip(unreached.as_deref()).and_then(|(off, unreached)| unconfirmed(unreached, off)) {
-            return refuse(refusal);
-        }
-        let how = if unreached.is_some() { Taking::Force } else { Taking::Vote };
         // It may have heard more since it looked; and after this, what it knows is of its own reign.
         let loss = loss(&self.config().now(), self.me());
-        if off.is_some() {
+        if let Some(why) = unreached.as_deref().and_then(|unreached| unconfirmed(unreached, off, &loss)) {
+            return refuse(why);
+        }
+        let how = if unreached.is_some() { Taking::Force } else { Taking::Vote };
+        if !dry {
             config = self.taken(how).await?;
         }
         Ok(Takeover { config, is_elected: unreached.is_none(), unreached: unreached.unwrap_or_default(), loss })
@@ -132,9 +150,8 @@ impl Pair {
         ))
     }
 
-    /// Asks all others until they have answered, or might have.
-    async fn canvass(&self) -> Found {
-        let began = clock::boot();
+    /// Asks all others from `began` on, until they have answered, or might have.
+    async fn canvass(&self, began: Moment) -> Found {
         loop {
             let config = self.config().now();
             if config.register == Rule::Alone {
@@ -296,16 +313,35 @@ mod tests {
         assert_eq!(names(finds(&pair(), away, away)), ["n1"]);
     }
 
+    fn names(off: &[&str]) -> Vec<String> {
+        off.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn each_member_that_is_not_reached_has_to_be_named() {
         let others: Vec<Member> = three().others(2).cloned().collect();
-        let asked = |off: &[&str]| unconfirmed(&others, &off.iter().map(ToString::to_string).collect::<Vec<_>>());
         for off in [&[][..], &["n1"], &["w"], &["n1,w"], &["N1", "w"]] {
-            let asked = asked(off).unwrap();
-            assert!(asked.starts_with("not reached: n1,w.") && asked.ends_with("--off n1,w`"), "{off:?} {asked}");
+            let asked = unconfirmed(&others, &names(off), "nothing").unwrap();
+            let says_all = asked.starts_with("not reached: n1 (") && asked.contains(", w (10.0.0.20:7443)");
+            assert!(
+                says_all && asked.contains("gives up: nothing.") && asked.ends_with("--off n1,w`"),
+                "{off:?} {asked}"
+            );
         }
-        assert_eq!(asked(&["w", "n1", "n9"]), None);
-        assert_eq!(unconfirmed(&[], &[]), None);
+        assert_eq!(unconfirmed(&others, &names(&["w", "n1"]), "nothing"), None);
+        assert_eq!(unconfirmed(&[], &[], "nothing"), None);
+    }
+
+    #[test]
+    fn who_names_a_node_that_is_there_is_told_so() {
+        let why = |off: &[&str], answers: Answer| {
+            mistaken(&three(), 2, &names(off), |member| if member == 3 { answers } else { None })
+        };
+        assert_eq!(why(&["n1", "w"], None), None);
+        assert!(why(&["w"], Some(Ok(()))).unwrap().contains("w answers here"));
+        assert!(why(&["n1", "w"], Some(Err(Why::NotInSync))).unwrap().contains("w answers here"));
+        assert!(why(&["n2"], None).unwrap().contains("is this node"));
+        assert!(why(&["n1,w"], None).unwrap().contains("no member is called n1,w"));
     }
 
     #[test]

@@ -27,7 +27,13 @@ pub(super) fn warning(nodes: &[NodeStatus], primary: MemberId) -> Option<String>
             format!("{name} has no {lacking}: agents that need it are switched off once {name} leads; set it there (the package: /etc/llmchat/environment), and restart it")
         })
     };
-    nodes.iter().filter(|node| node.id != primary).find_map(warn)
+    let led = || {
+        let lacking = leads.lacks.join(", ");
+        (!lacking.is_empty()).then(|| {
+            format!("{} leads and has no {lacking}: agents that need it are switched off; set it there (the package: /etc/llmchat/environment), and restart it", leads.name)
+        })
+    };
+    nodes.iter().filter(|node| node.id != primary).find_map(warn).or_else(led)
 }
 
 #[cfg(test)]
@@ -44,7 +50,9 @@ mod tests {
         let nodes = [node(1, "a", &["OLD"]), node(2, "b", &["OLD", "FASTGPT_KEY"])];
         let said = warning(&nodes, 1).unwrap();
         assert!(said.starts_with("b has no FASTGPT_KEY: agents that need it"), "{said}");
-        assert_eq!(warning(&nodes, 2), None, "the other way round nothing is lost");
-        assert_eq!(warning(&[node(1, "a", &["OLD"])], 1), None);
+        // It stays said once that node leads, or a person would look for why agents are off.
+        let said = warning(&nodes, 2).unwrap();
+        assert!(said.starts_with("b leads and has no OLD, FASTGPT_KEY:"), "{said}");
+        assert_eq!(warning(&[node(1, "a", &[])], 1), None);
     }
 }

@@ -230,6 +230,8 @@ fn a_standby_is_not_forced_while_the_witness_hears_the_primary_and_is_elected_on
     cluster.does(0, &["pause"]);
     cluster.wait("paused", |cluster| cluster.status(1).is_some_and(|status| status["paused"] == true));
     cluster.kill(0);
+    let refused = cluster.homes[1].run(&["failover", "--force", "--accept-loss", "--off", "a,w"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("w answers here"), "{}", refused.stderr);
     let told = cluster.does(1, &["failover", "--force", "--accept-loss"]);
     assert!(told.contains("elected by a majority"), "{told}");
     ask(&cluster, 1, "after");
@@ -248,8 +250,15 @@ fn a_witness_that_comes_back_after_a_force_learns_of_it_from_the_next_process_to
     witness.kill();
     cluster.kill(0);
     cluster.node(1).wait_logged("not connected to the primary");
-    let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--dry-run"]);
-    let told = cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a,w"]);
+    let forced = ["failover", "--force", "--accept-loss", "--off", "a,w"];
+    for (off, words) in [("a", "--off a,w`"), ("a,b,w", "b is this node"), ("a,x", "no member is called x")] {
+        for dry in [&[][..], &["--dry-run"]] {
+            let refused = cluster.homes[1].run(&[&forced[..4], &[off], dry].concat());
+            assert!(refused.code == Some(1) && refused.stderr.contains(words), "{}{}", refused.stdout, refused.stderr);
+        }
+    }
+    let dry = cluster.does(1, &[&forced[..], &["--dry-run"]].concat());
+    let told = cluster.does(1, &forced);
     for said in [dry, told] {
         let names =
             |name: &str| said.lines().any(|line| line.starts_with(name) && line.contains("was not reached: stop it"));
