@@ -24,6 +24,13 @@ const BODY_TIME_MAX: Duration = Duration::from_mins(2);
 /// A JSON body's bytes, within the limits of size and time, and its share of the memory for bodies.
 pub(super) struct JsonBody(pub(super) Bytes, #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
+impl JsonBody {
+    /// Of a request that has none.
+    pub(super) fn empty(edge: &Edge) -> Result<Self, ApiError> {
+        Ok(Self(Bytes::new(), edge.share_of_bodies(Some(0))?))
+    }
+}
+
 impl FromRequest<Edge> for JsonBody {
     type Rejection = ApiError;
 

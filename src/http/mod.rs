@@ -21,6 +21,7 @@ mod serve;
 mod settings;
 mod upkeep;
 mod witness;
+mod write;
 
 pub(crate) use control::{Control, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};

@@ -5,12 +5,11 @@ use crate::clock;
 use crate::gateway::{Finished, Kept, Out, Reply};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{Asker, JsonBody, set_cookie};
-use crate::http::forward::{self, Asked, Place};
+use crate::http::extract::{Asker, set_cookie};
 use crate::http::levels;
+use crate::http::write::Write;
 use crate::protocol::answer::Event;
 use crate::protocol::chat::ChatRequest;
-use crate::replica::Entered;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -19,19 +18,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-pub(in crate::http) async fn completions(
-    State(edge): State<Edge>,
-    request: Asked,
-    asker: Asker,
-    body: JsonBody,
-) -> Response {
-    let entered = match forward::place(&edge, &request, &body.0).await {
-        Ok(Place::Here(entered)) => entered,
-        Ok(Place::There(answered)) => return answered,
-        Err(error) => return error.into_response(),
-    };
+pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, write: Write) -> Response {
     let caller = asker.caller.clone();
-    let mut response = match answer(&edge, asker, body, entered).await {
+    let mut response = match answer(&edge, asker, write).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -42,7 +31,7 @@ pub(in crate::http) async fn completions(
     response
 }
 
-async fn answer(edge: &Edge, asker: Asker, body: JsonBody, entered: Entered) -> Result<Response, ApiError> {
+async fn answer(edge: &Edge, asker: Asker, Write { entered, body }: Write) -> Result<Response, ApiError> {
     let Asker { caller, key, language, origin } = asker;
     let request = ChatRequest::parse(&body.0)?;
     drop(body);
