@@ -1,5 +1,14 @@
-//! Who is asking. Until accounts exist every caller is a visitor, known by a signed cookie.
+//! Who is asking: a user, by a token that a password was given for, or else a visitor, known by a signed cookie.
 
+mod first;
+mod password;
+mod service;
+mod settings;
+mod token;
 mod visitor;
 
+pub(crate) use first::{FirstAdmin, random_password};
+pub(crate) use service::{Accounts, AccountsError, Actor, LoggedIn, Parts, Remote};
+pub(crate) use settings::{Lifetimes, Settings};
+pub(crate) use token::TokenError;
 pub(crate) use visitor::{Caller, Visitors};

@@ -1,4 +1,4 @@
-use crate::accounts::Visitors;
+use crate::accounts::{self, Accounts, FirstAdmin, Visitors};
 use crate::agents::{self, Agents, FileError, Import, Roster};
 use crate::backup;
 use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
@@ -15,11 +15,12 @@ use crate::protocol::record::ClusterId;
 use crate::register::Promises;
 use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
 use crate::sessions::{KNOWN_BYTES, Known};
-use crate::store::{Base, Expect, Store};
+use crate::store::{Base, Expect, Login, Store};
 use crate::upstream::Client;
 use crate::watched::Watched;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) client: Client,
     pub(crate) agents: Agents,
     pub(crate) visitors: Visitors,
+    pub(crate) accounts: Accounts,
     pub(crate) caches: Caches,
     pub(crate) pair: Pair,
     state_dir: PathBuf,
@@ -63,11 +65,15 @@ pub(crate) type Counters = Arc<dyn Fn() -> (u64, u64) + Send + Sync>;
 pub(crate) struct Caches {
     /// Conversations, by (owner, agent, chat).
     pub(crate) known: Cache<(Owner, AgentId, Label), Arc<Known>>,
+    /// Logins that were good a moment ago, by their ids.
+    logins: Cache<String, Arc<Login>>,
     pub(crate) counters: Counters,
 }
 
 /// One agent in memory: its texts are short, and a prompt of 64 KiB is rare.
 const ROSTER_BYTES: u64 = 4 << 10;
+/// One login: an id and a user, whose texts are short.
+const LOGIN_BYTES: u64 = 512;
 
 fn length(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
@@ -163,6 +169,7 @@ impl Core {
         let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);
         let visitors = Visitors::new(secrets.cookie_key());
+        let accounts = Self::accounts(config, &store, &secrets, &caches);
         let peers = secrets.authority().map(|(certificate, key)| {
             let authority = Authority::from_der(certificate.clone(), key.clone());
             node.member_id().map(|me| Peers::new(Credentials::of_authority(authority, me), resolver))
@@ -180,15 +187,16 @@ impl Core {
             accept_loss,
             secrets: secrets.text().to_owned(),
             reign_begins: {
-                let (known, agents) = (caches.known.clone(), agents.clone());
+                let (known, agents, accounts) = (caches.known.clone(), agents.clone(), accounts.clone());
                 Box::new(move || {
                     known.clear();
                     agents.forget();
+                    accounts.forget();
                 })
             },
         };
         let pair = Pair::new(parts, cluster_config, peers.transpose()?)?;
-        Ok(Self { store, client, agents, visitors, caches, pair, state_dir, log, expect, node, _lock: lock })
+        Ok(Self { store, client, agents, visitors, accounts, caches, pair, state_dir, log, expect, node, _lock: lock })
     }
 
     /// From now on the database is in use: a process that finds it so takes nothing for granted.
@@ -208,20 +216,31 @@ impl Core {
         self.note_open()
     }
 
+    fn accounts(config: &Config, store: &Store, secrets: &Secrets, caches: &Caches) -> Accounts {
+        Accounts::new(accounts::Parts {
+            store: store.clone(),
+            token_secret: *secrets.token_secret(),
+            settings: config.accounts,
+            logins: caches.logins.clone(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        })
+    }
+
     fn agents(config: &Config, store: &Store, client: &Client) -> (Agents, Caches) {
         // Of the whole: init data are a few big values, sessions many small ones, the roster is one.
         let bytes_max = config.cache.bytes_max;
         let roster =
             Cache::new(bytes_max / 4, |(), roster: &Arc<Roster>| ROSTER_BYTES.saturating_mul(length(roster.len())));
         let init = Cache::new(bytes_max / 4, |_, data: &Arc<Value>| length(data.to_string().len()));
-        let known = Cache::new(bytes_max / 2, |_: &(Owner, AgentId, Label), _: &Arc<Known>| KNOWN_BYTES);
-        let all = (roster.clone(), init.clone(), known.clone());
+        let known = Cache::new(bytes_max / 3, |_: &(Owner, AgentId, Label), _: &Arc<Known>| KNOWN_BYTES);
+        let logins = Cache::new(bytes_max / 6, |_: &String, _: &Arc<Login>| LOGIN_BYTES);
+        let all = (roster.clone(), init.clone(), known.clone(), logins.clone());
         let counters: Counters = Arc::new(move || {
-            let stats = [all.0.stats(), all.1.stats(), all.2.stats()];
+            let stats = [all.0.stats(), all.1.stats(), all.2.stats(), all.3.stats()];
             (stats.iter().map(|stats| stats.hits).sum(), stats.iter().map(|stats| stats.misses).sum())
         });
         let caches = agents::Caches { roster, init, init_ttl: config.cache.init_ttl };
-        (Agents::new(store.clone(), client.clone(), caches), Caches { known, counters })
+        (Agents::new(store.clone(), client.clone(), caches), Caches { known, logins, counters })
     }
 
     /// Stores what the agents file names; a primary does.
@@ -243,6 +262,22 @@ impl Core {
         Ok(())
     }
 
+    /// Makes an administrator where there is none; a primary does.
+    pub(crate) async fn first_admin(&self) -> Result<()> {
+        let shown = std::io::stderr().is_terminal();
+        let made =
+            self.accounts.first_admin(&self.state_dir, shown).await.context("look after the first administrator")?;
+        let Some(FirstAdmin { username, password, file }) = made else { return Ok(()) };
+        match file {
+            Some(file) => {
+                tracing::warn!(username, file = %file.display(), "there was no administrator; the password of the one made is in the file");
+            }
+            // Once, to whoever started it, and into no log.
+            None => eprintln!("There was no administrator. User name: {username}  Password: {}", password.expose()),
+        }
+        Ok(())
+    }
+
     /// This node's name among others, for telemetry.
     pub(crate) fn node_id(&self) -> Result<String> {
         Ok(self.node.node_id()?)
@@ -250,7 +285,12 @@ impl Core {
 
     /// What operators may do; other nodes would reach this one on `peer_listen`.
     pub(crate) fn control(&self, peer_listen: SocketAddr) -> Control {
-        Control::new(self.agents.clone(), self.pair.clone(), self.state_dir.clone(), peer_listen)
+        Control::new(
+            (self.agents.clone(), self.accounts.clone()),
+            self.pair.clone(),
+            self.state_dir.clone(),
+            peer_listen,
+        )
     }
 
     /// Closes the store: what was accepted is on disk when this returns.

@@ -276,6 +276,12 @@ async fn serve(
             Err(_) => tracing::warn!("the agents file is read, and not durable yet"),
         }
     }
+    if core.pair.role().now() == Role::Primary {
+        match tokio::time::timeout(SEED_WITHIN, core.first_admin()).await {
+            Ok(made) => made?,
+            Err(_) => tracing::warn!("there is no administrator yet: nothing is durable"),
+        }
+    }
     let pair = core.pair.clone();
     let seeds = seeds_again(core, import);
     // Scripts and people wait for this line; the port may have been chosen by the kernel.
@@ -300,6 +306,9 @@ async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
             && let Err(error) = core.seed_agents(import).await
         {
             tracing::error!("the agents file is not read: {error:#}");
+        }
+        if is_primary && let Err(error) = core.first_admin().await {
+            tracing::error!("there is perhaps no administrator: {error:#}");
         }
     }
     std::future::pending::<()>().await;
@@ -336,6 +345,7 @@ fn edge(config: &Config, core: &Core, telemetry: &Telemetry, (gateway, breakers)
         agents: core.agents.clone(),
         breakers: breakers.clone(),
         visitors: core.visitors.clone(),
+        accounts: core.accounts.clone(),
         store: core.store.clone(),
         pair: core.pair.clone(),
         telemetry: telemetry.clone(),

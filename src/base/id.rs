@@ -94,6 +94,11 @@ impl fmt::Display for AgentId {
 pub struct Owner(Box<str>);
 
 impl Owner {
+    /// A user, by their number.
+    pub fn user(id: i64) -> Self {
+        Self(format!("user:{id}").into())
+    }
+
     /// The holder of a visitor cookie, by the cookie's checked id.
     pub fn visitor(id: &str) -> Self {
         Self(format!("visitor:{id}").into())

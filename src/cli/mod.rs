@@ -12,6 +12,7 @@ mod outcome;
 mod print_config;
 mod serve;
 mod upkeep;
+mod users;
 mod witness;
 
 use crate::config::{self, Config, Sources};
@@ -55,6 +56,12 @@ enum Command {
     /// Look after the agents, of the running service or of the state directory
     #[command(subcommand)]
     Agents(agents::Command),
+    /// Look after the users, of the running service or of the state directory
+    #[command(subcommand)]
+    User(users::Command),
+    /// Look after the record of who changed what
+    #[command(subcommand)]
+    Audit(users::Audit),
     /// Name everything that is wrong with the configuration
     CheckConfig,
     /// Print the configuration in force and where each value came from
@@ -93,6 +100,8 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
         Command::Restore(args) => block_on(backup::restore(configured(sources)?, args)),
         Command::Diverged(command) => diverged::run(&configured(sources)?, command),
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
+        Command::User(command) => block_on(users::run(configured(sources)?, command)),
+        Command::Audit(command) => block_on(users::audit(configured(sources)?, command)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;
             wait(fastgpt_sim::run(args))

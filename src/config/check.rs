@@ -1,11 +1,12 @@
 //! What the operator wrote becomes what the rooms use. Each section is taken apart field by field, so that a new
 //! key does not compile until it is checked.
 
+use crate::accounts;
 use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
-use crate::config::sections::{Breaker, Cache, Chat, Cluster, Journal, Log, Node, Store, Tls, Upstream};
+use crate::config::sections::{Auth, Breaker, Cache, Chat, Cluster, Journal, Log, Node, Store, Tls, Upstream};
 use crate::gateway;
 use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
@@ -198,6 +199,19 @@ impl Cluster {
         let hook = (!role_hook.is_empty()).then(|| PathBuf::from(&role_hook));
         rules.need_text(hook.as_ref().is_none_or(|hook| hook.is_absolute()), "cluster.role_hook", rule, &role_hook);
         (listen, replica::PairSettings { timing, start_alone }, hook)
+    }
+}
+
+impl Auth {
+    pub(super) fn check(self, rules: &mut Rules) -> accounts::Settings {
+        let Self { anonymous_chat, registration, access_seconds, refresh_seconds } = self;
+        let at_least = format!("must be at least access_seconds ({access_seconds})");
+        rules.need(refresh_seconds >= access_seconds, "auth.refresh_seconds", at_least, refresh_seconds);
+        let lifetimes = accounts::Lifetimes {
+            access: rules.number("auth.access_seconds", access_seconds, 60..=30 * 86_400),
+            refresh: rules.number("auth.refresh_seconds", refresh_seconds, 60..=365 * 86_400),
+        };
+        accounts::Settings { anonymous_chat, registration, lifetimes }
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::accounts;
 use crate::breaker;
 use crate::cache;
 use crate::config::check::{CONTROL_SOCKET, allowed};
@@ -55,6 +56,7 @@ pub(crate) struct Config {
     pub(crate) pair: replica::PairSettings,
     /// Run when the node's role changes.
     pub(crate) role_hook: Option<PathBuf>,
+    pub(crate) accounts: accounts::Settings,
     pub(crate) cache: cache::Settings,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
@@ -193,6 +195,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         store,
         journal,
         cluster,
+        auth,
         cache,
         metrics,
         otlp,
@@ -219,6 +222,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         peer_listen,
         pair,
         role_hook,
+        accounts: auth.check(rules),
         cache: cache.check(memory_bytes, rules),
         shutdown_grace,
         http,

@@ -36,7 +36,7 @@ const OLD_NAMES: &[(&str, Meaning)] = &[
     ("FRONTEND_URL", Meaning::Origins),
     ("TOKEN_SECRET", Meaning::Nothing),
     ("JWT_SECRET", Meaning::Nothing),
-    ("TOKEN_TTL_SECONDS", Meaning::Nothing),
+    ("TOKEN_TTL_SECONDS", Meaning::Key("auth.access_seconds")),
     ("RATE_LIMIT_WINDOW_MS", Meaning::Nothing),
     ("RATE_LIMIT_MAX_REQUESTS", Meaning::Nothing),
     ("RATE_LIMIT_POINTS", Meaning::Nothing),

@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) journal: Journal,
     pub(super) cluster: Cluster,
+    pub(super) auth: Auth,
     pub(super) cache: Cache,
     pub(super) metrics: Metrics,
     pub(super) otlp: Otlp,
@@ -131,6 +132,15 @@ pub(super) struct Cluster {
     pub(super) stable_ms: u64,
     pub(super) start_alone: bool,
     pub(super) role_hook: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Auth {
+    pub(super) anonymous_chat: bool,
+    pub(super) registration: bool,
+    pub(super) access_seconds: u64,
+    pub(super) refresh_seconds: u64,
 }
 
 #[derive(Deserialize)]

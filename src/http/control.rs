@@ -5,6 +5,8 @@
 use super::backup;
 use super::cluster;
 use super::error::{self, ApiError};
+use super::users;
+use crate::accounts::Accounts;
 use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
 use crate::backup::Backups;
 use crate::base::AgentId;
@@ -29,6 +31,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone)]
 pub(crate) struct Control {
     agents: Agents,
+    accounts: Accounts,
     pair: Pair,
     backups: Backups,
     state_dir: PathBuf,
@@ -36,13 +39,22 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(agents: Agents, pair: Pair, state_dir: PathBuf, peer_listen: SocketAddr) -> Self {
+    pub(crate) fn new(
+        (agents, accounts): (Agents, Accounts),
+        pair: Pair,
+        state_dir: PathBuf,
+        peer_listen: SocketAddr,
+    ) -> Self {
         let backups = Backups::new(pair.clone(), state_dir.clone());
-        Self { agents, pair, backups, state_dir, peer_listen }
+        Self { agents, accounts, pair, backups, state_dir, peer_listen }
     }
 
     pub(super) fn pair(&self) -> &Pair {
         &self.pair
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     pub(super) fn backups(&self) -> &Backups {
@@ -59,7 +71,7 @@ impl Control {
     }
 
     /// Only the primary's database takes changes: whoever is at the standby is told where that is.
-    fn refuse_standby(&self) -> Result<(), ApiError> {
+    pub(super) fn refuse_standby(&self) -> Result<(), ApiError> {
         if self.pair.role().now() != Role::Standby {
             return Ok(());
         }
@@ -127,6 +139,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let (cluster, backup) = (cluster::routes(control.clone(), again), backup::routes(control.clone()));
+    let users = users::routes(control.clone());
     let routes = Router::new()
         .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
         .route("/agents", get(list))
@@ -136,6 +149,7 @@ pub(crate) async fn serve(
         .with_state(control)
         .merge(cluster)
         .merge(backup)
+        .merge(users)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::map_response(render));
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await

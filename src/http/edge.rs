@@ -1,7 +1,7 @@
 use super::drain::Drain;
 use super::error::ApiError;
 use super::settings::Settings;
-use crate::accounts::Visitors;
+use crate::accounts::{Accounts, Visitors};
 use crate::agents::Agents;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
@@ -19,6 +19,7 @@ pub(crate) struct Parts {
     pub(crate) agents: Agents,
     pub(crate) breakers: Breakers,
     pub(crate) visitors: Visitors,
+    pub(crate) accounts: Accounts,
     pub(crate) store: Store,
     pub(crate) pair: Pair,
     pub(crate) telemetry: Telemetry,

@@ -30,6 +30,11 @@ impl ApiError {
         Self { status, code, message: message.into(), retry_after: None, details: Vec::new() }
     }
 
+    /// For a person.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     fn after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
@@ -152,6 +157,11 @@ impl From<Invalid> for ApiError {
 
 pub(super) fn draining() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the service is stopping").after(SOON)
+}
+
+/// It may well work in a moment.
+pub(super) fn soon(why: &'static str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why).after(SOON)
 }
 
 /// Nobody here may answer; `why` is for a person.

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::de::DeserializeOwned;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,6 +29,28 @@ impl JsonBody {
     /// Of a request that has none.
     pub(super) fn empty(edge: &Edge) -> Result<Self, ApiError> {
         Ok(Self(Bytes::new(), edge.share_of_bodies(Some(0))?))
+    }
+
+    /// The body as `T`. What is refused is named by its field, and its value never repeated.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        let mut reader = serde_json::Deserializer::from_slice(&self.0);
+        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            let (inner, text) = (error.inner(), error.inner().to_string());
+            if inner.is_syntax() || inner.is_eof() {
+                let rule = format!("is not JSON, at line {} column {}", inner.line(), inner.column());
+                return error::validation("body", &rule);
+            }
+            let named = text.split('`').nth(1).unwrap_or_default();
+            let field = if path == "." { "body" } else { path.as_str() };
+            match text.split(' ').next() {
+                Some("missing") => error::validation(named, "must be given"),
+                Some("unknown") if text.starts_with("unknown field") => error::validation(named, "is not known"),
+                _ => error::validation(field, "is not of the kind that it must be"),
+            }
+        })?;
+        reader.end().map_err(|_| error::validation("body", "has more behind its end"))?;
+        Ok(parsed)
     }
 }
 
@@ -65,7 +88,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(known, value)| (known == name).then_some(value))

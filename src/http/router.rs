@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 /// Every route of the service, and the layers around them.
 pub(super) fn router(edge: &Edge) -> Router {
@@ -15,6 +15,17 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/api/chat/completions", post(api::chat::completions))
         .route("/api/chat/messages", post(api::chat::completions))
         .route("/api/chat/init", get(api::init::init))
+        .route("/api/auth/login", post(api::auth::log_in))
+        .route("/api/auth/logout", post(api::auth::log_out))
+        .route("/api/auth/refresh", post(api::auth::refresh))
+        .route("/api/auth/verify", get(api::auth::verify).post(api::auth::verify_posted))
+        .route("/api/auth/change-password", post(api::auth::change_password))
+        .route("/api/auth/register", post(api::auth::register))
+        .route("/api/auth/profile", get(api::auth::profile).put(api::auth::set_profile))
+        .route("/api/admin/users", get(api::users::list).post(api::users::add))
+        .route("/api/admin/users/{id}", put(api::users::change).delete(api::users::remove))
+        .route("/api/admin/users/{id}/reset-password", post(api::users::reset_password))
+        .route("/api/admin/audit", get(api::audit::list))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

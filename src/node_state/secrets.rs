@@ -11,6 +11,7 @@ const KEYS: [&str; 3] = ["cookie_key", "data_key", "token_secret"];
 pub(crate) struct Secrets {
     cookie_key: [u8; 32],
     data_key: [u8; 32],
+    token_secret: [u8; 32],
     /// Certificate and key of the cluster's authority, DER; `None` before there is a cluster.
     authority: Option<(Vec<u8>, Vec<u8>)>,
     text: String,
@@ -42,14 +43,19 @@ impl Secrets {
     fn parse(text: String) -> Option<Self> {
         let key = |name| find(&text, name)?.try_into().ok();
         let [cookie_key, data_key, token_secret] = KEYS;
-        let _: [u8; 32] = key(token_secret)?; // Not used yet; a file without it is torn all the same.
         let [certificate, authority_key] = AUTHORITY.map(|name| find(&text, name));
         let authority = match (certificate, authority_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => return None,
         };
-        Some(Self { cookie_key: key(cookie_key)?, data_key: key(data_key)?, authority, text })
+        Some(Self {
+            cookie_key: key(cookie_key)?,
+            data_key: key(data_key)?,
+            token_secret: key(token_secret)?,
+            authority,
+            text,
+        })
     }
 
     /// Keeps a new cluster's authority with the others; on disk when this returns.
@@ -93,6 +99,11 @@ impl Secrets {
     /// Signs visitors' cookies.
     pub(crate) fn cookie_key(&self) -> &[u8; 32] {
         &self.cookie_key
+    }
+
+    /// Signs users' tokens.
+    pub(crate) fn token_secret(&self) -> &[u8; 32] {
+        &self.token_secret
     }
 
     /// Seals agents' keys.

@@ -1,5 +1,6 @@
 //! Bytes to types and back, without a socket or a clock: what goes over the wires.
 
+pub mod account;
 pub mod agent;
 pub mod answer;
 pub mod chat;

@@ -14,6 +14,7 @@
 
 mod agents;
 mod apply;
+mod audit;
 mod backup;
 mod busy;
 mod checkpoint;
@@ -29,6 +30,7 @@ mod handle;
 mod job;
 mod lease;
 mod log;
+mod logins;
 mod open;
 mod pause;
 mod readers;
@@ -44,10 +46,12 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod users;
 mod verify;
 mod writer;
 
 pub(crate) use apply::ApplyError;
+pub(crate) use audit::{AuditCheck, AuditEntry, AuditFilter, AuditRow};
 pub(crate) use backup::{inspect, schema_supported};
 pub(crate) use commit::Rested;
 pub(crate) use copy::{PAGE_BYTES, PageFile, Piece, Replacement};
@@ -61,8 +65,10 @@ pub(crate) use handle::{Base, Store};
 pub(crate) use job::Pending;
 pub(crate) use lease::Leave;
 pub(crate) use log::{Flush, Log, LogError};
+pub(crate) use logins::{Login, NewLogin, Renewed};
 pub(crate) use open::{Expect, NAMES};
 pub(crate) use readers::{Budget, Snapshot};
 pub(crate) use settings::Settings;
 pub(crate) use turns::{NewTurn, Past, Session, StoredEvent, Turn, TurnEnd, TurnState};
+pub(crate) use users::{Changed, EmailChange, NewUser, UserChange};
 pub(crate) use verify::Checked;

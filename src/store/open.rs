@@ -16,8 +16,11 @@ use std::time::Duration;
 /// The letters `LLMc`.
 pub(super) const APPLICATION_ID: i32 = 0x4C4C_4D63;
 /// Every schema change, oldest first; the number of the last is the schema that this build writes.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../data/migrations/0001_first.sql"), include_str!("../../data/migrations/0002_index.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../data/migrations/0001_first.sql"),
+    include_str!("../../data/migrations/0002_index.sql"),
+    include_str!("../../data/migrations/0003_accounts.sql"),
+];
 /// Fixed for the life of a database: its pages are what is replicated.
 const PAGE_BYTES: u32 = 4096;
 /// Older versions may corrupt a write-ahead log when it is reset (fixed in 3.51.3).

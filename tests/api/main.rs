@@ -1,5 +1,6 @@
 //! The API and the command line as their users meet them: the real binary, a real socket server in FastGPT's place.
 
+mod accounts;
 mod breaker;
 mod cli;
 mod edge;

@@ -3,6 +3,7 @@
 use super::{envelope, stream};
 use crate::clock;
 use crate::gateway::{Finished, Kept, Out, Reply};
+use crate::http::credentials::Credentials;
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::{Asker, set_cookie};
@@ -18,8 +19,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-pub(in crate::http) async fn completions(State(edge): State<Edge>, asker: Asker, write: Write) -> Response {
-    let caller = asker.caller.clone();
+pub(in crate::http) async fn completions(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    mut asker: Asker,
+    write: Write,
+) -> Response {
+    let caller = match credentials.caller(&edge, asker.caller.clone()).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    asker.caller = caller.clone();
     let mut response = match answer(&edge, asker, write).await {
         Ok(response) => response,
         Err(error) => error.into_response(),

@@ -1,5 +1,6 @@
 mod answers;
 mod apply;
+mod audit;
 mod commits;
 mod logs;
 mod reads;

@@ -1,0 +1,176 @@
+//! Passwords are hashed off the async threads, few at a time: a flood of logins costs those who log in their time, and
+//! nobody else theirs.
+
+use crate::base::Secret;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
+
+/// OWASP's second choice for argon2id of 2024: 19 MiB, two passes, some 20 ms of a core.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// Who comes when so many wait is asked to come again: at 20 ms each the last one waits for over a second.
+const WAITING_MAX: usize = 64;
+/// Of what any hash of ours or of an import has. One with dearer parameters is not computed.
+const HASH_MEMORY_KIB_MAX: u32 = 64 * 1024;
+const HASH_PASSES_MAX: u32 = 10;
+/// 2^13 rounds of bcrypt are half a second.
+const BCRYPT_COST_MAX: u32 = 13;
+
+/// Too many passwords wait to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being checked")]
+pub(crate) struct TooMany;
+
+/// What a check of a password found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Wrong,
+    Right,
+    /// Right, and kept by a weaker hash than today's, which is this one.
+    Outdated(Secret),
+}
+
+/// Hashes passwords. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Hasher {
+    at_once: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hasher {
+    /// Half of the cores at a time, one at least.
+    pub(super) fn new(cores: usize) -> Self {
+        Self { at_once: Arc::new(Semaphore::new((cores / 2).max(1))), waiting: Arc::default() }
+    }
+
+    pub(super) async fn hash(&self, password: Secret) -> Result<Secret, TooMany> {
+        self.run(move || hash(&password)).await
+    }
+
+    /// Checks `password` against `hash`; where there is none, for as long as if there were one.
+    pub(super) async fn verify(&self, password: Secret, hash: Option<Secret>) -> Result<Verdict, TooMany> {
+        self.run(move || verify(&password, hash.as_ref())).await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooMany> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
+        if before >= WAITING_MAX {
+            return Err(TooMany);
+        }
+        let permit = Arc::clone(&self.at_once).acquire_owned().await.map_err(|_| TooMany)?;
+        drop(waiting);
+        // The permit goes along: a client that leaves does not make room for another one while the work goes on.
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        done.await.map_err(|_| TooMany)
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("they are within argon2's bounds");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+fn hash(password: &Secret) -> Secret {
+    let hash = argon2().hash_password(password.expose().as_bytes()).expect("a password of any length has a hash");
+    Secret::new(hash.to_string())
+}
+
+fn verify(password: &Secret, hash: Option<&Secret>) -> Verdict {
+    let Some(stored) = hash else {
+        self::hash(password);
+        return Verdict::Wrong;
+    };
+    let stored = stored.expose();
+    if stored.starts_with("$2") {
+        let is_right = bcrypt_cost(stored).is_some_and(|cost| cost <= BCRYPT_COST_MAX)
+            && bcrypt::verify(password.expose(), stored).unwrap_or(false);
+        return if is_right { Verdict::Outdated(self::hash(password)) } else { Verdict::Wrong };
+    }
+    let Ok(parsed) = PasswordHash::new(stored) else { return Verdict::Wrong };
+    let Ok(params) = Params::try_from(&parsed) else { return Verdict::Wrong };
+    if params.m_cost() > HASH_MEMORY_KIB_MAX || params.t_cost() > HASH_PASSES_MAX {
+        return Verdict::Wrong;
+    }
+    if argon2().verify_password(password.expose().as_bytes(), &parsed).is_err() {
+        return Verdict::Wrong;
+    }
+    let is_of_today =
+        parsed.algorithm.as_str() == "argon2id" && params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES;
+    if is_of_today { Verdict::Right } else { Verdict::Outdated(self::hash(password)) }
+}
+
+fn bcrypt_cost(hash: &str) -> Option<u32> {
+    hash.split('$').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text)
+    }
+
+    #[test]
+    fn a_password_is_right_for_its_own_hash_only() {
+        let stored = hash(&secret("Aa1!aaaa"));
+        assert!(stored.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", stored.expose());
+        assert_ne!(stored, hash(&secret("Aa1!aaaa")), "each has a salt of its own");
+        assert_eq!(verify(&secret("Aa1!aaaa"), Some(&stored)), Verdict::Right);
+        for wrong in ["", "Aa1!aaa", "Aa1!aaaaa", "aa1!aaaa"] {
+            assert_eq!(verify(&secret(wrong), Some(&stored)), Verdict::Wrong, "{wrong}");
+        }
+        assert_eq!(verify(&secret("Aa1!aaaa"), None), Verdict::Wrong);
+    }
+
+    #[test]
+    fn an_old_hash_is_believed_once_and_replaced() {
+        let old = secret(&bcrypt::hash("Aa1!aaaa", 4).unwrap());
+        let Verdict::Outdated(new) = verify(&secret("Aa1!aaaa"), Some(&old)) else { panic!("it was right") };
+        assert_eq!(verify(&secret("Aa1!aaaa"), Some(&new)), Verdict::Right);
+        assert_eq!(verify(&secret("Aa1!aaab"), Some(&old)), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_hash_that_is_none_or_too_dear_is_nobodys() {
+        let stored = hash(&secret("Aa1!aaaa")).expose().to_owned();
+        for bad in [
+            "",
+            "Aa1!aaaa",
+            "$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234",
+            &stored.replace("m=19456", "m=4194304"),
+            &stored.replace("t=2", "t=4000000"),
+        ] {
+            assert_eq!(verify(&secret("Aa1!aaaa"), Some(&secret(bad))), Verdict::Wrong, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_turned_away_and_leaves_nothing_behind() {
+        let hasher = Hasher::new(1);
+        let flood: Vec<_> = (0..3 * WAITING_MAX).map(|_| hasher.hash(secret("Aa1!aaaa"))).collect();
+        let done = futures_util::future::join_all(flood).await;
+        let refused = done.iter().filter(|done| **done == Err(TooMany)).count();
+        assert!((1..3 * WAITING_MAX).contains(&refused), "{refused}");
+        assert!(hasher.hash(secret("Aa1!aaaa")).await.is_ok());
+        assert_eq!(hasher.waiting.load(Ordering::Relaxed), 0);
+    }
+}

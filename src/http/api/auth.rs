@@ -1,0 +1,174 @@
+//! `/api/auth`: logging in and out, tokens, and what users may change of themselves.
+
+use super::plain;
+use crate::accounts::LoggedIn;
+use crate::base::{Secret, UnixMillis};
+use crate::http::credentials::{Credentials, session_cookie};
+use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
+use crate::http::write::Write;
+use crate::protocol::account::User;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Login {
+    username: String,
+    password: String,
+}
+
+pub(in crate::http) async fn log_in(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let Login { username, password } = write.body.parse()?;
+    for (field, text) in [("username", &username), ("password", &password)] {
+        if text.is_empty() {
+            return Err(error::validation(field, "must not be empty"));
+        }
+    }
+    let logged_in = edge.accounts.log_in(&username, &Secret::new(password), credentials.from).await?;
+    Ok(tokens(&edge, StatusCode::OK, &logged_in))
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    username: String,
+    password: String,
+    email: Option<String>,
+}
+
+pub(in crate::http) async fn register(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let Registration { username, password, email } = write.body.parse()?;
+    let password = Secret::new(password);
+    let made = edge.accounts.register((&username, &password), email.as_deref(), credentials.from).await?;
+    Ok(tokens(&edge, StatusCode::CREATED, &made))
+}
+
+/// A new login, for the page and, in a cookie, for what it asks without a header.
+fn tokens(edge: &Edge, status: StatusCode, logged_in: &LoggedIn) -> Response {
+    let LoggedIn { access, refresh, expires_in, user } = logged_in;
+    let data = json!({
+        "token": access.expose(), "refreshToken": refresh.expose(), "user": short(user), "expiresIn": expires_in,
+    });
+    let cookie = session_cookie(Some((access.expose(), *expires_in)), edge.settings.secure);
+    (status, [(header::SET_COOKIE, cookie)], Json(plain(&data))).into_response()
+}
+
+fn short(user: &User) -> Value {
+    json!({ "id": user.id, "username": user.username.as_str(), "email": user.email, "role": user.role.as_str() })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Refresh {
+    refresh_token: Option<String>,
+}
+
+pub(in crate::http) async fn refresh(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let given = if write.body.0.is_empty() { None } else { write.body.parse::<Refresh>()?.refresh_token };
+    let token = given.or_else(|| credentials.bearer().map(ToOwned::to_owned));
+    let token = token.ok_or_else(|| error::validation("refreshToken", "must be given"))?;
+    let renewed = edge.accounts.refresh(&token, &credentials.from).await?;
+    Ok(tokens(&edge, StatusCode::OK, &renewed))
+}
+
+pub(in crate::http) async fn log_out(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let login = credentials.user(&edge).await?;
+    edge.accounts.log_out(&login, &credentials.from).await?;
+    drop(write);
+    let cookie = session_cookie(None, edge.settings.secure);
+    Ok(([(header::SET_COOKIE, cookie)], Json(plain(&Value::Null))).into_response())
+}
+
+pub(in crate::http) async fn verify(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+) -> Result<Json<Value>, ApiError> {
+    let login = credentials.user(&edge).await?;
+    Ok(Json(plain(&json!({ "valid": true, "user": short(&login.user) }))))
+}
+
+/// The same, for those who post: where the primary is, as everything that is posted.
+pub(in crate::http) async fn verify_posted(
+    state: State<Edge>,
+    credentials: Credentials,
+    _: Write,
+) -> Result<Json<Value>, ApiError> {
+    verify(state, credentials).await
+}
+
+#[derive(Deserialize)]
+struct ChangePassword {
+    #[serde(rename = "currentPassword")]
+    current: Option<String>,
+    #[serde(rename = "oldPassword")]
+    old: Option<String>,
+    #[serde(rename = "newPassword")]
+    new: String,
+}
+
+pub(in crate::http) async fn change_password(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Json<Value>, ApiError> {
+    let login = credentials.user(&edge).await?;
+    let ChangePassword { current, old, new } = write.body.parse()?;
+    let old = current.or(old).ok_or_else(|| error::validation("currentPassword", "must be given"))?;
+    let (old, new) = (Secret::new(old), Secret::new(new));
+    edge.accounts.change_password(&login, (&old, &new), credentials.from).await?;
+    Ok(Json(plain(&Value::Null)))
+}
+
+pub(in crate::http) async fn profile(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+) -> Result<Json<Value>, ApiError> {
+    let login = credentials.user(&edge).await?;
+    Ok(Json(plain(&whole(&login.user))))
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    /// Empty takes it away.
+    email: Option<String>,
+}
+
+pub(in crate::http) async fn set_profile(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    write: Write,
+) -> Result<Json<Value>, ApiError> {
+    let login = credentials.user(&edge).await?;
+    let Profile { email } = write.body.parse()?;
+    let user = match email {
+        Some(email) => edge.accounts.set_email(&login, Some(&email), credentials.from).await?,
+        None => login.user.clone(),
+    };
+    Ok(Json(plain(&whole(&user))))
+}
+
+fn whole(user: &User) -> Value {
+    let mut shown = short(user);
+    shown["createdAt"] = user.created_at.to_string().into();
+    shown["lastLoginAt"] = user.last_login_at.map(|at: UnixMillis| at.to_string()).into();
+    shown
+}

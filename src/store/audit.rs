@@ -1,0 +1,234 @@
+//! The audit's rows: who changed what, in the transaction that changed it.
+//!
+//! Each row carries the hash of itself and of all before it, so that one that was changed, put in or taken out shows. What
+//! was cut off at the end does not, by the rows alone.
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::job::{Pending, Scope};
+use super::readers::Budget;
+use crate::base::UnixMillis;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+
+const COLUMNS: &str = "id, at, user_id, username, action, resource_type, resource_id, details, ip_address, user_agent, status, error_message, chain";
+/// Of one read transaction of a check.
+const CHECKED_AT_ONCE: i64 = 10_000;
+
+/// What somebody did, or was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuditEntry {
+    pub(crate) at: UnixMillis,
+    pub(crate) user_id: Option<i64>,
+    pub(crate) username: Option<String>,
+    pub(crate) action: &'static str,
+    pub(crate) resource_type: &'static str,
+    pub(crate) resource_id: Option<String>,
+    /// JSON, of names and values that are no secrets.
+    pub(crate) details: String,
+    pub(crate) ip_address: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    /// Why it was refused; `None` where it was done.
+    pub(crate) error: Option<&'static str>,
+}
+
+impl AuditEntry {
+    pub(crate) fn weight(&self) -> usize {
+        256 + self.details.len() + self.user_agent.as_ref().map_or(0, String::len)
+    }
+}
+
+/// A row of the audit, all but its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuditRow {
+    pub(crate) id: i64,
+    pub(crate) at: UnixMillis,
+    pub(crate) user_id: Option<i64>,
+    pub(crate) username: Option<String>,
+    pub(crate) action: String,
+    pub(crate) resource_type: String,
+    pub(crate) resource_id: Option<String>,
+    pub(crate) details: String,
+    pub(crate) ip_address: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) is_failure: bool,
+    pub(crate) error: Option<String>,
+}
+
+/// What a list of the audit is to show; `None` is whatever it be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    pub(crate) action: Option<String>,
+    pub(crate) user_id: Option<i64>,
+}
+
+/// What a check of the audit found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AuditCheck {
+    pub(crate) rows: u64,
+    /// The first row that does not follow from those before it.
+    pub(crate) broken_at: Option<i64>,
+}
+
+impl AuditRow {
+    fn hash(&self, before: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(before);
+        let number = |number: Option<i64>| number.map(|number| number.to_string());
+        let fields = [
+            number(Some(self.id)),
+            number(Some(self.at.0)),
+            number(self.user_id),
+            self.username.clone(),
+            Some(self.action.clone()),
+            Some(self.resource_type.clone()),
+            self.resource_id.clone(),
+            Some(self.details.clone()),
+            self.ip_address.clone(),
+            self.user_agent.clone(),
+            Some(status(self.is_failure).to_owned()),
+            self.error.clone(),
+        ];
+        for field in fields {
+            // A length, or none at all: no two rows have the same bytes.
+            match field {
+                Some(text) => {
+                    hash.update([1]);
+                    hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+                    hash.update(text.as_bytes());
+                }
+                None => hash.update([0]),
+            }
+        }
+        hash.finalize().into()
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<(Self, Vec<u8>)> {
+        let read = Self {
+            id: row.get(0)?,
+            at: UnixMillis(row.get(1)?),
+            user_id: row.get(2)?,
+            username: row.get(3)?,
+            action: row.get(4)?,
+            resource_type: row.get(5)?,
+            resource_id: row.get(6)?,
+            details: row.get(7)?,
+            ip_address: row.get(8)?,
+            user_agent: row.get(9)?,
+            is_failure: row.get::<_, String>(10)? == status(true),
+            error: row.get(11)?,
+        };
+        Ok((read, row.get(12)?))
+    }
+}
+
+fn status(is_failure: bool) -> &'static str {
+    if is_failure { "failure" } else { "success" }
+}
+
+/// Writes `entry` behind all others, in the transaction of what it tells of.
+pub(super) fn append(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreError> {
+    put(scope.rows, entry).map_err(StoreError::sql("write the audit"))
+}
+
+fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
+    let last = rows
+        .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let (id, before) = last.map_or((1, vec![0; 32]), |(id, chain)| (id + 1, chain));
+    let row = AuditRow {
+        id,
+        at: entry.at,
+        user_id: entry.user_id,
+        username: entry.username,
+        action: entry.action.to_owned(),
+        resource_type: entry.resource_type.to_owned(),
+        resource_id: entry.resource_id,
+        details: entry.details,
+        ip_address: entry.ip_address,
+        user_agent: entry.user_agent,
+        is_failure: entry.error.is_some(),
+        error: entry.error.map(ToOwned::to_owned),
+    };
+    let chain = row.hash(&before);
+    let sql = format!("INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
+    rows.prepare_cached(&sql)?.execute(params![
+        row.id,
+        row.at.0,
+        row.user_id,
+        row.username,
+        row.action,
+        row.resource_type,
+        row.resource_id,
+        row.details,
+        row.ip_address,
+        row.user_agent,
+        status(row.is_failure),
+        row.error,
+        chain,
+    ])?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes an entry of what changed nothing else.
+    pub(crate) fn audit(&self, entry: AuditEntry) -> Result<Pending<()>, StoreError> {
+        self.write(entry.weight(), move |scope| append(scope, entry))
+    }
+
+    /// Rows, newest first, from the `offset`th on, and how many there are in all.
+    pub(crate) async fn audit_rows(
+        &self,
+        filter: AuditFilter,
+        (offset, limit): (u32, u32),
+    ) -> Result<(Vec<AuditRow>, u32), StoreError> {
+        let query = move |rows: &Connection| {
+            let condition = "(?1 IS NULL OR action = ?1) AND (?2 IS NULL OR user_id = ?2)";
+            let read = || {
+                let total = rows
+                    .prepare_cached(&format!("SELECT count(*) FROM audit WHERE {condition}"))?
+                    .query_row(params![filter.action, filter.user_id], |row| row.get(0))?;
+                let sql = format!("SELECT {COLUMNS} FROM audit WHERE {condition} ORDER BY id DESC LIMIT ?3 OFFSET ?4");
+                let mut statement = rows.prepare_cached(&sql)?;
+                let found = statement
+                    .query_map(params![filter.action, filter.user_id, limit, offset], AuditRow::read)?
+                    .map(|row| row.map(|(row, _)| row))
+                    .collect::<Result<_, _>>()?;
+                Ok((found, total))
+            };
+            read().map_err(StoreError::sql("read the audit"))
+        };
+        self.read(Budget::Normal, query).await
+    }
+
+    /// Computes every row's hash anew, in portions, so that no read lasts.
+    pub(crate) async fn audit_check(&self) -> Result<AuditCheck, StoreError> {
+        let mut check = AuditCheck { rows: 0, broken_at: None };
+        let (mut after, mut before) = (0, vec![0; 32]);
+        loop {
+            let from = after;
+            let sql = format!("SELECT {COLUMNS} FROM audit WHERE id > ?1 ORDER BY id LIMIT {CHECKED_AT_ONCE}");
+            let portion = self.read(Budget::Normal, move |rows| {
+                let read = || {
+                    let mut statement = rows.prepare_cached(&sql)?;
+                    let found = statement.query_map([from], AuditRow::read)?;
+                    found.collect::<Result<Vec<_>, _>>()
+                };
+                read().map_err(StoreError::sql("read the audit"))
+            });
+            let portion = portion.await?;
+            if portion.is_empty() {
+                return Ok(check);
+            }
+            for (row, chain) in portion {
+                check.rows += 1;
+                if row.id != after + 1 || row.hash(&before)[..] != chain[..] {
+                    check.broken_at = Some(row.id);
+                    return Ok(check);
+                }
+                (after, before) = (row.id, chain);
+            }
+        }
+    }
+}
