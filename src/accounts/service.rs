@@ -236,7 +236,7 @@ impl Accounts {
             ..UserChange::default()
         };
         let actor = Actor::User(Arc::clone(actor), from);
-        self.change(known.user.id, change, by(&actor, "change-password", Some(known.user.id), &json!({})))
+        self.change(known.user.id, change, actor.entry("change-password", ("user", known.user.id), &json!({})))
             .await
             .map(drop)
     }
@@ -255,7 +255,8 @@ impl Accounts {
     ) -> Result<User, AccountsError> {
         let change = UserChange { email: email_change(email)?, ..UserChange::default() };
         let id = actor.user.id;
-        self.change(id, change, by(&Actor::User(Arc::clone(actor), from), "change-profile", Some(id), &json!({}))).await
+        self.change(id, change, Actor::User(Arc::clone(actor), from).entry("change-profile", ("user", id), &json!({})))
+            .await
     }
 
     /// Makes an account for whoever asks, where that is allowed, and logs in.
@@ -282,7 +283,8 @@ impl Accounts {
         let username = Username::parse(username).map_err(|broken| AccountsError::Broken("username", broken))?;
         let email = checked_email(email)?;
         let hash = self.hashed(password).await?;
-        let entry = by(actor, "add-user", None, &json!({ "username": username.as_str(), "role": role.as_str() }));
+        let entry =
+            actor.entry("add-user", ("user", ""), &json!({ "username": username.as_str(), "role": role.as_str() }));
         let new = NewUser { username, email, role, hash, at: entry.at };
         self.store.user_add(new, entry)?.await?.value.ok_or(AccountsError::Taken)
     }
@@ -298,13 +300,13 @@ impl Accounts {
         let email = email_change(email)?;
         let details = json!({ "role": role.map(UserRole::as_str), "status": status.map(UserStatus::as_str) });
         let change = UserChange { role, status, email, ..UserChange::default() };
-        self.change(id, change, by(actor, "change-user", Some(id), &details)).await
+        self.change(id, change, actor.entry("change-user", ("user", id), &details)).await
     }
 
     /// Gives a user another password, and ends all of their logins.
     pub(crate) async fn reset_password(&self, id: i64, new: &Secret, actor: &Actor) -> Result<User, AccountsError> {
         let change = UserChange { hash: Some(self.hashed(new).await?), ..UserChange::default() };
-        self.change(id, change, by(actor, "reset-password", Some(id), &json!({}))).await
+        self.change(id, change, actor.entry("reset-password", ("user", id), &json!({}))).await
     }
 
     async fn change(&self, id: i64, change: UserChange, entry: AuditEntry) -> Result<User, AccountsError> {
@@ -315,7 +317,7 @@ impl Accounts {
 
     /// Removes a user; their chats stay until they are erased.
     pub(crate) async fn remove(&self, id: i64, actor: &Actor) -> Result<User, AccountsError> {
-        let removed = self.store.user_remove(id, by(actor, "remove-user", Some(id), &json!({})))?.await;
+        let removed = self.store.user_remove(id, actor.entry("remove-user", ("user", id), &json!({})))?.await;
         self.forget();
         done(removed?.value)
     }
@@ -381,18 +383,25 @@ fn email_change(email: Option<&str>) -> Result<EmailChange, AccountsError> {
     }
 }
 
-fn by(actor: &Actor, action: &'static str, id: Option<i64>, details: &Value) -> AuditEntry {
-    let nobody = Remote::default();
-    let (user, from) = match actor {
-        Actor::User(login, from) => (Some(&login.user), from),
-        Actor::Visitor(from) => (None, from),
-        Actor::Operator => (None, &nobody),
-    };
-    let id = id.map(|id| id.to_string()).unwrap_or_default();
-    let entry = entry((user, from), action, ("user", id), details, None);
-    match actor {
-        Actor::User(..) | Actor::Visitor(_) => entry,
-        Actor::Operator => AuditEntry { username: Some("(operator)".to_owned()), ..entry },
+impl Actor {
+    /// What they do, for the audit: `action` on `resource`, which is its type and id.
+    pub(crate) fn entry(
+        &self,
+        action: &'static str,
+        resource: (&'static str, impl ToString),
+        details: &Value,
+    ) -> AuditEntry {
+        let nobody = Remote::default();
+        let (user, from) = match self {
+            Self::User(login, from) => (Some(&login.user), from),
+            Self::Visitor(from) => (None, from),
+            Self::Operator => (None, &nobody),
+        };
+        let entry = entry((user, from), action, resource, details, None);
+        match self {
+            Self::User(..) | Self::Visitor(_) => entry,
+            Self::Operator => AuditEntry { username: Some("(operator)".to_owned()), ..entry },
+        }
     }
 }
 

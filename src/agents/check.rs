@@ -119,11 +119,21 @@ pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMill
     Ok(Agent { id, api_key: Secret::new(api_key), profile, source, created_at: now, updated_at: now })
 }
 
+const NOT_SET: &str = ": the environment variable ";
+
+/// What an agent's stored problems say of variables that were not set.
+pub(super) fn unset(problems: &[String]) -> Vec<Unset> {
+    let found = problems.iter().filter_map(|problem| {
+        let (field, rest) = problem.split_once(NOT_SET)?;
+        let variable = rest.strip_suffix(" is not set")?;
+        Some(Unset { field: field.to_owned(), variable: variable.to_owned() })
+    });
+    found.collect()
+}
+
 fn soft_problems(provider: Provider, unset: &[Unset]) -> Vec<String> {
-    let mut problems: Vec<String> = unset
-        .iter()
-        .map(|Unset { field, variable }| format!("{field}: the environment variable {variable} is not set"))
-        .collect();
+    let mut problems: Vec<String> =
+        unset.iter().map(|Unset { field, variable }| format!("{field}{NOT_SET}{variable} is not set")).collect();
     match provider {
         Provider::Fastgpt | Provider::Openai => {}
         Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {

@@ -4,10 +4,12 @@
 //! file from then on, and the file is never written back.
 
 mod check;
+mod edit;
 mod file;
 mod probe;
 mod service;
 
+pub(crate) use edit::{Described, EditError};
 pub(crate) use file::{FileError, Import, read, read_for};
 pub(crate) use probe::Probe;
 pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster, served};

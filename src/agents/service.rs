@@ -5,12 +5,14 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::protocol::agent::{Agent, Provider, Source};
 use crate::protocol::answer::{Class, Failure};
-use crate::store::{Budget, Snapshot, Store, StoreError};
+use crate::store::{AuditEntry, Budget, Snapshot, Store, StoreError};
 use crate::upstream::{Client, MayAsk};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// The list is dropped at every change; the time only bounds what a bug could hide.
 const ROSTER_TTL: Duration = Duration::from_hours(1);
@@ -70,14 +72,18 @@ pub(crate) struct Caches {
 /// The door to agents. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Agents {
-    store: Store,
-    client: Client,
+    pub(super) store: Store,
+    pub(super) client: Client,
     caches: Arc<Caches>,
+    /// Seeds the others, and is read again when asked for.
+    pub(super) file: Option<Arc<Path>>,
+    /// A change is made to what was read: one at a time.
+    pub(super) editing: Arc<Mutex<()>>,
 }
 
 impl Agents {
-    pub(crate) fn new(store: Store, client: Client, caches: Caches) -> Self {
-        Self { store, client, caches: Arc::new(caches) }
+    pub(crate) fn new(store: Store, client: Client, caches: Caches, file: Option<&Path>) -> Self {
+        Self { store, client, caches: Arc::new(caches), file: file.map(Arc::from), editing: Arc::default() }
     }
 
     /// Every agent. From memory, or one read of the store within the chat path's 100 ms.
@@ -148,12 +154,17 @@ impl Agents {
 
     /// Reads the text of an agents file into the store, as [`Agents::put`] does.
     pub(crate) async fn import(&self, text: &str, source: Source) -> Result<ImportReport, ImportError> {
-        Ok(self.put(file::parse(text, source)?, source).await?)
+        Ok(self.put(file::parse(text, source)?, source, None).await?)
     }
 
     /// Stores all that are agents, in one commit, and waits until they are durable. From `Source::File`, rows that a
     /// person edited are kept.
-    pub(crate) async fn put(&self, import: Import, source: Source) -> Result<ImportReport, StoreError> {
+    pub(crate) async fn put(
+        &self,
+        import: Import,
+        source: Source,
+        entry: Option<AuditEntry>,
+    ) -> Result<ImportReport, StoreError> {
         let inactive = import
             .agents
             .iter()
@@ -162,7 +173,7 @@ impl Agents {
             .collect();
         let mut report = ImportReport { inactive, rejected: import.rejected, ..ImportReport::default() };
         if !import.agents.is_empty() {
-            let put = self.store.agents_put(import.agents, source == Source::File)?.await?.value;
+            let put = self.store.agents_put(import.agents, source == Source::File, entry)?.await?.value;
             (report.stored, report.kept) = (put.stored, put.kept);
             self.forget();
         }
@@ -170,8 +181,8 @@ impl Agents {
     }
 
     /// Removes an agent; what was said with it stays. `false` when there is none of that id.
-    pub(crate) async fn remove(&self, id: AgentId) -> Result<bool, StoreError> {
-        let removed = self.store.agent_remove(id)?.await?.value;
+    pub(crate) async fn remove(&self, id: AgentId, entry: Option<AuditEntry>) -> Result<bool, StoreError> {
+        let removed = self.store.agent_remove(id, entry)?.await?.value;
         self.forget();
         Ok(removed)
     }

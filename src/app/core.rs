@@ -240,12 +240,15 @@ impl Core {
             (stats.iter().map(|stats| stats.hits).sum(), stats.iter().map(|stats| stats.misses).sum())
         });
         let caches = agents::Caches { roster, init, init_ttl: config.cache.init_ttl };
-        (Agents::new(store.clone(), client.clone(), caches), Caches { known, logins, counters })
+        (
+            Agents::new(store.clone(), client.clone(), caches, config.agents_file.as_deref()),
+            Caches { known, logins, counters },
+        )
     }
 
     /// Stores what the agents file names; a primary does.
     pub(crate) async fn seed_agents(&self, import: Import) -> Result<()> {
-        let report = self.agents.put(import, Source::File).await.context("store the agents")?;
+        let report = self.agents.put(import, Source::File, None).await.context("store the agents")?;
         for (id, problems) in &report.inactive {
             tracing::warn!(agent.id = id.as_str(), problems = problems.join("; "), "agent is not served");
         }

@@ -6,7 +6,7 @@ use super::backup;
 use super::cluster;
 use super::error::{self, ApiError};
 use super::users;
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Actor};
 use crate::agents::{Agents, AgentsError, ImportError, ImportReport, Probe};
 use crate::backup::Backups;
 use crate::base::AgentId;
@@ -93,7 +93,8 @@ impl Control {
     }
 
     pub(crate) async fn remove(&self, id: AgentId) -> Result<Value, crate::store::StoreError> {
-        Ok(json!({ "removed": self.agents.remove(id).await? }))
+        let removed = Actor::Operator.entry("remove-agent", ("agent", id.as_str()), &json!({}));
+        Ok(json!({ "removed": self.agents.remove(id, Some(removed)).await? }))
     }
 
     /// Asks the agent's upstream: its description, and `question` where one is given.

@@ -1,5 +1,6 @@
 //! The agents' rows.
 
+use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::Pending;
@@ -73,11 +74,12 @@ impl Store {
     }
 
     /// Writes all of `agents` in one commit, over rows of the same ids; with `only_over_file` not
-    /// over those that a person has set.
+    /// over those that a person has set. With `entry` somebody has done it.
     pub(crate) fn agents_put(
         &self,
         agents: Vec<Agent>,
         only_over_file: bool,
+        entry: Option<AuditEntry>,
     ) -> Result<Pending<PutReport>, StoreError> {
         let sealer = self.sealer.clone();
         let mut prepared = Vec::with_capacity(agents.len());
@@ -107,18 +109,22 @@ impl Store {
                     _ => report.stored += 1,
                 }
             }
+            entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
             Ok(report)
         })
     }
 
     /// Removes an agent; its sessions stay. `false` when there was none.
-    pub(crate) fn agent_remove(&self, id: AgentId) -> Result<Pending<bool>, StoreError> {
+    pub(crate) fn agent_remove(&self, id: AgentId, entry: Option<AuditEntry>) -> Result<Pending<bool>, StoreError> {
         self.write(id.as_str().len(), move |scope| {
             let removed = scope
                 .rows
                 .query_row("DELETE FROM agents WHERE id = ?1 RETURNING id", [id.as_str()], |_| Ok(()))
                 .optional()
                 .map_err(StoreError::sql("remove an agent"))?;
+            if removed.is_some() {
+                entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            }
             Ok(removed.is_some())
         })
     }

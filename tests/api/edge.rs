@@ -30,7 +30,7 @@ fn every_refusal_has_the_one_shape_and_its_status() {
     let (_home, node) = node();
     let mut browser = node.browser();
     is_refused(&browser.get("/api/nothing"), 404, "NOT_FOUND");
-    is_refused(&browser.request("POST", "/api/agents", Some(b"{}")), 405, "METHOD_NOT_ALLOWED");
+    is_refused(&browser.request("PATCH", "/api/agents", Some(b"{}")), 405, "METHOD_NOT_ALLOWED");
     is_refused(&browser.request("GET", "/api/chat/completions", None), 405, "METHOD_NOT_ALLOWED");
     let completions = "/api/chat/completions";
     for malformed in ["", "{", "[]", "null", "\"x\"", "{\"agentId\":1}", "\u{feff}{}"] {

@@ -1,6 +1,7 @@
 //! One file a resource.
 
 pub(super) mod agents;
+pub(super) mod agents_edit;
 pub(super) mod audit;
 pub(super) mod auth;
 pub(super) mod chat;

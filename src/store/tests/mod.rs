@@ -320,14 +320,15 @@ fn agent(key: &str, source: Source) -> Agent {
 async fn an_agents_key_is_on_no_disk_in_clear_and_a_person_wins_over_the_file() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
-    let put = async |agent, only_over_file| store.agents_put(vec![agent], only_over_file).unwrap().await.unwrap().value;
+    let put =
+        async |agent, only_over_file| store.agents_put(vec![agent], only_over_file, None).unwrap().await.unwrap().value;
     assert_eq!(put(agent("key-of-the-file", Source::File), true).await.stored, 1);
     assert_eq!(put(agent("key-of-a-person", Source::Admin), false).await.stored, 1);
     assert_eq!(put(agent("key-of-the-file", Source::File), true).await.kept, 1);
     let mut listed = store.agents_list(Budget::Normal).await.unwrap();
     assert_eq!(listed.remove(0), agent("key-of-a-person", Source::Admin));
-    assert!(store.agent_remove(agent_id()).unwrap().await.unwrap().value);
-    assert!(!store.agent_remove(agent_id()).unwrap().await.unwrap().value);
+    assert!(store.agent_remove(agent_id(), None).unwrap().await.unwrap().value);
+    assert!(!store.agent_remove(agent_id(), None).unwrap().await.unwrap().value);
     store.close().await.unwrap();
     for file in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -339,7 +340,7 @@ async fn an_agents_key_is_on_no_disk_in_clear_and_a_person_wins_over_the_file() 
 async fn another_data_key_opens_no_agent_and_says_which() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
-    store.agents_put(vec![agent("k", Source::File)], true).unwrap().await.unwrap();
+    store.agents_put(vec![agent("k", Source::File)], true, None).unwrap().await.unwrap();
     store.close().await.unwrap();
     let other = open_as(dir.path(), Opening { data_key: [8; 32], ..opening(2, SETTINGS) }).unwrap();
     let refused = other.agents_list(Budget::Normal).await.unwrap_err().to_string();

@@ -1,0 +1,182 @@
+//! What an administrator changes of agents, by the same rules as the agents file.
+
+use super::check;
+use super::file::{self, FileError, Import};
+use super::service::{Agents, AgentsError, ImportReport};
+use crate::base::{AgentId, random_id};
+use crate::clock;
+use crate::protocol::agent::{Agent, Provider, Source};
+use crate::protocol::answer::Failure;
+use crate::store::{AuditEntry, StoreError};
+use crate::upstream::MayAsk;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Why a change is not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EditError {
+    /// Each as `field: rule`.
+    #[error("the agent is not as it has to be")]
+    Problems(Vec<String>),
+    #[error("an agent has this id already")]
+    Exists,
+    #[error("no agent has the id that was asked for")]
+    Unknown,
+    #[error("there is no agents file")]
+    NoFile,
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the agent's server did not describe it")]
+    Upstream(#[source] Failure),
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+}
+
+/// What an upstream says of its app.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Described {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) model: String,
+    pub(crate) features: Value,
+}
+
+/// How many agents there are after the file was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reloaded {
+    pub(crate) total: usize,
+    pub(crate) active: usize,
+}
+
+impl From<AgentsError> for EditError {
+    fn from(error: AgentsError) -> Self {
+        match error {
+            AgentsError::Unknown | AgentsError::Inactive => Self::Unknown,
+            AgentsError::Store(cause) => Self::Store(cause),
+            AgentsError::Upstream(failure) => Self::Upstream(failure),
+        }
+    }
+}
+
+impl Agents {
+    /// Adds an agent; one without an id is given one.
+    pub(crate) async fn create(
+        &self,
+        mut entry: Map<String, Value>,
+        audit: impl FnOnce(&Agent) -> AuditEntry,
+    ) -> Result<Agent, EditError> {
+        if entry.get("id").is_none_or(|id| id.is_null() || id == "") {
+            entry.insert("id".to_owned(), format!("agent-{}", &random_id()[..12]).into());
+        }
+        let agent = checked(entry, &[])?;
+        let _one_at_a_time = self.editing.lock().await;
+        if self.stored().await?.iter().any(|other| other.id == agent.id) {
+            return Err(EditError::Exists);
+        }
+        self.keep(agent, audit).await
+    }
+
+    /// Changes the fields of an agent that `patch` names; a key that is absent or empty stays what it is.
+    pub(crate) async fn update(
+        &self,
+        id: &str,
+        patch: Map<String, Value>,
+        audit: impl FnOnce(&Agent) -> AuditEntry,
+    ) -> Result<Agent, EditError> {
+        let _one_at_a_time = self.editing.lock().await;
+        let stored = self.stored().await?.into_iter().find(|agent| agent.id.as_str() == id);
+        let before = stored.ok_or(EditError::Unknown)?;
+        let mut entry = entry_of(&before);
+        let is_kept = |name: &str, value: &Value| name == "apiKey" && (value.is_null() || value == "");
+        let patch: Map<_, _> = patch.into_iter().filter(|(name, value)| !is_kept(name, value)).collect();
+        if patch.get("id").is_some_and(|given| given != id) {
+            return Err(EditError::Problems(vec!["id: is the agent's for ever".to_owned()]));
+        }
+        // What the environment lacked is still lacking, unless it is given now.
+        let unset: Vec<_> = check::unset(&before.profile.problems)
+            .into_iter()
+            .filter(|unset| !patch.contains_key(unset.field.split('.').next().unwrap_or_default()))
+            .collect();
+        entry.extend(patch);
+        let agent = Agent { created_at: before.created_at, ..checked(entry, &unset)? };
+        self.keep(agent, audit).await
+    }
+
+    async fn keep(&self, agent: Agent, audit: impl FnOnce(&Agent) -> AuditEntry) -> Result<Agent, EditError> {
+        let entry = audit(&agent);
+        let import = Import { agents: vec![agent.clone()], ..Import::default() };
+        self.put(import, Source::Admin, Some(entry)).await?;
+        Ok(agent)
+    }
+
+    /// Removes an agent, as [`Agents::remove`], by a client's text.
+    pub(crate) async fn delete(&self, id: &str, entry: AuditEntry) -> Result<(), EditError> {
+        let id = AgentId::parse(id).map_err(|_| EditError::Unknown)?;
+        if self.remove(id, Some(entry)).await? { Ok(()) } else { Err(EditError::Unknown) }
+    }
+
+    /// Stores the agents of `{"agents": […]}`, over what is there; with `all_or_nothing` none where one is refused. A
+    /// variable of the environment is nobody's to read from afar.
+    pub(crate) async fn import_posted(
+        &self,
+        text: &str,
+        all_or_nothing: bool,
+        entry: AuditEntry,
+    ) -> Result<(ImportReport, usize), EditError> {
+        let mut import = Import::parse(text, Source::Admin, clock::unix_millis(), &|_| None)?;
+        if all_or_nothing && !import.rejected.is_empty() {
+            import.agents.clear();
+        }
+        let _one_at_a_time = self.editing.lock().await;
+        let known = self.stored().await?;
+        let created = import.agents.iter().filter(|agent| known.iter().all(|other| other.id != agent.id)).count();
+        let report = self.put(import, Source::Admin, Some(entry)).await?;
+        Ok((report, created))
+    }
+
+    /// Reads the agents file again.
+    pub(crate) async fn reload(&self, entry: AuditEntry) -> Result<Reloaded, EditError> {
+        let path = Arc::clone(self.file.as_ref().ok_or(EditError::NoFile)?);
+        let import = file::read(&path, Source::File)?;
+        self.put(import, Source::File, Some(entry)).await?;
+        let agents = self.stored().await?;
+        let active = agents.iter().filter(|agent| agent.profile.is_served()).count();
+        Ok(Reloaded { total: agents.len(), active })
+    }
+
+    /// Asks an upstream, which is no agent yet, what its app is.
+    pub(crate) async fn describe(&self, mut entry: Map<String, Value>) -> Result<Described, EditError> {
+        entry.insert("id".to_owned(), "described".into());
+        let agent = checked(entry, &[])?;
+        if agent.profile.provider != Provider::Fastgpt {
+            return Err(EditError::Problems(vec!["provider: only fastgpt describes its apps".to_owned()]));
+        }
+        let may_ask: MayAsk = Arc::new(|| true); // An administrator does.
+        let described = self.client.init(&agent, None, &may_ask).await.map_err(EditError::Upstream)?;
+        let text = |path: &str| described.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let has = |path: &str| described.pointer(path).and_then(Value::as_bool).unwrap_or(false);
+        Ok(Described {
+            name: text("/app/name"),
+            description: text("/app/intro"),
+            model: described.pointer("/app/chatModels/0").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            features: json!({
+                "supportsFiles": has("/app/chatConfig/fileSelectConfig/canSelectFile"),
+                "supportsImages": has("/app/chatConfig/fileSelectConfig/canSelectImg"),
+            }),
+        })
+    }
+}
+
+fn checked(entry: Map<String, Value>, unset: &[file::Unset]) -> Result<Agent, EditError> {
+    check::agent(Value::Object(entry), unset, Source::Admin, clock::unix_millis()).map_err(EditError::Problems)
+}
+
+/// An agent as an operator would write it.
+fn entry_of(agent: &Agent) -> Map<String, Value> {
+    let profile = serde_json::to_value(&agent.profile).expect("texts and numbers always serialize");
+    let Value::Object(mut entry) = profile else { return Map::new() };
+    entry.remove("problems");
+    entry.insert("id".to_owned(), agent.id.as_str().into());
+    entry.insert("apiKey".to_owned(), agent.api_key.expose().into());
+    entry
+}
