@@ -32,6 +32,11 @@ pub(crate) enum FirstAdminError {
     Accounts(#[from] AccountsError),
 }
 
+/// Removes what [`Accounts::first_admin`] has kept in `state_dir`.
+pub(crate) fn forget_first_admin(state_dir: &Path) -> Result<(), DiskError> {
+    disk::remove_if_present(&state_dir.join(FILE))
+}
+
 /// A password that nobody guesses and every rule takes.
 pub(crate) fn random_password() -> Secret {
     loop {

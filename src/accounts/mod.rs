@@ -7,7 +7,7 @@ mod settings;
 mod token;
 mod visitor;
 
-pub(crate) use first::{FirstAdmin, random_password};
+pub(crate) use first::{FirstAdmin, forget_first_admin, random_password};
 pub(crate) use service::{Accounts, AccountsError, Actor, LoggedIn, Parts, Remote};
 pub(crate) use settings::{Lifetimes, Settings};
 pub(crate) use token::TokenError;

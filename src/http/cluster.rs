@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::error::ApiError;
+use crate::accounts;
 use crate::base::{Chain, UnixMillis};
 use crate::clock;
 use crate::net::{self, Credentials, Resolver};
@@ -168,9 +169,16 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     can_listen(&parts)?;
     // Nobody may chat here from the look at what there is until there is another history.
     let held = if join.dry { None } else { Some(pair.hold().await) };
-    if !join.discard && is_member && pair.store().has_turns().await.map_err(|error| failed(&error))? {
-        let why = "there are chats on this node, which would be given up for the cluster's; `--discard` says that they may be";
-        return Err(refused(Refusal::new(why)));
+    if !join.discard && is_member {
+        let (store, failed) = (pair.store(), |error| failed(&error));
+        let has_turns = store.has_turns().await.map_err(failed)?;
+        if has_turns || store.has_users().await.map_err(failed)? {
+            let what = if has_turns { "chats" } else { "users" };
+            let why = format!(
+                "there are {what} on this node, which would be given up for the cluster's; `--discard` says that they may be"
+            );
+            return Err(refused(Refusal::new(why)));
+        }
     }
     let joined = async {
         let invited = replica::ask_to_join(&token, (&join.name, &join.address), join.dry).await?;
@@ -192,6 +200,10 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     let Some(invited) = joined.await.map_err(told)? else {
         return Ok(Json(json!({ "member": null, "cluster": null })));
     };
+    // Of an administrator of before, who is none of the cluster's.
+    if let Err(error) = accounts::forget_first_admin(parts.control.state_dir()) {
+        tracing::warn!(error = %Chain(&error), "the first administrator's password is not removed");
+    }
     parts.again.cancel();
     if let Some(held) = held {
         pair.hold_for_good(held);

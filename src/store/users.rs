@@ -133,6 +133,15 @@ impl Store {
         .await
     }
 
+    /// Whether there are users besides the administrator that every node begins with.
+    pub(crate) async fn has_users(&self) -> Result<bool, StoreError> {
+        let query = |rows: &Connection| {
+            let found = rows.query_row("SELECT count(*) > 1 FROM users", [], |row| row.get(0));
+            found.map_err(StoreError::sql("look for users"))
+        };
+        self.read(Budget::Normal, query).await
+    }
+
     /// Whether there is an administrator who can log in.
     pub(crate) async fn has_admin(&self) -> Result<bool, StoreError> {
         let query = |rows: &Connection| has_other_admin(rows, 0).map_err(StoreError::sql("look for an administrator"));

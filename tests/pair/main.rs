@@ -3,6 +3,7 @@
 //! The crash loop runs 6 cycles by default; `LLMCHAT_CRASH_CYCLES=1000 cargo test --release --test pair crash` is the long
 //! one. A failure prints its seed; `LLMCHAT_CRASH_SEED` replays the same choices, as far as schedulers allow.
 
+mod accounts;
 mod backup;
 mod cluster;
 mod commands;
