@@ -19,6 +19,8 @@ mod fastgpt_sim;
 mod gateway;
 mod http;
 mod journal;
+#[doc(hidden)]
+pub mod limiter;
 mod net;
 mod node_state;
 #[doc(hidden)]

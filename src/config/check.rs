@@ -6,8 +6,9 @@ use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
-use crate::config::sections::{Auth, Breaker, Cache, Chat, Cluster, Journal, Log, Node, Store, Tls, Upstream};
+use crate::config::sections::{Auth, Breaker, Cache, Chat, Cluster, Journal, Limits, Log, Node, Store, Tls, Upstream};
 use crate::gateway;
+use crate::limiter;
 use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
 use crate::store;
@@ -226,6 +227,42 @@ impl Cache {
             init_ttl: rules.ms("cache.init_ttl_ms", init_ttl_ms, 1..=DAY_MS),
             session_ttl: rules.ms("cache.session_ttl_ms", session_ttl_ms, 1..=DAY_MS),
         }
+    }
+}
+
+impl Limits {
+    /// What the process may use, in bytes, and how often clients may ask.
+    pub(super) fn check(self, rules: &mut Rules) -> (u64, limiter::Rules) {
+        let Self {
+            memory_bytes,
+            api_requests_max,
+            api_window_ms,
+            chat_requests_max,
+            chat_window_ms,
+            chat_block_ms,
+            login_failures_max,
+            login_window_ms,
+            clients_max,
+        } = self;
+        // A shorter window would be told to clients as none.
+        let window = 1_000..=DAY_MS;
+        let times = 0..=1_000_000_000;
+        let limit = |max, window, block| (max > 0).then_some(limiter::Rule { max, window, block });
+        let api = limit(
+            rules.number("limits.api_requests_max", api_requests_max, times.clone()),
+            rules.ms("limits.api_window_ms", api_window_ms, window.clone()),
+            Duration::ZERO,
+        );
+        let chat = limit(
+            rules.number("limits.chat_requests_max", chat_requests_max, times.clone()),
+            rules.ms("limits.chat_window_ms", chat_window_ms, window.clone()),
+            rules.ms("limits.chat_block_ms", chat_block_ms, 0..=DAY_MS),
+        );
+        let lockout = rules.ms("limits.login_window_ms", login_window_ms, window);
+        let login = limit(rules.number("limits.login_failures_max", login_failures_max, times), lockout, lockout);
+        let keys_max = rules.number("limits.clients_max", clients_max, 1_024..=16 << 20);
+        let memory_bytes = rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44);
+        (memory_bytes, limiter::Rules { api, chat, login, keys_max })
     }
 }
 

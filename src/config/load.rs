@@ -8,10 +8,11 @@ use crate::config::otel_names;
 use crate::config::problems::{Note, Problem, Problems};
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
-use crate::config::sections::{Agents, File, Limits, Metrics};
+use crate::config::sections::{Agents, File, Metrics};
 use crate::config::unit::{self, UnitVariables};
 use crate::gateway;
 use crate::http;
+use crate::limiter;
 use crate::net::TlsFiles;
 use crate::replica;
 use crate::store;
@@ -58,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) role_hook: Option<PathBuf>,
     pub(crate) accounts: accounts::Settings,
     pub(crate) cache: cache::Settings,
+    pub(crate) limits: limiter::Rules,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
     pub(crate) export: Option<Export>,
@@ -201,7 +203,8 @@ fn check(file: File, rules: &mut Rules) -> Config {
         otlp,
         limits,
     } = file;
-    let Limits { memory_bytes } = limits;
+    let memory_given = limits.memory_bytes;
+    let (memory_bytes, limits) = limits.check(rules);
     let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
@@ -223,7 +226,8 @@ fn check(file: File, rules: &mut Rules) -> Config {
         pair,
         role_hook,
         accounts: auth.check(rules),
-        cache: cache.check(memory_bytes, rules),
+        cache: cache.check(memory_given, rules),
+        limits,
         shutdown_grace,
         http,
         export: otlp.check(rules),
@@ -275,7 +279,7 @@ fn check_edge(
         metrics_allow: allowed(allow, rules),
         trusted_proxies,
         secure: tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
-        memory_bytes_max: rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44),
+        memory_bytes_max: memory_bytes,
     };
     let listen = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     (Server { listen, tls }, http, shutdown_grace)

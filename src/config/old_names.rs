@@ -12,6 +12,8 @@ use toml::Value;
 enum Meaning {
     /// The value of a key, as it stands.
     Key(&'static str),
+    /// The value of a key in milliseconds, given in seconds.
+    Seconds(&'static str),
     /// The port of `server.listen`; its address stays.
     Port,
     /// `log.level`, in the words of another logger.
@@ -37,11 +39,11 @@ const OLD_NAMES: &[(&str, Meaning)] = &[
     ("TOKEN_SECRET", Meaning::Nothing),
     ("JWT_SECRET", Meaning::Nothing),
     ("TOKEN_TTL_SECONDS", Meaning::Key("auth.access_seconds")),
-    ("RATE_LIMIT_WINDOW_MS", Meaning::Nothing),
-    ("RATE_LIMIT_MAX_REQUESTS", Meaning::Nothing),
-    ("RATE_LIMIT_POINTS", Meaning::Nothing),
-    ("RATE_LIMIT_DURATION", Meaning::Nothing),
-    ("RATE_LIMIT_BLOCK_DURATION", Meaning::Nothing),
+    ("RATE_LIMIT_WINDOW_MS", Meaning::Key("limits.api_window_ms")),
+    ("RATE_LIMIT_MAX_REQUESTS", Meaning::Key("limits.api_requests_max")),
+    ("RATE_LIMIT_POINTS", Meaning::Key("limits.chat_requests_max")),
+    ("RATE_LIMIT_DURATION", Meaning::Seconds("limits.chat_window_ms")),
+    ("RATE_LIMIT_BLOCK_DURATION", Meaning::Seconds("limits.chat_block_ms")),
 ];
 
 /// Servers that are not needed any more.
@@ -69,6 +71,10 @@ pub(super) fn lay(
         let key = match meaning {
             Meaning::Key(key) => {
                 layers.lay_variable(name, key, text, problems);
+                key
+            }
+            Meaning::Seconds(key) => {
+                lay_seconds((name, text), key, layers, problems);
                 key
             }
             Meaning::Port => {
@@ -103,6 +109,18 @@ pub(super) fn lay(
     let gone: Vec<&str> = variables.keys().map(String::as_str).filter(|name| is_gone(name)).collect();
     if !gone.is_empty() {
         notes.push(Note(format!("ignored, because the store and the cache are built in: {}", gone.join(", "))));
+    }
+}
+
+fn lay_seconds((name, text): (&str, &str), key: &str, layers: &mut Layers, problems: &mut Problems) {
+    match text.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000)) {
+        Some(millis) => layers.lay_variable(name, key, &millis.to_string(), problems),
+        None => problems.add(Problem {
+            key: name.to_owned(),
+            rule: "must be whole seconds, 0 or more".to_owned(),
+            got: Some(format!("{text:?}")),
+            origin: Origin::Default,
+        }),
     }
 }
 

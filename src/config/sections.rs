@@ -176,4 +176,12 @@ pub(super) struct Otlp {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) memory_bytes: u64,
+    pub(super) api_requests_max: u64,
+    pub(super) api_window_ms: u64,
+    pub(super) chat_requests_max: u64,
+    pub(super) chat_window_ms: u64,
+    pub(super) chat_block_ms: u64,
+    pub(super) login_failures_max: u64,
+    pub(super) login_window_ms: u64,
+    pub(super) clients_max: u64,
 }
