@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::disk;
 use crate::gateway::{self, Breakers, Gateway};
 use crate::http::{self, Edge, Listen};
+use crate::limiter::Limiter;
 use crate::net::ServerTls;
 use crate::replica::{Pair, Role};
 use crate::sessions::{Elsewhere, Sessions};
@@ -71,9 +72,10 @@ pub(crate) async fn run(
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let breakers = Breakers::new(config.breaker);
-    let gateway = gateway(&config, &core, &telemetry, &breakers);
-    let edge = edge(&config, &core, &telemetry, (&gateway, &breakers));
-    observe::all(&telemetry, &core, (&gateway, breakers));
+    let limiter = Arc::new(Limiter::new(config.limits));
+    let gateway = gateway(&config, &core, &telemetry, (&breakers, &limiter));
+    let edge = edge(&config, &core, &telemetry, (&gateway, &breakers, &limiter));
+    observe::all(&telemetry, &core, (&gateway, breakers, limiter));
     let control = control_socket(&config)?;
 
     let mut tasks = Supervisor::new();
@@ -339,11 +341,17 @@ fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter
     made.context("set up the metrics")
 }
 
-fn edge(config: &Config, core: &Core, telemetry: &Telemetry, (gateway, breakers): (&Gateway, &Breakers)) -> Edge {
+fn edge(
+    config: &Config,
+    core: &Core,
+    telemetry: &Telemetry,
+    (gateway, breakers, limiter): (&Gateway, &Breakers, &Arc<Limiter>),
+) -> Edge {
     Edge::new(http::Parts {
         gateway: gateway.clone(),
         agents: core.agents.clone(),
         breakers: breakers.clone(),
+        limiter: Arc::clone(limiter),
         visitors: core.visitors.clone(),
         accounts: core.accounts.clone(),
         store: core.store.clone(),
@@ -355,7 +363,12 @@ fn edge(config: &Config, core: &Core, telemetry: &Telemetry, (gateway, breakers)
     })
 }
 
-fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Breakers) -> Gateway {
+fn gateway(
+    config: &Config,
+    core: &Core,
+    telemetry: &Telemetry,
+    (breakers, limiter): (&Breakers, &Arc<Limiter>),
+) -> Gateway {
     let elsewhere: Arc<dyn Elsewhere> = Arc::new(AtThePrimary(core.pair.clone()));
     let kept_in = config.keeps_chats.then(|| (core.store.clone(), elsewhere));
     let sessions = Sessions::new(kept_in, core.caches.known.clone(), config.cache.session_ttl);
@@ -363,6 +376,7 @@ fn gateway(config: &Config, core: &Core, telemetry: &Telemetry, breakers: &Break
         agents: core.agents.clone(),
         sessions,
         breakers: breakers.clone(),
+        limiter: Arc::clone(limiter),
         client: core.client.clone(),
         telemetry: telemetry.clone(),
         settings: config.chat,

@@ -4,6 +4,7 @@ use super::core::Core;
 use crate::base::UnixMillis;
 use crate::clock;
 use crate::gateway::{Breakers, Gateway};
+use crate::limiter::Limiter;
 use crate::protocol::cluster::Config;
 use crate::replica::{Certificate, DECISIONS, Pair, Role};
 use crate::telemetry::Telemetry;
@@ -11,7 +12,11 @@ use crate::watched::Watched;
 use std::sync::Arc;
 
 /// What the other rooms count, under the names of the operators' runbook.
-pub(super) fn all(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gateway, Breakers)) {
+pub(super) fn all(
+    telemetry: &Telemetry,
+    core: &Core,
+    (gateway, breakers, limiter): (&Gateway, Breakers, Arc<Limiter>),
+) {
     let store = core.store.clone();
     telemetry.observe("db_pool_total", "Readers of the store.", move || count(store.stats().readers_total));
     let store = core.store.clone();
@@ -37,8 +42,38 @@ pub(super) fn all(telemetry: &Telemetry, core: &Core, (gateway, breakers): (&Gat
     of_scrub(telemetry, &core.pair);
     of_certificates(telemetry, &core.pair);
     telemetry.observe_by("llmchat_breakers", "Circuits by how they stand.", "state", move || breakers.states());
+    of_limiter(telemetry, limiter);
     let gateway = gateway.clone();
     telemetry.observe("llmchat_turns_running", "Turns under way.", move || count(gateway.running()));
+}
+
+/// Who asked too often, and whether the limiter works.
+fn of_limiter(telemetry: &Telemetry, limiter: Arc<Limiter>) {
+    let refusals = Arc::clone(&limiter);
+    telemetry.observe_totals_by(
+        "llmchat_limiter_refusals_total",
+        "Requests refused because they came too often, by limit.",
+        "limit",
+        move || refusals.refused_total().to_vec(),
+    );
+    let keys = Arc::clone(&limiter);
+    telemetry.observe_by(
+        "llmchat_limiter_keys",
+        "Clients, logins and agents in memory, by limit.",
+        "limit",
+        move || keys.keys().map(|(limit, keys)| (limit, count(keys))).to_vec(),
+    );
+    let faults = Arc::clone(&limiter);
+    telemetry.observe_total(
+        "llmchat_limiter_faults_total",
+        "Faults of the limiter; each let a request through and lost the counts.",
+        move || faults.faults_total(),
+    );
+    telemetry.observe_total(
+        "llmchat_limiter_uncounted_total",
+        "Requests let through uncounted, as all whom the limiter remembers were at their limit.",
+        move || limiter.uncounted_total(),
+    );
 }
 
 /// How the pair stands, as this node sees it.

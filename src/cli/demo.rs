@@ -118,6 +118,9 @@ impl Node {
             ("LLMCHAT__NODE__STATE_DIR", dir.display().to_string()),
             ("LLMCHAT__AGENTS__FILE", agents.display().to_string()),
             ("LLMCHAT__LOG__LEVEL", log_level.to_owned()),
+            // Whoever tries it out is one client, and may try what a crowd does.
+            ("LLMCHAT__LIMITS__API_REQUESTS_MAX", "0".to_owned()),
+            ("LLMCHAT__LIMITS__CHAT_REQUESTS_MAX", "0".to_owned()),
             // A demo is quick at the end.
             ("LLMCHAT__SERVER__SHUTDOWN_GRACE_MS", "1000".to_owned()),
         ];

@@ -7,6 +7,8 @@ use crate::accounts::Caller;
 use crate::agents::{self, Agents, AgentsError, Roster};
 use crate::base::Label;
 use crate::breaker::State;
+use crate::clock;
+use crate::limiter::Limiter;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::chat::{ChatRequest, Message, Role};
 use crate::sessions::{Ask, Begun, Reserved, Sessions, Turn};
@@ -29,6 +31,7 @@ pub(crate) struct Parts {
     pub(crate) agents: Agents,
     pub(crate) sessions: Sessions,
     pub(crate) breakers: Breakers,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) client: Client,
     pub(crate) telemetry: Telemetry,
     pub(crate) settings: Settings,
@@ -67,7 +70,7 @@ impl Gateway {
         request: ChatRequest,
         entered: impl Send,
     ) -> Result<Reply, ChatError> {
-        let Parts { agents, sessions, breakers, client, telemetry, settings, leave } = &*self.parts;
+        let Parts { agents, sessions, breakers, limiter, client, telemetry, settings, leave } = &*self.parts;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
         let agent = agents.served(&request.agent_id).await?;
         // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
@@ -85,6 +88,10 @@ impl Gateway {
             }
             Begun::Reserved(reserved) => reserved,
         };
+        // An answer that is given again costs the agent nothing, so not before that is known.
+        if let Some(limit) = agent.profile.rate_limit {
+            limiter.agent_request(agent.id.as_str(), limit, clock::now()).map_err(ChatError::Limited)?;
+        }
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
         let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
         let turn = reserved.begin(asked.unwrap_or_default())?;
@@ -93,7 +100,8 @@ impl Gateway {
         let question = question((caller, origin), &turn, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);
         let (client, telemetry, leave) = (client.clone(), telemetry.clone(), leave.clone());
-        let errand = Errand { client, agent, question, telemetry, settings: *settings, leave };
+        let limiter = Arc::clone(limiter);
+        let errand = Errand { client, agent, question, limiter, telemetry, settings: *settings, leave };
         self.turns.spawn(Relay::new(turn, admission, out, self.cut.clone()).run(errand, slot));
         Reply::running(named, ids, events).head(settings.head_hold).await
     }

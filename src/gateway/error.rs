@@ -1,4 +1,5 @@
 use crate::agents::AgentsError;
+use crate::limiter::Refused;
 use crate::protocol::answer::{Class, Failure};
 use crate::sessions::SessionsError;
 use crate::store::StoreError;
@@ -19,6 +20,9 @@ pub(crate) enum ChatError {
     Mismatch,
     #[error("the service cannot keep the chat just now")]
     Store(#[source] StoreError),
+    /// Refused by the agent's own limit of requests or tokens.
+    #[error("the agent is asked as much as it may be; ask again later")]
+    Limited(#[source] Refused),
     /// Refused by the breaker: the upstream, or this app of it, failed too often.
     #[error("the agent's server is failing and rests")]
     Open { retry_after: Duration },
@@ -45,6 +49,7 @@ impl ChatError {
             Self::Busy => "busy",
             Self::Mismatch => "mismatch",
             Self::Store(_) => "store",
+            Self::Limited(_) => "limited",
             Self::Open { .. } => "circuit_open",
             Self::Paused { .. } => "paused",
             Self::NodeFailed => "node_failed",

@@ -6,6 +6,7 @@ use super::settings::Settings;
 use crate::base::Chain;
 use crate::breaker::{self, Verdict};
 use crate::clock;
+use crate::limiter::Limiter;
 use crate::protocol::agent::Agent;
 use crate::protocol::answer::{Class, Ending, Event, Failure, Finish, Usage};
 use crate::sessions::{Outcome, Transcript, Turn};
@@ -39,10 +40,22 @@ pub(super) struct Errand {
     pub(super) client: Client,
     pub(super) agent: Arc<Agent>,
     pub(super) question: Question,
+    pub(super) limiter: Arc<Limiter>,
     pub(super) telemetry: Telemetry,
     pub(super) settings: Settings,
     /// Whether this node may still act as the primary.
     pub(super) leave: Leave,
+}
+
+impl Errand {
+    /// Counts what an answer took against the agent's own limit. An answer that was broken off says nothing of it, and
+    /// some upstreams never do.
+    fn spent(&self, usage: Option<Usage>) {
+        if let (Some(limit), Some(usage)) = (self.agent.profile.rate_limit, usage) {
+            let tokens = usage.prompt_tokens.saturating_add(usage.completion_tokens);
+            self.limiter.agent_spent(self.agent.id.as_str(), limit, tokens, clock::now());
+        }
+    }
 }
 
 /// Carries one turn from the upstream to its client, and records it. Runs on a task of its own.
@@ -112,7 +125,7 @@ impl Relay {
     }
 
     async fn carry(&mut self, to: &Errand) -> (Carried, Verdict) {
-        let Errand { client, agent, question, telemetry, settings, leave } = to;
+        let Errand { client, agent, question, telemetry, settings, leave, .. } = to;
         let asked_at = clock::now();
         let may_ask: MayAsk = {
             let leave = leave.clone();
@@ -145,7 +158,10 @@ impl Relay {
                         }
                     }
                     Next::End(Ending::Failed(failure)) => return self.failed(to, failure),
-                    Next::End(Ending::Done(finish)) => return finished(agent, finish),
+                    Next::End(Ending::Done(finish)) => {
+                        to.spent(finish.usage);
+                        return finished(agent, finish);
+                    }
                 },
                 end = self.interruption(settings.resume_grace) => return (end, Verdict::Neutral),
             }

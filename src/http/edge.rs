@@ -1,10 +1,12 @@
 use super::drain::Drain;
 use super::error::ApiError;
+use super::limits::Limits;
 use super::settings::Settings;
 use crate::accounts::{Accounts, Visitors};
 use crate::agents::Agents;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
+use crate::limiter::Limiter;
 use crate::replica::Pair;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -18,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Gateway,
     pub(crate) agents: Agents,
     pub(crate) breakers: Breakers,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) visitors: Visitors,
     pub(crate) accounts: Accounts,
     pub(crate) store: Store,
@@ -35,6 +38,7 @@ pub(crate) struct Parts {
 pub(crate) struct Edge {
     pub(super) parts: Arc<Parts>,
     pub(super) drain: Drain,
+    pub(super) limits: Limits,
     pub(super) started_at: Instant,
     /// One question to the disk at a time.
     pub(super) asking_disk: Arc<Semaphore>,
@@ -59,6 +63,7 @@ impl Edge {
         let kib = (share.max(parts.settings.body_bytes_max) / 1024 + 1).min(Semaphore::MAX_PERMITS);
         Self {
             drain: Drain::default(),
+            limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
             asking_disk: Arc::new(Semaphore::new(1)),
             bodies: Arc::new(Semaphore::new(kib)),

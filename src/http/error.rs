@@ -59,7 +59,7 @@ impl ApiError {
 }
 
 /// Whole seconds, rounded up: asking again any sooner would be refused again.
-fn seconds(duration: Duration) -> u64 {
+pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
@@ -85,6 +85,9 @@ impl From<ChatError> for ApiError {
             ChatError::Store(cause) => {
                 tracing::error!(error = %Chain(cause), "the store failed a chat");
                 (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", Some(SOON))
+            }
+            ChatError::Limited(refused) => {
+                (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", Some(refused.retry_after))
             }
             ChatError::Open { retry_after } => (StatusCode::SERVICE_UNAVAILABLE, "CIRCUIT_OPEN", Some(*retry_after)),
             ChatError::Paused { retry_after } => (StatusCode::TOO_MANY_REQUESTS, "UPSTREAM_BUSY", Some(*retry_after)),
@@ -162,6 +165,12 @@ pub(super) fn draining() -> ApiError {
 /// It may well work in a moment.
 pub(super) fn soon(why: &'static str) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why).after(SOON)
+}
+
+/// The client, whoever that is, asks too often.
+pub(super) fn too_many(retry_after: Duration) -> ApiError {
+    let message = "too many requests; ask again later";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message).after(retry_after)
 }
 
 /// Nobody here may answer; `why` is for a person.

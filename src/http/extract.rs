@@ -8,7 +8,7 @@ use crate::upstream::Origin;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -169,9 +169,14 @@ pub(super) struct Peer(pub(super) SocketAddr);
 /// The client's address: the peer's, or, behind trusted proxies, the last hop of
 /// `X-Forwarded-For` that is none of them.
 pub(super) fn client_address(parts: &Parts, trusted: &[Cidr]) -> Option<IpAddr> {
-    let mut address = parts.extensions.get::<Peer>()?.0.ip().to_canonical();
+    address_of(&parts.headers, &parts.extensions, trusted)
+}
+
+/// As [`client_address`], of a request that is still whole.
+pub(super) fn address_of(headers: &HeaderMap, extensions: &Extensions, trusted: &[Cidr]) -> Option<IpAddr> {
+    let mut address = extensions.get::<Peer>()?.0.ip().to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(address));
-    let lines = parts.headers.get_all("x-forwarded-for").into_iter().rev().filter_map(|line| line.to_str().ok());
+    let lines = headers.get_all("x-forwarded-for").into_iter().rev().filter_map(|line| line.to_str().ok());
     for hop in lines.flat_map(|line| line.rsplit(',')) {
         if !is_trusted(address) {
             break;

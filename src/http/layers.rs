@@ -5,6 +5,7 @@ use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::forward;
 use super::levels;
+use super::limits;
 use crate::base::random_id;
 use crate::clock;
 use axum::Router;
@@ -14,10 +15,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -54,7 +57,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         .allow_headers(
             headers.map(HeaderName::from_static).into_iter().chain([REQUEST_ID, levels::LEVEL]).collect::<Vec<_>>(),
         )
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER, levels::POSITION])
+        .expose_headers(
+            [REQUEST_ID, header::RETRY_AFTER, levels::POSITION].into_iter().chain(limits::EXPOSED).collect::<Vec<_>>(),
+        )
         .max_age(CORS_AGE);
     Some(layer)
 }
@@ -70,10 +75,11 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
     let span = tracing::info_span!("request", id = id.as_str());
-    let response = if refused {
-        error::draining().into_response()
-    } else {
-        forward::or_run(&edge, request, next).instrument(span).await
+    let mut counted = edge.limits.count(&request, &edge.settings.trusted_proxies, watched.began);
+    let refusal = if refused { Some(error::draining()) } else { counted.refusal() };
+    let response = match refusal {
+        Some(error) => refuse(&edge, request, error).await,
+        None => forward::or_run(&edge, request, next).instrument(span).await,
     };
     let mut response = match response.extensions().get::<ApiError>() {
         Some(error) => keep_headers(response.headers(), error.render(&id)),
@@ -84,8 +90,19 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked to be visible ASCII"));
+    counted.say(headers);
     secure(headers, is_api, edge.settings.secure);
     watched.attach(response)
+}
+
+/// Refuses a request before any route sees it. A page from another origin may know why all the same.
+async fn refuse(edge: &Edge, request: Request, error: ApiError) -> Response {
+    let Some(cors) = cors(&edge.settings.cors_origins).filter(|_| request.headers().contains_key(header::ORIGIN))
+    else {
+        return error.into_response();
+    };
+    let refused = cors.layer(service_fn(async |_: Request| Ok::<_, Infallible>(error.clone().into_response())));
+    refused.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// Those who must see a draining process: load balancers and the collector.

@@ -16,6 +16,7 @@ mod forward;
 mod health;
 mod layers;
 mod levels;
+mod limits;
 mod peer;
 mod router;
 mod serve;

@@ -105,12 +105,7 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            state: Mutex::new(State::new(&rules)),
-            refused: Default::default(),
-            faults: AtomicU64::new(0),
-        }
+        Self { rules, state: Mutex::new(State::new(&rules)), refused: Default::default(), faults: AtomicU64::new(0) }
     }
 
     pub fn rules(&self) -> &Rules {

@@ -93,7 +93,9 @@ impl<K: Copy + Eq> Bucket<K> {
 
     /// The entry whose loss matters least: one whose time is over counts for nothing.
     fn least(&self, now: Instant) -> Option<usize> {
-        let weigh = |entry: &Entry<K>| if entry.ends_at > now { (entry.count.saturating_add(1), entry.ends_at) } else { (0, now) };
+        let weigh = |entry: &Entry<K>| {
+            if entry.ends_at > now { (entry.count.saturating_add(1), entry.ends_at) } else { (0, now) }
+        };
         (0..self.entries.len()).min_by_key(|at| weigh(&self.entries[*at]))
     }
 }

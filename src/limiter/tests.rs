@@ -134,7 +134,11 @@ fn the_sixth_failed_login_is_refused_whoever_else_fails_or_succeeds() {
         limiter.login_succeeded(other);
     }
     world.now += 15 * MINUTE - SECOND;
-    assert_eq!(limiter.login_allowed(login, world.now).unwrap_err().retry_after, SECOND, "asking again changes nothing");
+    assert_eq!(
+        limiter.login_allowed(login, world.now).unwrap_err().retry_after,
+        SECOND,
+        "asking again changes nothing"
+    );
     world.now += SECOND;
     assert_eq!(limiter.login_allowed(login, world.now), Ok(()));
     assert_eq!(world.refused("login"), 2);

@@ -87,11 +87,12 @@ pub enum Source {
     Admin,
 }
 
-/// Limits of one agent; kept for the limiter.
+/// What one agent may be asked, and may answer, in a minute, of everybody together; 0 is no limit. See `limiter`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimit {
     pub requests_per_minute: Option<u32>,
+    /// Of question and answer, as the upstream reports them at the end of a turn.
     pub tokens_per_minute: Option<u32>,
 }
 

@@ -182,6 +182,23 @@ impl Telemetry {
         let _ = gauge.with_callback(observe).build();
     }
 
+    /// As [`Telemetry::observe_by`], for what only grows.
+    pub(crate) fn observe_totals_by(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    ) {
+        let counter = self.0.meter.u64_observable_counter(name).with_description(help);
+        let observe = move |counter: &dyn AsyncInstrument<u64>| {
+            for (value, number) in read() {
+                counter.observe(number, &[KeyValue::new(label, value)]);
+            }
+        };
+        let _ = counter.with_callback(observe).build();
+    }
+
     /// Everything, as Prometheus reads it (text format 0.0.4).
     pub(crate) fn render(&self) -> String {
         let families = self.0.registry.gather();

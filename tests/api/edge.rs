@@ -14,7 +14,7 @@ fn node() -> (Home, Node) {
 }
 
 #[track_caller]
-fn is_refused(answer: &Response, status: u16, code: &str) {
+pub(crate) fn is_refused(answer: &Response, status: u16, code: &str) {
     assert_eq!(answer.code(status), code);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let body = answer.json();

@@ -12,6 +12,7 @@ mod disk;
 mod diverged;
 mod failover;
 mod levels;
+mod limits;
 mod load;
 mod loss;
 mod restore;

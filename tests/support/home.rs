@@ -60,15 +60,18 @@ impl Home {
     }
 
     /// Replaces the configuration: a free port, the state and the agents file of this home, and `more`. The store's
-    /// budget on the chat path is generous: a machine that builds beside the tests must not fail them.
+    /// budget on the chat path is generous: a machine that builds beside the tests must not fail them. Requests are not
+    /// limited unless `more` says so: a test is one client, and may be a crowd.
     pub(crate) fn configure(&self, more: &str) {
         let (state, agents) = (self.state(), self.path("agents.json"));
         let (state, agents) = (state.display(), agents.display());
+        let unlimited = "limits.api_requests_max = 0\nlimits.chat_requests_max = 0\n";
+        let unlimited = if more.contains("limits.api_requests_max") { "" } else { unlimited };
         self.put(
             "llmchat.toml",
             format!(
                 "server.listen = \"127.0.0.1:0\"\nnode.state_dir = '{state}'\nagents.file = '{agents}'\n\
-                 log.level = \"info,llmchat=trace\"\nstore.chat_budget_ms = 5000\n{more}"
+                 log.level = \"info,llmchat=trace\"\nstore.chat_budget_ms = 5000\n{unlimited}{more}"
             ),
         );
     }

@@ -4,6 +4,7 @@ use crate::breaker;
 use crate::config::layers::{Layers, SHIPPED};
 use crate::config::sections::File;
 use crate::config::{Config, Problems, Sources, effective, load};
+use crate::limiter;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::io::Write;
@@ -69,6 +70,11 @@ fn no_file_and_no_variable_is_the_shipped_file() {
     assert_eq!(config.upstream.idle, Duration::from_secs(35));
     assert_eq!(config.upstream.total, Duration::from_mins(30));
     assert_eq!(config.http.body_bytes_max, 10 << 20);
+    let (minute, quarter) = (Duration::from_mins(1), Duration::from_mins(15));
+    let rule = |max, window, block| Some(limiter::Rule { max, window, block });
+    assert_eq!(config.limits.api, rule(1000, minute, Duration::ZERO));
+    assert_eq!(config.limits.chat, rule(100, minute, minute));
+    assert_eq!(config.limits.login, rule(5, quarter, quarter));
     assert!(!config.http.secure);
     assert!(config.export.is_none());
     let metrics =
@@ -206,6 +212,11 @@ fn old_names_work_and_are_told_their_new_ones() {
             ("CORS_ORIGIN", "https://a.example, http://b.example:3000/"),
             ("FRONTEND_URL", "https://c.example/chat"),
             ("REQUEST_TIMEOUT", ""),
+            ("RATE_LIMIT_WINDOW_MS", "30000"),
+            ("RATE_LIMIT_MAX_REQUESTS", "500"),
+            ("RATE_LIMIT_POINTS", "20"),
+            ("RATE_LIMIT_DURATION", "10"),
+            ("RATE_LIMIT_BLOCK_DURATION", "300"),
         ],
     );
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
@@ -214,7 +225,11 @@ fn old_names_work_and_are_told_their_new_ones() {
     assert_eq!(config.breaker.cooldown, Duration::from_secs(30));
     assert_eq!(config.http.cors_origins, ["https://a.example", "http://b.example:3000", "https://c.example"]);
     assert_eq!(config.upstream.first_byte, Duration::from_secs(30));
-    assert_eq!(notes.len(), 8, "{notes:?}");
+    let [half, ten] = [30, 10].map(Duration::from_secs);
+    let rule = |max, window, block| Some(limiter::Rule { max, window, block });
+    assert_eq!(config.limits.api, rule(500, half, Duration::ZERO));
+    assert_eq!(config.limits.chat, rule(20, ten, Duration::from_mins(5)));
+    assert_eq!(notes.len(), 13, "{notes:?}");
     assert_eq!(notes[0], "PORT is an old name: write server.listen, or LLMCHAT__SERVER__LISTEN");
 }
 
@@ -227,7 +242,7 @@ fn old_names_that_mean_nothing_now_are_noted_and_their_values_kept_quiet() {
             ("DB_PASSWORD", "hunter2"),
             ("REDIS_URL", "redis://x"),
             ("JWT_SECRET", "hunter2"),
-            ("RATE_LIMIT_POINTS", "100"),
+            ("TOKEN_TTL_SECONDS", "100"),
             ("CORS_ORIGIN", "*"),
         ],
     );
@@ -238,11 +253,18 @@ fn old_names_that_mean_nothing_now_are_noted_and_their_values_kept_quiet() {
 
 #[test]
 fn a_problem_of_an_old_name_names_it() {
-    let problems = bad("", &[("CIRCUIT_BREAKER_RESET_TIMEOUT", "1s"), ("REQUEST_TIMEOUT", "0")]);
+    let wrong = [
+        ("CIRCUIT_BREAKER_RESET_TIMEOUT", "1s"),
+        ("REQUEST_TIMEOUT", "0"),
+        ("RATE_LIMIT_DURATION", "1.5"),
+        ("RATE_LIMIT_BLOCK_DURATION", "86401"),
+    ];
     assert_eq!(
-        problems,
+        bad("", &wrong),
         [
             "breaker.cooldown_ms: must be a whole number, 0 or more, got \"1s\" (env CIRCUIT_BREAKER_RESET_TIMEOUT)",
+            "RATE_LIMIT_DURATION: must be whole seconds, 0 or more, got \"1.5\"",
+            "limits.chat_block_ms: must be from 0 to 86400000, got 86401000 (env RATE_LIMIT_BLOCK_DURATION)",
             "upstream.first_byte_ms: must be from 1 to 86400000, got 0 (env REQUEST_TIMEOUT)",
         ]
     );

@@ -78,6 +78,9 @@ impl Node {
             .env("LLMCHAT__SERVER__LISTEN", "127.0.0.1:0")
             .env("LLMCHAT__NODE__STATE_DIR", dir.path().join(state))
             .env("LLMCHAT__AGENTS__FILE", dir.agents_file())
+            // All of the load is one client.
+            .env("LLMCHAT__LIMITS__API_REQUESTS_MAX", "0")
+            .env("LLMCHAT__LIMITS__CHAT_REQUESTS_MAX", "0")
             .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .spawn()

@@ -76,7 +76,10 @@ impl Home {
             .env("LLMCHAT__CLUSTER__LISTEN", self.place.peer().to_string())
             .env("LLMCHAT__SERVER__LISTEN", self.place.api().to_string())
             // A breaker that opens when the upstream is cut off would refuse clients long after that is over.
-            .env("LLMCHAT__BREAKER__FAILURES_TO_OPEN", "1000");
+            .env("LLMCHAT__BREAKER__FAILURES_TO_OPEN", "1000")
+            // All clients have one address.
+            .env("LLMCHAT__LIMITS__API_REQUESTS_MAX", "0")
+            .env("LLMCHAT__LIMITS__CHAT_REQUESTS_MAX", "0");
         if self.place != Place::W {
             command.env("LLMCHAT__AGENTS__FILE", self.dir.join("agents.json"));
         }
