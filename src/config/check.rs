@@ -6,8 +6,11 @@ use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
-use crate::config::sections::{Auth, Breaker, Cache, Chat, Cluster, Journal, Limits, Log, Node, Store, Tls, Upstream};
+use crate::config::sections::{
+    Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls, Upstream,
+};
 use crate::gateway;
+use crate::http;
 use crate::limiter;
 use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
@@ -33,6 +36,16 @@ impl Tls {
             rules.usable("server.tls.cert", &files.cert, ServerTls::load(files.clone()).map(drop));
         }
         Some(files)
+    }
+}
+
+impl Frontend {
+    pub(super) fn check(self, rules: &mut Rules) -> Option<PathBuf> {
+        let dir = path(self.dir)?;
+        if let Err(error) = http::check_frontend(&dir) {
+            rules.unfit("frontend.dir", "must be a directory with a built front end", &dir, &error);
+        }
+        Some(dir)
     }
 }
 

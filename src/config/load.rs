@@ -188,6 +188,7 @@ fn variables(sources: &Sources, problems: &mut Problems) -> BTreeMap<String, Str
 fn check(file: File, rules: &mut Rules) -> Config {
     let File {
         server,
+        frontend,
         node,
         log,
         agents,
@@ -205,7 +206,8 @@ fn check(file: File, rules: &mut Rules) -> Config {
     } = file;
     let memory_given = limits.memory_bytes;
     let (memory_bytes, limits) = limits.check(rules);
-    let (server, http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
+    let (server, mut http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
+    http.frontend = frontend.check(rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
     let (keeps_chats, chat) = chat.check(http.client_stall, rules);
@@ -278,6 +280,7 @@ fn check_edge(
         cors_origins,
         metrics_allow: allowed(allow, rules),
         trusted_proxies,
+        frontend: None,
         secure: tls.is_some() || public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         memory_bytes_max: memory_bytes,
     };

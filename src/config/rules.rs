@@ -70,8 +70,13 @@ impl Rules<'_> {
         if let Err(error) = tried
             && path.is_file()
         {
-            self.need(false, key, format_args!("must be usable: {}", chain(&error)), path.display());
+            self.unfit(key, "must be usable", path, &error);
         }
+    }
+
+    /// `rule` does not hold for what is at `path`, and why.
+    pub(super) fn unfit(&mut self, key: &str, rule: &str, path: &Path, why: &dyn Error) {
+        self.need(false, key, format_args!("{rule}: {}", chain(why)), path.display());
     }
 
     pub(super) fn cidrs(&mut self, key: &str, got: &[String]) -> Vec<Cidr> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) server: Server,
+    pub(super) frontend: Frontend,
     pub(super) node: Node,
     pub(super) log: Log,
     pub(super) agents: Agents,
@@ -44,6 +45,12 @@ pub(super) struct Server {
 pub(super) struct Tls {
     pub(super) cert: String,
     pub(super) key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Frontend {
+    pub(super) dir: String,
 }
 
 #[derive(Deserialize)]

@@ -1,16 +1,16 @@
 use super::edge::Edge;
-use super::{api, error, health, layers};
+use super::{api, error, frontend, health, layers};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, get_service, post, put};
+use std::path::Path;
 
 /// Every route of the service, and the layers around them.
 pub(super) fn router(edge: &Edge) -> Router {
     let body_bytes_max = edge.settings.body_bytes_max;
     let routes = Router::new()
-        .route("/", get(page))
         .route("/api/agents", get(api::agents::list).post(api::agents_edit::create))
         .route("/api/agents/reload", post(api::agents_edit::reload))
         .route("/api/agents/import", post(api::agents_edit::import))
@@ -40,10 +40,18 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/health/standby", get(health::standby))
         .route("/health/detailed", get(health::detailed))
         .route("/metrics", get(health::metrics))
-        .fallback(error::not_found)
+        .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
     layers::around(routes, edge).with_state(edge.clone())
+}
+
+/// What is no API: a front end where the operator has one, else our own page.
+fn pages(frontend: Option<&Path>) -> Router<Edge> {
+    match frontend.map(frontend::routes) {
+        Some(files) => Router::new().route("/", get_service(files.clone())).fallback_service(files),
+        None => Router::new().route("/", get(page)).fallback(error::not_found),
+    }
 }
 
 /// Our own small chat page: one file, no third party.

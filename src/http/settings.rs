@@ -1,4 +1,5 @@
 use crate::base::Cidr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the edge lets in and says.
@@ -20,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) metrics_allow: Vec<Cidr>,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub(crate) trusted_proxies: Vec<Cidr>,
+    /// A front end to serve in place of our own page.
+    pub(crate) frontend: Option<PathBuf>,
     /// Whether clients reach us by TLS, here or at a proxy: cookies are `Secure`, HSTS is sent.
     pub(crate) secure: bool,
     /// The memory that `/health` measures against, in bytes.

@@ -6,6 +6,7 @@ mod breaker;
 mod cli;
 mod edge;
 mod fixtures;
+mod frontend;
 mod limits;
 mod manager;
 mod openai;
