@@ -71,8 +71,7 @@ pub(crate) async fn run(
     let pair = core.pair.clone();
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
     let (telemetry, exporter) = telemetry(&config, &core)?;
-    let breakers = Breakers::new(config.breaker);
-    let limiter = Arc::new(Limiter::new(config.limits));
+    let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
     let gateway = gateway(&config, &core, &telemetry, (&breakers, &limiter));
     let edge = edge(&config, &core, &telemetry, (&gateway, &breakers, &limiter));
     observe::all(&telemetry, &core, (&gateway, breakers, limiter));

@@ -89,9 +89,7 @@ impl Gateway {
             Begun::Reserved(reserved) => reserved,
         };
         // An answer that is given again costs the agent nothing, so not before that is known.
-        if let Some(limit) = agent.profile.rate_limit {
-            limiter.agent_request(agent.id.as_str(), limit, clock::now()).map_err(ChatError::Limited)?;
-        }
+        may_be_asked(limiter, &agent)?;
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
         let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
         let turn = reserved.begin(asked.unwrap_or_default())?;
@@ -143,6 +141,12 @@ impl Gateway {
         self.turns.close();
         self.turns.wait().await;
     }
+}
+
+/// Counts a question against the agent's own limit, if it has one.
+fn may_be_asked(limiter: &Limiter, agent: &Agent) -> Result<(), ChatError> {
+    let Some(limit) = agent.profile.rate_limit else { return Ok(()) };
+    limiter.agent_request(agent.id.as_str(), limit, clock::now()).map_err(ChatError::Limited)
 }
 
 fn ask(caller: &Caller, key: Option<Label>, agent: &Agent, request: &ChatRequest) -> Ask {

@@ -55,7 +55,7 @@ impl OfAgent {
 
 /// Of two parts, of which the first has a fixed length or cannot begin like another one.
 fn digest(parts: &[&[u8]]) -> u128 {
-    let digest: [u8; 32] = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize().into();
+    let digest: [u8; 32] = parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into();
     let (first, _) = digest.split_first_chunk().expect("32 bytes are more than 16");
     u128::from_le_bytes(*first)
 }

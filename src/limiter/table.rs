@@ -56,8 +56,8 @@ struct Bucket<K> {
 }
 
 impl<K: Copy + Eq> Bucket<K> {
-    fn new() -> Box<Self> {
-        Box::new(Self { entries: Vec::new(), floor: None })
+    fn new() -> Self {
+        Self { entries: Vec::new(), floor: None }
     }
 
     /// Where the entry of `key` is, unless its time is over.
@@ -206,7 +206,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
     /// The entry of `key`, made where there is none. `None` where there is no room for it.
     fn entry(&mut self, key: K, rule: &Rule, now: Instant) -> Option<&mut Entry<K>> {
         let at = self.index(&key);
-        let bucket = self.buckets[at].get_or_insert_with(Bucket::new);
+        let bucket = self.buckets[at].get_or_insert_with(|| Box::new(Bucket::new()));
         let known = bucket.entries.len();
         let at = bucket.find(&key, now).or_else(|| bucket.make(key, self.bucket_entries, rule, now));
         self.len += bucket.entries.len() - known;

@@ -172,7 +172,7 @@ fn an_agent_answers_as_many_tokens_as_it_may() {
         let choice =
             json!({ "index": 0, "message": { "role": "assistant", "content": "ok" }, "finish_reason": "stop" });
         let whole = json!({ "id": "x", "object": "chat.completion", "choices": [choice], "usage": usage });
-        wire.whole(200, "application/json", &whole.to_string());
+        wire.whole(200, "application/json", whole.to_string());
     });
     let endpoint = format!("http://{}/v1/chat/completions", upstream.address);
     let agent = Agent::at("a", &endpoint).with("provider", "openai").with("model", "m").with("appId", "");

@@ -46,8 +46,8 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    fn file(relative: &str, has_extension: bool) -> Option<Wanted> {
-        Some(Wanted::File { relative: relative.to_owned(), has_extension })
+    fn file(relative: &str, has_extension: bool) -> Wanted {
+        Wanted::File { relative: relative.to_owned(), has_extension }
     }
 
     #[test]
@@ -55,15 +55,15 @@ mod tests {
         for page in ["/", "/index.html", "/index%2Ehtml", "/chat/", "/admin/users/"] {
             assert_eq!(Wanted::of(page), Some(Wanted::Page), "{page}");
         }
-        assert_eq!(Wanted::of("/api.js"), file("api.js", true));
-        assert_eq!(Wanted::of("/assets/a%20b.png"), file("assets/a b.png", true));
-        assert_eq!(Wanted::of("/%E4%BD%A0.js"), file("你.js", true));
-        assert_eq!(Wanted::of("/admin/index.html"), file("admin/index.html", true));
-        assert_eq!(Wanted::of("/api"), file("api", false));
-        assert_eq!(Wanted::of("/chat/session_1"), file("chat/session_1", false));
-        assert_eq!(Wanted::of("/apiary/x.js"), file("apiary/x.js", true));
+        assert_eq!(Wanted::of("/api.js"), Some(file("api.js", true)));
+        assert_eq!(Wanted::of("/assets/a%20b.png"), Some(file("assets/a b.png", true)));
+        assert_eq!(Wanted::of("/%E4%BD%A0.js"), Some(file("你.js", true)));
+        assert_eq!(Wanted::of("/admin/index.html"), Some(file("admin/index.html", true)));
+        assert_eq!(Wanted::of("/api"), Some(file("api", false)));
+        assert_eq!(Wanted::of("/chat/session_1"), Some(file("chat/session_1", false)));
+        assert_eq!(Wanted::of("/apiary/x.js"), Some(file("apiary/x.js", true)));
         // Decoded once and not twice.
-        assert_eq!(Wanted::of("/%252e%252e/x.js"), file("%2e%2e/x.js", true));
+        assert_eq!(Wanted::of("/%252e%252e/x.js"), Some(file("%2e%2e/x.js", true)));
     }
 
     #[test]
