@@ -18,6 +18,11 @@ agents_json() {
     "endpoint": "http://'"$1"'/api/v1/chat/completions", "apiKey": "'"$2"'", "appId": "6700aa00bb11cc22dd33ee10"}]}'
 }
 
+# What the service has in its environment. It does not limit requests, as everybody here has one address.
+environment() {
+  printf '%s\n' FASTGPT_KEY=fastgpt-simulated LLMCHAT__LIMITS__API_REQUESTS_MAX=0 LLMCHAT__LIMITS__CHAT_REQUESTS_MAX=0
+}
+
 # introduce URL JAR: a first chat, empty and refused, which brings the cookie.
 introduce() {
   curl -s -o /dev/null --max-time 10 ${cacert:+--cacert "$cacert"} -c "$2" -H 'content-type: application/json' \

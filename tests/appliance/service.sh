@@ -21,7 +21,7 @@ service_runs() {
 configure() {
   machine one sed -i 's/^listen = .*/listen = "0.0.0.0:3001"/' /etc/llmchat/llmchat.toml
   agents_json "$simulator" '${FASTGPT_KEY}' | machine_write one /etc/llmchat/agents.json
-  echo FASTGPT_KEY=fastgpt-simulated | machine_write one /etc/llmchat/environment
+  environment | machine_write one /etc/llmchat/environment
 }
 
 control_socket() {

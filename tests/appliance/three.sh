@@ -52,7 +52,7 @@ installs_on_three() {
 configure_node() {
   machine "$1" sed -i 's/^listen = .*/listen = "0.0.0.0:3001"/' /etc/llmchat/llmchat.toml
   agents_json 127.0.0.1:9100 '${FASTGPT_KEY}' | machine_write "$1" /etc/llmchat/agents.json
-  echo FASTGPT_KEY=fastgpt-simulated | machine_write "$1" /etc/llmchat/environment
+  environment | machine_write "$1" /etc/llmchat/environment
   printf '%s\n' '[Service]' 'ExecStart=/usr/bin/llmchat fastgpt-sim --listen 127.0.0.1:9100 --first-token 20 --pace 20' \
     '[Install]' 'WantedBy=multi-user.target' | machine_write "$1" /etc/systemd/system/sim.service
   machine "$1" systemctl enable --now --quiet sim

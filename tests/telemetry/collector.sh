@@ -60,6 +60,7 @@ collect() {
 serve() {
   : >"$work/node.err" # Else the line of the node before is found.
   env -i PATH="$PATH" LLMCHAT__SERVER__LISTEN=127.0.0.1:0 LLMCHAT__NODE__STATE_DIR="$work/state.${1%%/*}.$3" \
+    LLMCHAT__LIMITS__API_REQUESTS_MAX=0 LLMCHAT__LIMITS__CHAT_REQUESTS_MAX=0 \
     LLMCHAT__AGENTS__FILE="$work/agents.json" OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:$2" \
     OTEL_EXPORTER_OTLP_PROTOCOL="$1" OTEL_EXPORTER_OTLP_COMPRESSION="$3" OTEL_METRIC_EXPORT_INTERVAL=1000 \
     OTEL_EXPORTER_OTLP_TIMEOUT=1000 "$binary" serve --config /dev/null 2>"$work/node.err" &
