@@ -18,7 +18,7 @@ pub(crate) use lock::{LockError, StateLock};
 pub(crate) use place::{is_on_one_device, is_there, resolve, why_fixed};
 pub(crate) use room::{Room, device_of};
 pub(crate) use space::{free_bytes, resident_bytes};
-pub(crate) use within::{Found, Stamp, digest_found, find_within, read_found};
+pub(crate) use within::{Found, digest_found, find_within, read_found};
 pub(crate) use write::{allocate, cut, flush, flush_all, write, write_at};
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// What a file is, as far as that can be told without reading it. Two that are equal have the same content: nobody can
 /// set the time of the last change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
     device: u64,
     inode: u64,
@@ -18,8 +18,15 @@ pub(crate) struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    fn of(file: &fs::Metadata) -> Self {
+        let changed = (file.ctime(), file.ctime_nsec());
+        Self { device: file.dev(), inode: file.ino(), bytes: file.len(), changed }
+    }
+}
+
 /// A regular file, and where it really is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) stamp: Stamp,
@@ -35,9 +42,7 @@ pub(crate) fn find_within(dir: &Path, relative: &str) -> Option<Found> {
         return None;
     }
     let file = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-    let changed = (file.ctime(), file.ctime_nsec());
-    let stamp = Stamp { device: file.dev(), inode: file.ino(), bytes: file.len(), changed };
-    Some(Found { path, stamp })
+    Some(Found { path, stamp: Stamp::of(&file) })
 }
 
 /// Reads a file of at most `bytes_max`.
@@ -48,13 +53,14 @@ pub(crate) fn read_found(found: &Found, bytes_max: u64) -> io::Result<Vec<u8>> {
     if is_whole { Ok(bytes) } else { Err(io::Error::other(format!("it is longer than {bytes_max} bytes"))) }
 }
 
-/// The XXH3 digest of a file's content.
+/// The XXH3 digest of a file's content. One that has changed since it was found, or while it is read, has none.
 pub(crate) fn digest_found(found: &Found) -> io::Result<u128> {
     let (mut file, mut digest) = (File::open(&found.path)?, Xxh3::new());
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(digest.digest128()),
+            0 if Stamp::of(&file.metadata()?) == found.stamp => return Ok(digest.digest128()),
+            0 => return Err(io::Error::other("it has changed")),
             length => digest.update(&piece[..length]),
         }
     }
@@ -101,6 +107,7 @@ mod tests {
         };
         let (first, second) = (put("one"), put("two"));
         assert_ne!(first.stamp, second.stamp);
+        assert!(digest_found(&first).is_err(), "it is another one by now");
         assert_eq!(read_found(&second, 3).unwrap(), b"two");
         assert!(read_found(&second, 2).is_err());
         let long = put(&"x".repeat(3 * PIECE_BYTES + 1));

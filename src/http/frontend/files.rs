@@ -4,7 +4,7 @@ use super::tag::{Tag, name_packed};
 use crate::base::Chain;
 use crate::cache::Cache;
 use crate::clock;
-use crate::disk::{self, Found, Stamp};
+use crate::disk::{self, Found};
 use crate::http::error::{self, ApiError};
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -70,8 +70,9 @@ pub(in crate::http) fn routes(dir: &Path) -> Router {
         .and(NotForContentType::const_new("audio/"))
         .and(NotForContentType::const_new("video/"));
     let files = ServeDir::new(dir).append_index_html_on_directories(false).precompressed_br().precompressed_gzip();
-    let tags =
-        Cache::new(TAGS_BYTES_MAX, |path: &PathBuf, _| u64::try_from(path.as_os_str().len()).unwrap_or(u64::MAX));
+    let tags = Cache::new(TAGS_BYTES_MAX, |found: &Found, _: &Tag| {
+        u64::try_from(found.path.as_os_str().len()).unwrap_or(u64::MAX)
+    });
     Router::new()
         .fallback(serve)
         .layer(CompressionLayer::new().compress_when(packs))
@@ -86,8 +87,8 @@ pub(in crate::http) fn routes(dir: &Path) -> Router {
 struct Frontend {
     dir: Arc<Path>,
     files: ServeDir,
-    /// By where a file really is, for as long as it is what it was.
-    tags: Cache<PathBuf, (Stamp, Tag)>,
+    /// By where a file really is, and what it is.
+    tags: Cache<Found, Tag>,
 }
 
 async fn serve(State(frontend): State<Frontend>, request: Request) -> Result<Response, ApiError> {
@@ -166,7 +167,7 @@ impl Frontend {
     async fn open(&self, head: &Parts, plain: Found) -> Result<Response, ApiError> {
         let has = |name| head.headers.contains_key(name);
         let wants_part = has(header::RANGE)
-            && (!has(header::IF_RANGE) || self.known(plain).await?.is_some_and(|tag| tag.allows_range(&head.headers)));
+            && (!has(header::IF_RANGE) || self.known(plain).await.is_some_and(|tag| tag.allows_range(&head.headers)));
         let name = if wants_part { header::RANGE } else { header::ACCEPT_ENCODING };
         let mut asked = Request::builder().method(head.method.clone()).uri(head.uri.clone());
         if let Some(value) = head.headers.get(&name) {
@@ -186,7 +187,7 @@ impl Frontend {
         encoding: Option<&HeaderValue>,
         opened: Found,
     ) -> Result<Option<Tag>, ApiError> {
-        let tag = self.known(opened.clone()).await?;
+        let tag = self.known(opened.clone()).await;
         let ending = PACKED.iter().find(|(name, _)| encoding.is_some_and(|encoding| encoding == name));
         let name = format!("{relative}{}", ending.map_or("", |(_, ending)| ending));
         let dir = Arc::clone(&self.dir);
@@ -194,16 +195,14 @@ impl Frontend {
         Ok(tag.filter(|_| now.is_some_and(|now| now == opened)))
     }
 
-    /// The name of a file's content, by reading it unless that was done before; `None` where it cannot be read.
-    async fn known(&self, found: Found) -> Result<Option<Tag>, ApiError> {
-        let now = clock::now();
-        if let Some((_, tag)) = self.tags.get(&found.path, now).filter(|(stamp, _)| *stamp == found.stamp) {
-            return Ok(Some(tag));
-        }
-        let (path, stamp) = (found.path.clone(), found.stamp);
-        let Ok(digest) = blocking(move || disk::digest_found(&found)).await? else { return Ok(None) };
-        self.tags.insert(path, (stamp, Tag(digest)), now, TAG_TTL);
-        Ok(Some(Tag(digest)))
+    /// The name of a file's content, by reading it once however many ask; `None` where it cannot be read.
+    async fn known(&self, found: Found) -> Option<Tag> {
+        let read = found.clone();
+        let load = async || match blocking(move || disk::digest_found(&read)).await {
+            Ok(digest) => digest.map(Tag),
+            Err(_) => Err(io::Error::other("the thread that reads it has died")),
+        };
+        self.tags.get_or_load(found, clock::now(), TAG_TTL, load).await.ok()
     }
 
     async fn page(&self, request: &HeaderMap) -> Result<Response, ApiError> {
