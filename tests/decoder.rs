@@ -237,7 +237,7 @@ proptest! {
         cut in 0_usize..600,
     ) {
         let cut = cut.min(bytes.len());
-        for make in [Decoder::fastgpt, Decoder::openai] {
+        for make in [Decoder::fastgpt, Decoder::openai, Decoder::anthropic, Decoder::dify, Decoder::dashscope] {
             let head = Head { status, retry_after: None };
             let (mut whole, mut cut_up) = (make(head), make(head));
             let (mut events, mut same) = (Vec::new(), Vec::new());

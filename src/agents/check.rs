@@ -1,9 +1,10 @@
 //! From one entry as an operator wrote it to a checked [`Agent`].
 
+use super::custom;
 use super::file::Unset;
 use crate::base::{AgentId, Secret, UnixMillis};
 use crate::protocol::agent::{Agent, Features, Profile, Provider, RateLimit, Source};
-use crate::protocol::{fastgpt, openai};
+use crate::protocol::{anthropic, dashscope, dify, fastgpt, openai};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -74,19 +75,24 @@ pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMill
         let short = text.as_ref().is_none_or(|text| text.len() <= TEXT_BYTES_MAX);
         faults.need(short, field, "must have at most 64 KiB");
     }
-    let endpoint = endpoint(&entry.endpoint, entry.provider);
-    faults.need(endpoint.is_some(), "endpoint", "must be an http or https URL without user, password and fragment");
+    let features = entry.features.unwrap_or_default();
     let api_key = entry.api_key.unwrap_or_default();
+    custom::check(entry.provider, &features, !api_key.is_empty(), &mut faults);
+    let endpoint = endpoint(&entry.endpoint, entry.provider, features.custom_path.as_deref());
+    faults.need(endpoint.is_some(), "endpoint", "must be an http or https URL without user, password and fragment");
     let app_id = entry.app_id.filter(|app_id| !app_id.is_empty());
+    let provider = entry.provider.as_str();
+    if !matches!(entry.provider, Provider::Openai | Provider::Custom) {
+        faults.need(!api_key.is_empty(), "apiKey", &format!("must be given for {provider}"));
+    }
     if entry.provider == Provider::Fastgpt {
-        faults.need(!api_key.is_empty(), "apiKey", "must be given for fastgpt");
         let sane =
             |app_id: &String| app_id.len() == APP_ID_DIGITS && app_id.bytes().all(|byte| byte.is_ascii_hexdigit());
         faults.need(app_id.as_ref().is_some_and(sane), "appId", "must be 24 hex digits for fastgpt");
     }
-    if entry.provider == Provider::Openai {
+    if matches!(entry.provider, Provider::Openai | Provider::Anthropic | Provider::Dashscope) {
         let named = entry.model.as_ref().is_some_and(|model| !model.is_empty());
-        faults.need(named, "model", "must be given for openai");
+        faults.need(named, "model", &format!("must be given for {provider}"));
     }
     let printable = api_key.bytes().all(|byte| byte.is_ascii_graphic());
     faults.need(printable, "apiKey", "must be printable ASCII without spaces");
@@ -112,9 +118,9 @@ pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMill
         system_prompt: entry.system_prompt.filter(|prompt| !prompt.is_empty()),
         capabilities: entry.capabilities.unwrap_or_default(),
         rate_limit: entry.rate_limit,
-        features: entry.features.unwrap_or_default(),
+        features,
         is_active: entry.is_active.unwrap_or(true),
-        problems: soft_problems(entry.provider, unset),
+        problems: soft_problems(unset),
     };
     Ok(Agent { id, api_key: Secret::new(api_key), profile, source, created_at: now, updated_at: now })
 }
@@ -131,20 +137,12 @@ pub(super) fn unset(problems: &[String]) -> Vec<Unset> {
     found.collect()
 }
 
-fn soft_problems(provider: Provider, unset: &[Unset]) -> Vec<String> {
-    let mut problems: Vec<String> =
-        unset.iter().map(|Unset { field, variable }| format!("{field}{NOT_SET}{variable} is not set")).collect();
-    match provider {
-        Provider::Fastgpt | Provider::Openai => {}
-        Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
-            problems.push(format!("provider: this version does not speak to {} yet", provider.as_str()));
-        }
-    }
-    problems
+fn soft_problems(unset: &[Unset]) -> Vec<String> {
+    unset.iter().map(|Unset { field, variable }| format!("{field}{NOT_SET}{variable} is not set")).collect()
 }
 
-/// The full completions URL, or `None` where the text is no URL that questions may go to.
-fn endpoint(text: &str, provider: Provider) -> Option<String> {
+/// The full URL of the provider's chat call, or `None` where the text is no URL that questions may go to.
+fn endpoint(text: &str, provider: Provider, custom_path: Option<&str>) -> Option<String> {
     let url = Url::parse(text.trim()).ok()?;
     let plain = matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -156,20 +154,25 @@ fn endpoint(text: &str, provider: Provider) -> Option<String> {
     }
     Some(match provider {
         Provider::Fastgpt => fastgpt::completions_url(url.as_str()),
-        Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
-            openai::completions_url(url.as_str())
-        }
+        Provider::Openai => openai::completions_url(url.as_str()),
+        Provider::Anthropic => anthropic::messages_url(url.as_str()),
+        Provider::Dify => dify::chat_messages_url(url.as_str()),
+        Provider::Dashscope => dashscope::generation_url(url.as_str()),
+        Provider::Custom => match custom_path {
+            Some(path) => custom::url(url.as_str(), path),
+            None => openai::completions_url(url.as_str()),
+        },
     })
 }
 
-struct Faults<'a> {
+pub(super) struct Faults<'a> {
     unset: &'a [Unset],
     hard: Vec<String>,
 }
 
 impl Faults<'_> {
-    fn need(&mut self, holds: bool, field: &str, rule: &str) {
-        let excused = self.unset.iter().any(|unset| unset.field == field);
+    pub(super) fn need(&mut self, holds: bool, field: &str, rule: &str) {
+        let excused = self.unset.iter().any(|unset| unset.field.eq_ignore_ascii_case(field));
         if !holds && !excused {
             self.hard.push(format!("{field}: {rule}"));
         }

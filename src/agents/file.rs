@@ -238,4 +238,56 @@ mod tests {
             r#"{"id":"a","name":"cost $5 ${} ${a b} {x}","provider":"openai","endpoint":"http://h/v1","model":"m"}"#;
         assert_eq!(parse(text, &[]).agents[0].profile.name, "cost $5 ${} ${a b} {x}");
     }
+
+    #[test]
+    fn every_provider_has_its_own_address_and_its_own_needs() {
+        for (provider, more, url, missing) in [
+            ("openai", "", "http://h/v1/chat/completions", "model"),
+            ("anthropic", "", "http://h/v1/messages", "model"),
+            ("dify", "", "http://h/v1/chat-messages", "apiKey"),
+            ("dashscope", "", "http://h/api/v1/services/aigc/text-generation/generation", "model"),
+            ("custom", r#","features":{"customPath":"/ask"}"#, "http://h/ask", ""),
+        ] {
+            let entry = |id: &str, key: &str, model: &str| {
+                let (id, rest) = (format!(r#"{{"id":"{id}","provider":"{provider}","endpoint":"http://h""#), more);
+                format!(r#"{id},"apiKey":"{key}","model":"{model}"{rest}}}"#)
+            };
+            let import = parse(&entry("a", "k", "m"), &[]);
+            assert_eq!(import.agents[0].profile.endpoint, url, "{:?}", import.rejected);
+            assert!(import.agents[0].profile.is_served(), "{provider}");
+            let import = parse(&entry("a", "", ""), &[]);
+            let problems = import.rejected.first().map(|rejected| rejected.problems.join("\n")).unwrap_or_default();
+            assert_eq!(
+                problems.contains(missing) && !problems.is_empty(),
+                !missing.is_empty(),
+                "{provider}: {problems}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_checked_agent_of_a_custom_server_is_checked_again_without_change_and_its_headers_are_never_written() {
+        let features = r#"{"customPath":"/ask?x=1","customHeaders":{"X-Token":"${TOKEN}"}}"#;
+        let entry = |endpoint: &str| {
+            format!(r#"{{"id":"a","provider":"custom","endpoint":"{endpoint}","features":{features}}}"#)
+        };
+        let first = parse(&entry("http://h/base"), &[("TOKEN", "secret")]);
+        let profile = &first.agents[0].profile;
+        assert_eq!(profile.endpoint, "http://h/base/ask?x=1");
+        assert_eq!(profile.features.custom_headers.0["x-token"].expose(), "secret");
+        let again = parse(&entry(&profile.endpoint), &[("TOKEN", "secret")]);
+        assert_eq!(&again.agents[0].profile, profile);
+        let written = serde_json::to_string(profile).unwrap();
+        assert!(written.contains(r#""customHeaders":{"x-token":""}"#) && !written.contains("secret"), "{written}");
+        assert!(!format!("{profile:?}").contains("secret"));
+        let unset = parse(&entry("http://h"), &[]);
+        let problem = "features.customHeaders.X-Token: the environment variable TOKEN is not set";
+        assert_eq!(unset.agents[0].profile.problems, [problem]);
+        let other = entry("http://h").replace("custom\"", "openai\"").replace("http://h", "http://h/v1");
+        assert!(parse(&other, &[("TOKEN", "x")]).rejected[0].problems[0].contains("for the provider custom only"));
+        for path in ["ask", "//evil.example/", "/a/../b", "/a b", "/a#b", "/é"] {
+            let entry = entry("http://h").replace("/ask?x=1", path);
+            assert!(!parse(&entry, &[("TOKEN", "x")]).rejected.is_empty(), "{path}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! file from then on, and the file is never written back.
 
 mod check;
+mod custom;
 mod edit;
 mod file;
 mod probe;

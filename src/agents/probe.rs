@@ -36,7 +36,7 @@ impl Probe {
 
 /// Asks for the app's description where the dialect has one, then `question` where one is given.
 /// Stops at the first step that fails.
-pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) -> Probe {
+pub(super) async fn run(client: &Client, agent: &Arc<Agent>, question: Option<&str>) -> Probe {
     let mut probe = Probe::default();
     for problem in &agent.profile.problems {
         probe.found(false, problem.clone());
@@ -64,10 +64,11 @@ pub(super) async fn run(client: &Client, agent: &Agent, question: Option<&str>) 
     probe
 }
 
-async fn ask(client: &Client, agent: &Agent, (question, may_ask): (&str, &MayAsk), probe: &mut Probe) {
+async fn ask(client: &Client, agent: &Arc<Agent>, (question, may_ask): (&str, &MayAsk), probe: &mut Probe) {
     let question = Question {
         origin: Origin::default(),
         chat_id: random_id(),
+        conversation: None,
         item_id: random_id(),
         customer: "operator:test".to_owned(),
         detail: true,
@@ -86,13 +87,13 @@ async fn ask(client: &Client, agent: &Agent, (question, may_ask): (&str, &MayAsk
     loop {
         match answer.next().await {
             Next::Events(events) => text.extend(events.into_iter().filter_map(|event| match event {
-                Event::Text(text) => Some(text),
+                Event::Text(text) | Event::Replaced(text) => Some(text),
                 _ => None,
             })),
             Next::End(Ending::Failed(failure)) => return probe.found(false, explain(agent, &failure)),
             Next::End(Ending::Done(finish)) if finish.node_failed => {
                 return probe
-                    .found(false, "the app answered nothing because one of its nodes failed; open its log in FastGPT");
+                    .found(false, "the app answered nothing because one of its nodes failed; open its log there");
             }
             Next::End(Ending::Done(_)) => break,
         }
@@ -132,9 +133,9 @@ fn explain(agent: &Agent, failure: &Failure) -> String {
 fn refused(said: &str) -> &'static str {
     let lower = said.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if any(&["unauthapikey", "unauthorization", "openapi", "key has expired", "invalid_api_key", "unauthorized"]) {
+    if any(&["api_key", "apikey", "unauthorization", "openapi", "key has expired", "unauthorized", "authentication"]) {
         "the key (wrong, expired or over its limit)"
-    } else if any(&["appunexist", "unauthapp", "appid", "app is empty", "app key", "invalidapptype"]) {
+    } else if any(&["appunexist", "unauthapp", "appid", "app is empty", "app key", "invalidapptype", "app_"]) {
         "the appId (wrong, or not one that this key may use)"
     } else if said.starts_with("HTTP 404") {
         "the URL or the model (it knows no such thing)"

@@ -32,7 +32,7 @@ pub fn ordered_id(at: UnixMillis) -> String {
 }
 
 /// An id chosen by a client (`chatId`, `responseChatItemId`, an Idempotency-Key): means something
-/// to its owner only, and must never be a key across owners.
+/// to its owner only, and must never be a key across owners. Or by an upstream, for a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label(Box<str>);
 

@@ -178,7 +178,12 @@ async fn conversation(
     request: &ChatRequest,
     turns_max: usize,
 ) -> Result<Vec<Message>, ChatError> {
-    let remembers = agent.profile.provider == Provider::Fastgpt && agent.profile.features.supports_chat_id;
+    let remembers = match agent.profile.provider {
+        Provider::Fastgpt => agent.profile.features.supports_chat_id,
+        // It takes one message at a time, whether it remembers the others or not.
+        Provider::Dify => true,
+        Provider::Openai | Provider::Anthropic | Provider::Dashscope | Provider::Custom => false,
+    };
     if remembers || request.messages.len() > 1 {
         return Ok(request.messages.clone());
     }
@@ -200,6 +205,7 @@ fn question(
 ) -> Question {
     Question {
         chat_id: turn.upstream_chat_id.clone(),
+        conversation: turn.conversation().cloned(),
         item_id: turn.upstream_item_id.clone(),
         customer: caller.owner.as_str().to_owned(),
         origin,

@@ -57,6 +57,7 @@ mod tests {
         let variables = json!({ "staff": { "name": "Grace Hopper" } });
         let question = Question {
             chat_id: String::new(),
+            conversation: None,
             item_id: String::new(),
             customer: String::new(),
             origin: Origin::default(),

@@ -149,7 +149,9 @@ impl Relay {
             tokio::select! {
                 next = answer.next() => match next {
                     Next::Events(events) => {
-                        let speaks = events.iter().any(|event| matches!(event, Event::Text(_) | Event::Reasoning(_)));
+                        let is_word =
+                            |event: &Event| matches!(event, Event::Text(_) | Event::Reasoning(_) | Event::Replaced(_));
+                        let speaks = events.iter().any(is_word);
                         if speaks && self.transcript.is_silent() {
                             telemetry.first_token(clock::now() - asked_at);
                         }
@@ -195,6 +197,10 @@ impl Relay {
     /// Notes the events and hands them to the client, if there still is one.
     async fn pass_on(&mut self, events: Vec<Event>, stall: Duration) -> Result<(), Carried> {
         for event in events {
+            if let Event::Conversation(theirs) = event {
+                self.turn.converse(theirs);
+                continue;
+            }
             self.transcript.note(&event);
             if self.transcript.answer.len() + self.transcript.reasoning.len() > ANSWER_BYTES_MAX {
                 let message = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");

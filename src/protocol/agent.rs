@@ -1,7 +1,9 @@
 //! What an agent is: a configured upstream app, as the file, the store and the API share it.
 
 use crate::base::{AgentId, Secret, UnixMillis};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A configured upstream app. Checked: see `agents`, which alone makes one from an operator's text.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +25,7 @@ pub struct Profile {
     #[serde(default)]
     pub description: String,
     pub provider: Provider,
-    /// The full completions URL, `http` or `https`, without credentials, query or fragment.
+    /// The full URL that questions go to, `http` or `https`, without credentials or fragment.
     pub endpoint: String,
     /// FastGPT's app: 24 hex digits. Present exactly where the provider is FastGPT.
     pub app_id: Option<String>,
@@ -107,6 +109,12 @@ pub struct Features {
     pub supports_files: bool,
     pub supports_images: bool,
     pub streaming_config: StreamingConfig,
+    /// What follows the endpoint's base; for the provider `custom` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom_path: Option<String>,
+    /// Headers that every question carries; for the provider `custom` only.
+    #[serde(skip_serializing_if = "CustomHeaders::is_empty")]
+    pub custom_headers: CustomHeaders,
 }
 
 impl Default for Features {
@@ -118,7 +126,36 @@ impl Default for Features {
             supports_files: true,
             supports_images: false,
             streaming_config: StreamingConfig::default(),
+            custom_path: None,
+            custom_headers: CustomHeaders::default(),
         }
+    }
+}
+
+/// Headers by name, in lower case. A value may be a key: it rests sealed beside the agent's, and wherever these headers
+/// are written as JSON each value is an empty text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CustomHeaders(pub BTreeMap<String, Secret>);
+
+impl CustomHeaders {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for CustomHeaders {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.keys().map(|name| (name, "")))
+    }
+}
+
+impl<'de> Deserialize<'de> for CustomHeaders {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Not by serde's own error, which would quote what was given.
+        let given = serde_json::from_value::<BTreeMap<String, String>>(Value::deserialize(from)?)
+            .map_err(|_| serde::de::Error::custom("must be an object of texts"))?;
+        let one = |(name, value): (String, String)| (name.to_ascii_lowercase(), Secret::new(value));
+        Ok(Self(given.into_iter().map(one).collect()))
     }
 }
 

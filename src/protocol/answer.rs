@@ -1,5 +1,6 @@
 //! What every upstream says, whatever its dialect: events, and how the answer ended.
 
+use crate::base::Label;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -11,6 +12,10 @@ pub enum Event {
     Text(String),
     /// A piece of the model's thinking, never empty.
     Reasoning(String),
+    /// A moderator's word: all text so far is taken back, and this, never empty, stands in its place.
+    Replaced(String),
+    /// The upstream's own name for the conversation, to continue it by. Ours to keep, and never a client's to see.
+    Conversation(Label),
     /// The upstream is alive and says nothing: FastGPT's heartbeat of every 10 s.
     Heartbeat,
     /// A workflow node started; `raw` is the payload as it came.
@@ -27,9 +32,9 @@ impl Event {
     /// workflow that is busy say neither.
     pub fn speaks(&self) -> bool {
         match self {
-            Self::Text(_) | Self::Reasoning(_) => true,
+            Self::Text(_) | Self::Reasoning(_) | Self::Replaced(_) => true,
             Self::Other { name, .. } => name == "interactive",
-            Self::Heartbeat | Self::NodeStatus { .. } | Self::FlowResponses(_) => false,
+            Self::Conversation(_) | Self::Heartbeat | Self::NodeStatus { .. } | Self::FlowResponses(_) => false,
         }
     }
 }

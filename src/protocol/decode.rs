@@ -6,7 +6,7 @@
 use super::answer::{Class, Ending, Event, Failure};
 use super::head::{EXCERPT_BYTES_MAX, Head, by_status};
 use super::sse::{self, FRAME_BYTES_MAX, Frame};
-use super::{fastgpt, openai};
+use super::{anthropic, dashscope, dify, fastgpt, openai};
 
 /// Turns the bytes of one answer into events, however they are cut. Sans-IO.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub struct Decoder {
 enum Dialect {
     Fastgpt(fastgpt::Stream),
     Openai(openai::Stream),
+    Anthropic(anthropic::Stream),
+    Dify(dify::Stream),
+    Dashscope(dashscope::Stream),
 }
 
 #[derive(Debug)]
@@ -44,6 +47,21 @@ impl Decoder {
     /// For an answer of an OpenAI-compatible server.
     pub fn openai(head: Head) -> Self {
         Self::new(head, Dialect::Openai(openai::Stream::default()))
+    }
+
+    /// For an answer of Anthropic's Messages API.
+    pub fn anthropic(head: Head) -> Self {
+        Self::new(head, Dialect::Anthropic(anthropic::Stream::default()))
+    }
+
+    /// For an answer of a chat app of Dify.
+    pub fn dify(head: Head) -> Self {
+        Self::new(head, Dialect::Dify(dify::Stream::default()))
+    }
+
+    /// For an answer of DashScope's own generation API.
+    pub fn dashscope(head: Head) -> Self {
+        Self::new(head, Dialect::Dashscope(dashscope::Stream::new(head)))
     }
 
     fn new(head: Head, dialect: Dialect) -> Self {
@@ -107,6 +125,9 @@ impl Decoder {
             Body::Json(body) => match &mut self.dialect {
                 Dialect::Fastgpt(_) => fastgpt::whole(&body, &self.head, out),
                 Dialect::Openai(_) => openai::whole(&body, &self.head, out),
+                Dialect::Anthropic(_) => anthropic::whole(&body, &self.head, out),
+                Dialect::Dify(_) => dify::whole(&body, &self.head, out),
+                Dialect::Dashscope(_) => dashscope::whole(&body, &self.head, out),
             },
             Body::Blank if self.head.status < 300 => {
                 Ending::Failed(Failure::new(Class::Truncated, "an empty answer".to_owned()))
@@ -134,6 +155,9 @@ impl Dialect {
         match self {
             Self::Fastgpt(stream) => stream.frame(frame, out),
             Self::Openai(stream) => stream.frame(frame, out),
+            Self::Anthropic(stream) => stream.frame(frame, out),
+            Self::Dify(stream) => stream.frame(frame, out),
+            Self::Dashscope(stream) => stream.frame(frame, out),
         }
     }
 
@@ -141,6 +165,9 @@ impl Dialect {
         match self {
             Self::Fastgpt(stream) => stream.is_over(),
             Self::Openai(stream) => stream.is_over(),
+            Self::Anthropic(stream) => stream.is_over(),
+            Self::Dify(stream) => stream.is_over(),
+            Self::Dashscope(stream) => stream.is_over(),
         }
     }
 
@@ -148,6 +175,9 @@ impl Dialect {
         match self {
             Self::Fastgpt(stream) => stream.ending(),
             Self::Openai(stream) => stream.ending(),
+            Self::Anthropic(stream) => stream.ending(),
+            Self::Dify(stream) => stream.ending(),
+            Self::Dashscope(stream) => stream.ending(),
         }
     }
 }

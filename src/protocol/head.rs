@@ -46,6 +46,29 @@ pub(super) fn pause(message: &str, head: &Head) -> Duration {
     said.unwrap_or(PAUSE_DEFAULT).clamp(Duration::from_secs(1), PAUSE_MAX)
 }
 
+/// A failure by an upstream's own `name` and `text` for it; the text is kept out where the question was refused.
+pub(super) fn named(class: Class, (name, text): (&str, &str), head: &Head) -> Failure {
+    // What refuses a question may quote it, and nobody's question belongs in a log.
+    let said = if class == Class::Rejected { String::new() } else { printable(text) };
+    let message = format!("HTTP {} {}: {said}", head.status, printable(name));
+    Failure::new(class, message.trim_end_matches([':', ' ']).to_owned())
+}
+
+/// Why a JSON body, which is neither an answer nor an error that the dialect knows, is none.
+pub(super) fn no_answer(body: &[u8], head: &Head, broke_off: bool) -> Failure {
+    if head.status >= 300 {
+        return by_status(head, body);
+    }
+    if broke_off {
+        return Failure::new(Class::Truncated, "a JSON answer broke off".to_owned());
+    }
+    let said = printable(&String::from_utf8_lossy(&body[..body.len().min(200)]));
+    Failure::new(Class::Unknown, format!("JSON that is no answer: {said}"))
+}
+
+/// An error frame inside a stream has no status of its own: this stands in for one.
+pub(super) const IN_STREAM: Head = Head { status: 500, retry_after: None };
+
 /// An upstream's own text, fit for a log: short, on one line, and without what looks like a key.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::new();

@@ -3,9 +3,12 @@
 pub mod account;
 pub mod agent;
 pub mod answer;
+pub mod anthropic;
 pub mod chat;
 pub mod cluster;
+pub mod dashscope;
 pub mod decode;
+pub mod dify;
 pub mod fastgpt;
 pub mod head;
 pub mod openai;

@@ -2,7 +2,7 @@
 
 use super::answer::{Class, Ending, Event, Failure, Finish, Usage};
 use super::chat::{Message, Role};
-use super::head::{Head, by_status, other, pause, printable};
+use super::head::{Head, IN_STREAM, by_status, named, no_answer, other, pause};
 use super::sse::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 /// What we ask, always as a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    /// Empty where a server has but one.
     pub model: &'a str,
     /// Goes first, also where the conversation brings system messages of its own: the operator's word stands
     /// before a client's.
@@ -24,9 +25,10 @@ impl Request<'_> {
     pub fn to_json(&self) -> Vec<u8> {
         let first = self.system_prompt.map(|prompt| Message { role: Role::System, content: prompt.into() });
         let messages: Vec<&Message> = first.iter().chain(self.messages).collect();
-        let mut body = json!({
-            "model": self.model, "stream": true, "stream_options": { "include_usage": true }, "messages": messages,
-        });
+        let mut body = json!({ "stream": true, "stream_options": { "include_usage": true }, "messages": messages });
+        if !self.model.is_empty() {
+            body["model"] = self.model.into();
+        }
         if let Some(max_tokens) = self.max_tokens {
             body["max_tokens"] = max_tokens.into();
         }
@@ -109,9 +111,7 @@ impl Stream {
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<Event>) {
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            // The frame has no status of its own.
-            let head = Head { status: 500, retry_after: None };
-            self.failure.get_or_insert(failure(&error, &head));
+            self.failure.get_or_insert(failure(&error, &IN_STREAM));
             return;
         }
         if let Some(Tokens { prompt_tokens, completion_tokens }) = chunk.usage {
@@ -150,7 +150,7 @@ impl Stream {
 }
 
 /// Content is text, or parts of which the text ones count.
-fn text(content: Option<Value>) -> Option<String> {
+pub(super) fn text(content: Option<Value>) -> Option<String> {
     let text = match content? {
         Value::String(text) => text,
         Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
@@ -169,14 +169,7 @@ pub(super) fn whole(body: &[u8], head: &Head, out: &mut Vec<Event>) -> Ending {
             stream.done = true;
             stream.ending()
         }
-        Err(error) if head.status < 300 && error.is_eof() => {
-            Ending::Failed(Failure::new(Class::Truncated, "a JSON answer broke off".to_owned()))
-        }
-        Ok(_) | Err(_) if head.status >= 300 => Ending::Failed(by_status(head, body)),
-        Ok(_) | Err(_) => {
-            let said = printable(&String::from_utf8_lossy(&body[..body.len().min(200)]));
-            Ending::Failed(Failure::new(Class::Unknown, format!("JSON that is no answer: {said}")))
-        }
+        read => Ending::Failed(no_answer(body, head, read.is_err_and(|error| error.is_eof()))),
     }
 }
 
@@ -186,22 +179,26 @@ fn failure(error: &Value, head: &Head) -> Failure {
     let text = error.as_str().unwrap_or_else(|| field("message"));
     let (kind, code) = (field("type"), field("code"));
     let is = |names: &[&str]| names.contains(&kind) || names.contains(&code);
-    let class = if is(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]) {
+    // The last of some lists are Alibaba's, whose compatible mode says them in this shape.
+    let class = if is(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "Arrearage"]) {
         Class::Quota
-    } else if is(&["invalid_api_key", "authentication_error", "permission_error", "model_not_found"]) {
+    } else if is(&["invalid_api_key", "authentication_error", "permission_error", "model_not_found", "access_denied"]) {
         Class::Misconfigured
-    } else if is(&["rate_limit_exceeded", "rate_limit_error", "requests", "tokens"]) {
+    } else if is(&[
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "requests",
+        "tokens",
+        "limit_requests",
+        "limit_burst_rate",
+    ]) {
         Class::Throttled { retry_after: pause(text, head) }
-    } else if is(&["invalid_request_error", "content_filter", "context_length_exceeded"]) {
+    } else if is(&["invalid_request_error", "content_filter", "context_length_exceeded", "data_inspection_failed"]) {
         Class::Rejected
     } else {
         by_status(head, text.as_bytes()).class
     };
-    let name = if code.is_empty() { kind } else { code };
-    // What refuses a question may quote it, and nobody's question belongs in a log.
-    let said = if class == Class::Rejected { String::new() } else { printable(text) };
-    let message = format!("HTTP {} {}: {said}", head.status, printable(name));
-    Failure::new(class, message.trim_end_matches([':', ' ']).to_owned())
+    named(class, (if code.is_empty() { kind } else { code }, text), head)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(crate) const KNOWN_BYTES: u64 = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(super) upstream_chat_id: String,
+    /// What the upstream calls it, where it names conversations itself.
+    conversation: Mutex<Option<Label>>,
     /// The hashes of their names: where two are the same, the store is read once too often. `None` where there may be
     /// others.
     turns: Mutex<Option<Vec<u64>>>,
@@ -22,12 +24,21 @@ pub(crate) struct Known {
 impl Known {
     /// A conversation that begins now, with `first`.
     pub(super) fn begun(upstream_chat_id: String, first: &Label) -> Self {
-        Self { upstream_chat_id, turns: Mutex::new(Some(vec![hash(first)])) }
+        Self { upstream_chat_id, conversation: Mutex::default(), turns: Mutex::new(Some(vec![hash(first)])) }
     }
 
     /// One that was there before.
-    pub(super) fn found(upstream_chat_id: String) -> Self {
-        Self { upstream_chat_id, turns: Mutex::new(None) }
+    pub(super) fn found(upstream_chat_id: String, conversation: Option<Label>) -> Self {
+        Self { upstream_chat_id, conversation: Mutex::new(conversation), turns: Mutex::new(None) }
+    }
+
+    pub(super) fn conversation(&self) -> Option<Label> {
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The upstream calls it `theirs` from now on.
+    pub(super) fn converse(&self, theirs: &Label) {
+        *self.conversation.lock().unwrap_or_else(PoisonError::into_inner) = Some(theirs.clone());
     }
 
     /// The turn was, or may have been, stored.
@@ -66,7 +77,7 @@ mod tests {
         assert!(begun.never_had(&label(1)) && !begun.never_had(&label(0)));
         begun.note(&label(1));
         assert!(!begun.never_had(&label(1)));
-        let found = Known::found("up".into());
+        let found = Known::found("up".into(), None);
         found.note(&label(0));
         assert!(!found.never_had(&label(1)), "it may have been before our time");
         (2..=TURNS_MAX).for_each(|turn| begun.note(&label(turn)));

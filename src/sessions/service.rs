@@ -124,8 +124,10 @@ impl Sessions {
         let store = match (&self.store, known) {
             (Some((store, _)), known) if !known.as_ref().is_some_and(is_new) => store,
             (_, known) => {
-                let upstream_chat_id = known.map(|known| known.upstream_chat_id.clone());
-                let session = upstream_chat_id.map(|upstream_chat_id| store::Session { upstream_chat_id });
+                let session = known.map(|known| store::Session {
+                    upstream_chat_id: known.upstream_chat_id.clone(),
+                    conversation: known.conversation(),
+                });
                 return Ok(Past { session, ..Past::default() });
             }
         };
@@ -141,10 +143,10 @@ impl Sessions {
         claimed: Claimed,
     ) -> Begun {
         let is_first = session.is_none();
-        let upstream_chat_id = session.map_or_else(random_id, |session| session.upstream_chat_id);
+        let session = session.unwrap_or_else(|| store::Session { upstream_chat_id: random_id(), conversation: None });
         let label = label.unwrap_or_else(Label::random);
         let sessions = self.clone();
-        Begun::Reserved(Box::new(Reserved { sessions, ask, chat, label, upstream_chat_id, is_first, claimed }))
+        Begun::Reserved(Box::new(Reserved { sessions, ask, chat, label, session, is_first, claimed }))
     }
 }
 
@@ -155,7 +157,7 @@ pub(crate) struct Reserved {
     pub(crate) chat: Label,
     /// The client's `responseChatItemId`, or ours.
     pub(crate) label: Label,
-    pub(crate) upstream_chat_id: String,
+    session: store::Session,
     /// Nothing was said in this conversation before.
     pub(crate) is_first: bool,
     claimed: Claimed,
@@ -171,7 +173,8 @@ impl Reserved {
 
     /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
     pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
-        let Self { sessions, ask, chat, label, upstream_chat_id, is_first, claimed } = self;
+        let Self { sessions, ask, chat, label, session, is_first, claimed } = self;
+        let store::Session { upstream_chat_id, conversation } = session;
         let at = clock::unix_millis();
         let question_bytes = question.len();
         let id = ordered_id(at);
@@ -203,9 +206,19 @@ impl Reserved {
                 known
             }
             _ if is_first => Arc::new(Known::begun(upstream_chat_id.clone(), &label)),
-            _ => Arc::new(Known::found(upstream_chat_id.clone())),
+            _ => Arc::new(Known::found(upstream_chat_id.clone(), conversation.clone())),
         };
-        sessions.known.insert(place, known, now, sessions.known_ttl);
-        Ok(Turn { record, chat, label, upstream_chat_id, upstream_item_id, claimed })
+        sessions.known.insert(place, Arc::clone(&known), now, sessions.known_ttl);
+        Ok(Turn {
+            record,
+            chat,
+            label,
+            upstream_chat_id,
+            upstream_item_id,
+            known,
+            conversation,
+            renamed: None,
+            claimed,
+        })
     }
 }

@@ -1,3 +1,4 @@
+use super::known::Known;
 use super::running::Claimed;
 use crate::base::{Label, Position};
 use crate::clock;
@@ -17,6 +18,11 @@ pub(crate) struct Turn {
     pub(crate) label: Label,
     pub(crate) upstream_chat_id: String,
     pub(crate) upstream_item_id: String,
+    /// What is remembered of the conversation.
+    pub(super) known: Arc<Known>,
+    pub(super) conversation: Option<Label>,
+    /// What the upstream has come to call the conversation in this turn, if it is something new.
+    pub(super) renamed: Option<Label>,
     pub(super) claimed: Claimed,
 }
 
@@ -41,6 +47,16 @@ pub(crate) enum Outcome {
 }
 
 impl Turn {
+    /// What the upstream calls the conversation, where it names them itself: as far as it is known.
+    pub(crate) fn conversation(&self) -> Option<&Label> {
+        self.conversation.as_ref()
+    }
+
+    /// The upstream calls the conversation `theirs`; kept with the turn's end.
+    pub(crate) fn converse(&mut self, theirs: Label) {
+        self.renamed = Some(theirs).filter(|theirs| self.conversation() != Some(theirs));
+    }
+
     /// Whether the question is on disk, as far as it is to be kept at all; to be awaited beside the upstream.
     ///
     /// # Cancel safety
@@ -58,6 +74,9 @@ impl Turn {
     /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
     /// the turn's place until the outcome is known; there is none where chats are not kept.
     pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
+        if let Some(theirs) = &self.renamed {
+            self.known.converse(theirs);
+        }
         let Some(Record { store, elsewhere, id, question_bytes, begun }) = self.record else { return Ok(None) };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
@@ -73,6 +92,7 @@ impl Turn {
             events: transcript.events,
             usage,
             failure,
+            conversation: self.renamed.as_ref().map(ToString::to_string),
             at: clock::unix_millis(),
         });
         let finished = match store.turn_finish(Arc::clone(&end)) {
@@ -143,7 +163,12 @@ impl Transcript {
         match event {
             Event::Text(text) => self.answer.push_str(text),
             Event::Reasoning(text) => self.reasoning.push_str(text),
-            Event::Heartbeat => {}
+            Event::Replaced(text) => {
+                self.answer.clone_from(text);
+                // They came between pieces that are no more.
+                self.events.iter_mut().for_each(|event| event.offset = 0);
+            }
+            Event::Heartbeat | Event::Conversation(_) => {}
             Event::NodeStatus { raw, .. } => self.keep("flowNodeStatus", raw),
             Event::FlowResponses(raw) => self.keep("flowResponses", raw),
             Event::Other { name, raw } => self.keep(name, raw),

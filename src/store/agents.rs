@@ -6,7 +6,7 @@ use super::handle::Store;
 use super::job::Pending;
 use super::readers::{Budget, Snapshot};
 use crate::base::{AgentId, Secret, UnixMillis};
-use crate::protocol::agent::{Agent, Profile, Source};
+use crate::protocol::agent::{Agent, CustomHeaders, Profile, Source};
 use rusqlite::{OptionalExtension, params};
 
 /// What [`Store::agents_put`] did.
@@ -60,9 +60,10 @@ impl Store {
 
     fn agent(&self, row: &Row) -> Result<Agent, StoreError> {
         let sealed = || StoreError::Sealed { agent_id: row.id.clone() };
-        let api_key = self.sealer.open(&row.id, &row.api_key).ok_or_else(sealed)?;
+        let secrets = self.sealer.open(&row.id, &row.api_key).ok_or_else(sealed)?;
         let format = |what| move |source| StoreError::Format { what, source };
-        let profile: Profile = serde_json::from_str(&row.profile).map_err(format("agent"))?;
+        let mut profile: Profile = serde_json::from_str(&row.profile).map_err(format("agent"))?;
+        let api_key = opened(&secrets, &mut profile.features.custom_headers);
         Ok(Agent {
             id: AgentId::parse(&row.id).map_err(|_| sealed())?,
             api_key: Secret::new(api_key),
@@ -85,7 +86,7 @@ impl Store {
         let mut prepared = Vec::with_capacity(agents.len());
         for agent in agents {
             let profile = serde_json::to_string(&agent.profile).expect("texts and numbers always serialize");
-            let api_key = sealer.seal(agent.id.as_str(), agent.api_key.expose());
+            let api_key = sealer.seal(agent.id.as_str(), &secrets(&agent));
             prepared.push((agent, profile, api_key));
         }
         let weight = prepared.iter().map(|(_, profile, api_key)| profile.len() + api_key.len()).sum();
@@ -128,4 +129,25 @@ impl Store {
             Ok(removed.is_some())
         })
     }
+}
+
+/// What is sealed of an agent: its key, and a line for each header with its value. Neither has a line's end in it.
+fn secrets(agent: &Agent) -> String {
+    let mut lines = agent.api_key.expose().to_owned();
+    for (name, value) in &agent.profile.features.custom_headers.0 {
+        lines.extend(["\n", name, ":", value.expose()]);
+    }
+    lines
+}
+
+/// The key; and each header's value in the place that the profile keeps for it.
+fn opened(secrets: &str, headers: &mut CustomHeaders) -> String {
+    let mut lines = secrets.split('\n');
+    let api_key = lines.next().unwrap_or_default().to_owned();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if let Some(place) = headers.0.get_mut(name) {
+            *place = Secret::new(value);
+        }
+    }
+    api_key
 }

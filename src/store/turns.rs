@@ -37,6 +37,8 @@ pub(crate) struct StoredEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) upstream_chat_id: String,
+    /// What the upstream calls it, where it names conversations itself.
+    pub(crate) conversation: Option<Label>,
 }
 
 /// A turn as it is stored.
@@ -91,6 +93,9 @@ pub(crate) struct TurnEnd {
     pub(crate) events: Vec<StoredEvent>,
     pub(crate) usage: Option<Usage>,
     pub(crate) failure: Option<String>,
+    /// What the upstream calls the conversation from now on; absent where nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) conversation: Option<String>,
     pub(crate) at: UnixMillis,
 }
 
@@ -112,16 +117,16 @@ impl Store {
                 Some(key) => turn_by_key(rows, epoch, &owner, key).map_err(doing())?,
                 None => None,
             };
-            if let Some((turn, upstream_chat_id)) = by_key {
-                return Ok(Past { session: Some(Session { upstream_chat_id }), turn: Some(turn), ..Past::default() });
+            if let Some((turn, session)) = by_key {
+                return Ok(Past { session: Some(session), turn: Some(turn), ..Past::default() });
             }
             let session = session(rows, &owner, &agent_id, &chat).map_err(doing())?;
-            let Some((session_id, upstream_chat_id)) = session else { return Ok(Past::default()) };
+            let Some((session_id, session)) = session else { return Ok(Past::default()) };
             let turn = match &label {
                 Some(label) => turn_by_label(rows, epoch, session_id, label).map_err(doing())?,
                 None => None,
             };
-            Ok(Past { session: Some(Session { upstream_chat_id }), turn, ..Past::default() })
+            Ok(Past { session: Some(session), turn, ..Past::default() })
         };
         let Snapshot { position, value } = self.snapshot(budget, query).await?;
         Ok(Past { position, ..value })
@@ -204,15 +209,24 @@ fn session(
     owner: &Owner,
     agent_id: &AgentId,
     chat: &Label,
-) -> rusqlite::Result<Option<(i64, String)>> {
-    let sql = "SELECT id, upstream_chat_id FROM sessions WHERE owner = ?1 AND agent_id = ?2 AND chat_id = ?3";
+) -> rusqlite::Result<Option<(i64, Session)>> {
+    let sql = "SELECT id, upstream_chat_id, upstream_conversation FROM sessions
+        WHERE owner = ?1 AND agent_id = ?2 AND chat_id = ?3";
     let values = params![owner.as_str(), agent_id.as_str(), chat.as_str()];
-    rows.prepare_cached(sql)?.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    rows.prepare_cached(sql)?.query_row(values, |row| Ok((row.get(0)?, known(row, 1)?))).optional()
+}
+
+/// `upstream_chat_id` and, behind it, `upstream_conversation`. One that is no name is as good as none: the upstream
+/// begins another.
+fn known(row: &Row<'_>, from: usize) -> rusqlite::Result<Session> {
+    let conversation: Option<String> = row.get(from + 1)?;
+    let conversation = conversation.and_then(|name| Label::parse(&name).ok());
+    Ok(Session { upstream_chat_id: row.get(from)?, conversation })
 }
 
 /// The columns that [`turn`] reads, in its order.
 const TURN: &str = "SELECT chat_id, label, body_hash, state, epoch, answer, reasoning, events, prompt_tokens,
-    completion_tokens, upstream_chat_id FROM turns JOIN sessions ON sessions.id = session_id WHERE ";
+    completion_tokens, upstream_chat_id, upstream_conversation FROM turns JOIN sessions ON sessions.id = session_id WHERE ";
 
 fn turn_by_label(rows: &Connection, epoch: Epoch, session_id: i64, label: &Label) -> rusqlite::Result<Option<Turn>> {
     let sql = format!("{TURN} session_id = ?1 AND label = ?2");
@@ -220,10 +234,10 @@ fn turn_by_label(rows: &Connection, epoch: Epoch, session_id: i64, label: &Label
     statement.query_row(params![session_id, label.as_str()], |row| turn(row, epoch)).optional()
 }
 
-fn turn_by_key(rows: &Connection, epoch: Epoch, owner: &Owner, key: &str) -> rusqlite::Result<Option<(Turn, String)>> {
+fn turn_by_key(rows: &Connection, epoch: Epoch, owner: &Owner, key: &str) -> rusqlite::Result<Option<(Turn, Session)>> {
     let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2");
     let mut statement = rows.prepare_cached(&sql)?;
-    statement.query_row(params![owner.as_str(), key], |row| Ok((turn(row, epoch)?, row.get(10)?))).optional()
+    statement.query_row(params![owner.as_str(), key], |row| Ok((turn(row, epoch)?, known(row, 10)?))).optional()
 }
 
 fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<Turn> {
@@ -330,11 +344,19 @@ fn finish(rows: &Connection, end: &TurnEnd, events: &str) -> Result<(), StoreErr
         end.at.0,
     ];
     if rows.prepare_cached(sql).and_then(|mut update| update.execute(values)).map_err(doing())? == 1 {
-        return Ok(());
+        return name_conversation(rows, end).map_err(doing());
     }
     let stored: Option<String> = rows
         .query_row("SELECT state FROM turns WHERE turn_id = ?1", [&end.turn_id], |row| row.get(0))
         .optional()
         .map_err(doing())?;
     if stored.as_deref() == Some(state) { Ok(()) } else { Err(StoreError::Conflict) }
+}
+
+/// Also of a turn that failed: the upstream has the question, and goes on from there.
+fn name_conversation(rows: &Connection, end: &TurnEnd) -> rusqlite::Result<()> {
+    let Some(theirs) = &end.conversation else { return Ok(()) };
+    let sql = "UPDATE sessions SET upstream_conversation = ?2
+        WHERE id = (SELECT session_id FROM turns WHERE turn_id = ?1)";
+    rows.prepare_cached(sql)?.execute(params![end.turn_id, theirs]).map(drop)
 }

@@ -1,12 +1,13 @@
 use super::diagnose;
 use super::timers::Timers;
-use crate::base::Secret;
 use crate::clock;
+use crate::protocol::agent::Agent;
 use crate::protocol::answer::{Class, Ending, Event, Failure};
 use crate::protocol::decode::Decoder;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use reqwest::Response;
+use std::sync::Arc;
 
 /// Taken at once at most, so that nobody else waits for long on this thread.
 const CHUNKS_AT_ONCE_MAX: usize = 32;
@@ -19,8 +20,8 @@ pub(crate) struct Answer {
     /// What follows the events that were handed out last.
     ending: Option<Ending>,
     timers: Timers,
-    /// Kept out of whatever the upstream says of its failures.
-    key: Secret,
+    /// Its keys are kept out of whatever the upstream says of its failures.
+    agent: Arc<Agent>,
 }
 
 /// What is next in an answer.
@@ -32,8 +33,8 @@ pub(crate) enum Next {
 }
 
 impl Answer {
-    pub(super) fn new(response: Response, decoder: Decoder, timers: Timers, key: Secret) -> Self {
-        Self { response, decoder: Some(decoder), ending: None, timers, key }
+    pub(super) fn new(response: Response, decoder: Decoder, timers: Timers, agent: Arc<Agent>) -> Self {
+        Self { response, decoder: Some(decoder), ending: None, timers, agent }
     }
 
     /// Waits for the next events or the end, never longer than the timers allow. They stand still from when this
@@ -48,7 +49,7 @@ impl Answer {
         while events.is_empty() {
             match self.ending.take() {
                 Some(Ending::Failed(failure)) => {
-                    return Next::End(Ending::Failed(diagnose::without_key(failure, &self.key)));
+                    return Next::End(Ending::Failed(diagnose::without_keys(failure, &self.agent)));
                 }
                 Some(done) => return Next::End(done),
                 None => {}

@@ -1,20 +1,21 @@
 use super::answer::Answer;
 use super::body::{LastMoment, MayAsk, TooLate};
 use super::diagnose;
+use super::request;
 use super::settings::Settings;
 use super::timers::Timers;
+use crate::base::Label;
 use crate::clock;
 use crate::net::{self, Resolver};
 use crate::protocol::agent::{Agent, Provider};
-use crate::protocol::answer::{Class, Failure};
+use crate::protocol::answer::{Class, Ending, Failure};
 use crate::protocol::chat::Message;
-use crate::protocol::decode::Decoder;
 use crate::protocol::head::Head;
-use crate::protocol::{fastgpt, openai};
+use crate::protocol::{dify, fastgpt};
 use bytes::Bytes;
 use hyper::Uri;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -28,11 +29,15 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Init data describe one app; FastGPT's own JSON routes take 1 MB.
 const INIT_BYTES_MAX: usize = 4 << 20;
+/// Of an answer that says why there is none.
+const REFUSAL_BYTES_MAX: usize = 1 << 20;
 
 /// What is asked. The ids are ours and random: the client's own mean something to its owner only.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) chat_id: String,
+    /// What the upstream itself called the conversation, where it names them: the way to go on with it.
+    pub(crate) conversation: Option<Label>,
     pub(crate) item_id: String,
     /// Who asks, for the upstream's log.
     pub(crate) customer: String,
@@ -110,34 +115,66 @@ impl Client {
     /// # Cancel safety
     ///
     /// Dropping the future, or the answer, hangs up, which stops a FastGPT v1 run.
-    pub(crate) async fn open(&self, agent: &Agent, question: &Question, may_ask: &MayAsk) -> Result<Answer, Failure> {
+    pub(crate) async fn open(
+        &self,
+        agent: &Arc<Agent>,
+        question: &Question,
+        may_ask: &MayAsk,
+    ) -> Result<Answer, Failure> {
         let asked_at = clock::now();
-        let body = Bytes::from(body(agent, question));
         let first_byte_by = asked_at + self.settings.first_byte;
-        let headers = headers(agent.profile.provider, &question.origin);
+        let mut response = self.ask(agent, question, may_ask, first_byte_by).await?;
+        if may_be_forgotten(agent, question, &response) {
+            let head = head(&response);
+            let said = self.rest(response, (first_byte_by, REFUSAL_BYTES_MAX)).await?;
+            if !dify::is_forgotten(&head, &said) {
+                return Err(diagnose::without_keys(refusal(agent, head, &said), agent));
+            }
+            // Nothing has run yet, and nothing that was charged for: it is asked again, as the first of another one.
+            let anew = Question { conversation: None, ..question.clone() };
+            response = self.ask(agent, &anew, may_ask, first_byte_by).await?;
+        }
+        let decoder = request::decoder(agent, head(&response));
+        let timers = Timers::new(Arc::clone(&self.settings), asked_at);
+        Ok(Answer::new(response, decoder, timers, Arc::clone(agent)))
+    }
+
+    async fn ask(
+        &self,
+        agent: &Agent,
+        question: &Question,
+        may_ask: &MayAsk,
+        first_byte_by: Instant,
+    ) -> Result<Response, Failure> {
+        let body = Bytes::from(request::body(agent, question));
+        let headers = request::headers(agent, &question.origin);
         let request = || {
             self.http
                 .post(agent.profile.endpoint.as_str())
-                .bearer_auth(agent.api_key.expose())
                 .headers(headers.clone())
                 .body(reqwest::Body::wrap(LastMoment::new(body.clone(), may_ask)))
         };
-        let response = match self.send(request(), first_byte_by).await {
+        match self.send(request(), first_byte_by).await {
             Err(failure) if failure.class == Class::Unreachable => {
                 tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
-                self.send(request(), first_byte_by).await?
+                self.send(request(), first_byte_by).await
             }
-            sent => sent?,
-        };
-        let head = head(&response);
-        let decoder = match agent.profile.provider {
-            Provider::Fastgpt => Decoder::fastgpt(head),
-            Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
-                Decoder::openai(head)
+            sent => sent,
+        }
+    }
+
+    /// The whole of a body that is no stream.
+    async fn rest(&self, mut response: Response, (by, bytes_max): (Instant, usize)) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        loop {
+            let read = tokio::time::timeout_at(by.into(), response.chunk()).await;
+            match read.map_err(|_| diagnose::timed_out("the rest of its answer", self.settings.first_byte))? {
+                Ok(Some(bytes)) if body.len() + bytes.len() <= bytes_max => body.extend_from_slice(&bytes),
+                Ok(Some(_)) => return Err(diagnose::too_long(bytes_max)),
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(diagnose::reading(&error)),
             }
-        };
-        let timers = Timers::new(Arc::clone(&self.settings), asked_at);
-        Ok(Answer::new(response, decoder, timers, agent.api_key.clone()))
+        }
     }
 
     /// FastGPT's description of the agent's app, which costs nothing and starts no run.
@@ -155,21 +192,11 @@ impl Client {
         if !may_ask() {
             return Err(Failure::new(Class::Unreachable, TooLate.to_string()));
         }
-        let mut response = self.send(self.http.get(url).bearer_auth(agent.api_key.expose()), by).await?;
+        let response = self.send(self.http.get(url).headers(request::key(agent)), by).await?;
         let head = head(&response);
-        let mut body = Vec::new();
-        loop {
-            let read = tokio::time::timeout_at(by.into(), response.chunk()).await;
-            match read.map_err(|_| diagnose::timed_out("the rest of its answer", self.settings.first_byte))? {
-                Ok(Some(bytes)) if body.len() + bytes.len() <= INIT_BYTES_MAX => body.extend_from_slice(&bytes),
-                Ok(Some(_)) => return Err(diagnose::too_long(INIT_BYTES_MAX)),
-                Ok(None) => {
-                    let described = fastgpt::management::init(&head, &body);
-                    return described.map_err(|failure| diagnose::without_key(failure, &agent.api_key));
-                }
-                Err(error) => return Err(diagnose::reading(&error)),
-            }
-        }
+        let body = self.rest(response, (by, INIT_BYTES_MAX)).await?;
+        let described = fastgpt::management::init(&head, &body);
+        described.map_err(|failure| diagnose::without_keys(failure, agent))
     }
 
     async fn send(&self, request: RequestBuilder, first_byte_by: Instant) -> Result<Response, Failure> {
@@ -202,47 +229,20 @@ pub(crate) fn target(agent: &Agent) -> (String, String) {
     (upstream, app)
 }
 
-fn headers(provider: Provider, origin: &Origin) -> HeaderMap {
-    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    if provider != Provider::Fastgpt {
-        return headers;
-    }
-    if let Some(address) = origin.address {
-        let address = HeaderValue::try_from(address.to_string()).expect("digits, dots and colons");
-        headers.insert("x-forwarded-for", address.clone());
-        headers.insert("x-real-ip", address);
-    }
-    if let Some(languages) = origin.languages.as_ref().and_then(|languages| HeaderValue::try_from(languages).ok()) {
-        headers.insert(ACCEPT_LANGUAGE, languages);
-    }
-    headers
+/// An answer that may be of a conversation that Dify has no more.
+fn may_be_forgotten(agent: &Agent, question: &Question, response: &Response) -> bool {
+    let continues = agent.profile.provider == Provider::Dify && question.conversation.is_some();
+    continues && matches!(response.status().as_u16(), 400 | 404)
 }
 
-fn body(agent: &Agent, question: &Question) -> Vec<u8> {
-    let profile = &agent.profile;
-    match profile.provider {
-        Provider::Fastgpt => fastgpt::Request {
-            chat_id: profile.features.supports_chat_id.then_some(question.chat_id.as_str()),
-            response_chat_item_id: &question.item_id,
-            app_id: profile.app_id.as_deref().unwrap_or_default(),
-            custom_uid: &question.customer,
-            detail: question.detail && profile.features.supports_detail,
-            variables: question.variables.as_ref(),
-            metadata: question.metadata.as_ref(),
-            retain_dataset_cite: question.retain_dataset_cite,
-            messages: &question.messages,
-        }
-        .to_json(),
-        Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
-            openai::Request {
-                model: &profile.model,
-                system_prompt: profile.system_prompt.as_deref(),
-                max_tokens: question.max_tokens.or(profile.max_tokens),
-                temperature: question.temperature.or(profile.temperature),
-                messages: &question.messages,
-            }
-            .to_json()
-        }
+/// The failure that a whole body tells of.
+fn refusal(agent: &Agent, head: Head, body: &[u8]) -> Failure {
+    let mut decoder = request::decoder(agent, head);
+    let mut events = Vec::new();
+    decoder.push(body, &mut events);
+    match decoder.finish(&mut events) {
+        Ending::Failed(failure) => failure,
+        Ending::Done(_) => Failure::new(Class::Unknown, format!("an answer, and HTTP {}", head.status)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::base::Secret;
 use crate::net::ResolveError;
+use crate::protocol::agent::Agent;
 use crate::protocol::answer::{Class, Failure};
 use std::error::Error;
 use std::io;
@@ -38,12 +39,23 @@ pub(super) fn ended() -> Failure {
     failure(Class::Truncated, "the answer has ended before".to_owned())
 }
 
-/// An upstream may repeat our key, and its form is the operator's: nobody above this room may see it.
-pub(super) fn without_key(failure: Failure, key: &Secret) -> Failure {
-    match key.expose() {
-        "" => failure,
-        key => Failure::new(failure.class, failure.message.replace(key, "…")),
+/// No key is shorter; a shorter text would be found everywhere.
+const KEY_BYTES_MIN: usize = 4;
+
+/// An upstream may repeat our key, or a header of the operator's, and their form is the operator's: nobody above this room
+/// may see them.
+pub(super) fn without_keys(failure: Failure, agent: &Agent) -> Failure {
+    let Failure { class, mut message } = failure;
+    let headers = agent.profile.features.custom_headers.0.values();
+    for key in std::iter::once(&agent.api_key).chain(headers).map(Secret::expose) {
+        // Of `Bearer <key>` the key alone is one too.
+        for part in [key, key.rsplit(' ').next().unwrap_or_default()] {
+            if part.len() >= KEY_BYTES_MIN {
+                message = message.replace(part, "…");
+            }
+        }
     }
+    Failure::new(class, message)
 }
 
 fn failure(class: Class, message: String) -> Failure {

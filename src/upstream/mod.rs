@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod client;
 mod diagnose;
+mod request;
 mod settings;
 mod timers;
 

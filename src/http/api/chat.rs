@@ -65,13 +65,14 @@ async fn whole(mut reply: Reply, detail: bool) -> Result<Response, ApiError> {
         match reply.next().await {
             Some(Out::Event(Event::Text(text))) => content.push_str(&text),
             Some(Out::Event(Event::Reasoning(text))) => reasoning.push_str(&text),
+            Some(Out::Event(Event::Replaced(text))) => content = text,
             Some(Out::Event(Event::FlowResponses(raw))) => run_details = serde_json::from_slice(&raw).ok(),
             Some(Out::Event(Event::Other { name, raw })) => match name.as_str() {
                 "updateVariables" => variables.extend(serde_json::from_slice::<Map<_, _>>(&raw).unwrap_or_default()),
                 "interactive" => interactive = serde_json::from_slice(&raw).ok(),
                 _ => {}
             },
-            Some(Out::Event(Event::Heartbeat | Event::NodeStatus { .. })) => {}
+            Some(Out::Event(Event::Heartbeat | Event::Conversation(_) | Event::NodeStatus { .. })) => {}
             Some(Out::Finished(Finished { kept: Kept::Durable(position), usage })) => {
                 break (usage.unwrap_or_default(), position);
             }

@@ -101,8 +101,9 @@ impl Writer {
                 self.put("chunk", &json!({ "content": content }));
             }
             Event::Reasoning(content) => self.put("reasoning", &json!({ "content": content })),
-            // Not worth bytes: silence has its own comment.
-            Event::Heartbeat => {}
+            Event::Replaced(content) => self.replace(&content),
+            // Not worth bytes: silence has its own comment. And what only we are to know.
+            Event::Heartbeat | Event::Conversation(_) => {}
             Event::NodeStatus { status, name, raw } => {
                 self.put("status", &json!({ "type": "flowNodeStatus", "status": status, "moduleName": name }));
                 self.raw("flowNodeStatus", &raw);
@@ -113,6 +114,16 @@ impl Writer {
             }
             Event::Other { name, raw } => self.foreign(&name, &raw),
         }
+    }
+
+    /// What was said cannot be unsaid: a client that knows how shows the new text alone, any other one behind the old.
+    fn replace(&mut self, content: &str) {
+        let before = if self.spoke { "\n\n" } else { "" };
+        if self.spoke {
+            self.put("messageReplace", &json!({ "answer": content }));
+        }
+        self.spoke = true;
+        self.put("chunk", &json!({ "content": before.to_owned() + content }));
     }
 
     /// An event of the upstream's own, byte for byte, unless the front end would take it for one of ours: such a name

@@ -459,6 +459,7 @@ pub(super) async fn try_ask(store: &Store, id: &str, length: usize) -> Result<Tx
         events: Vec::new(),
         usage: None,
         failure: None,
+        conversation: None,
         at: UnixMillis(2),
     };
     let finished = store.turn_finish(end)?;

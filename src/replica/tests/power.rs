@@ -185,6 +185,7 @@ fn ask(store: &Store, turn: usize, random: &mut Random) -> [Pending<()>; 2] {
         events: Vec::new(),
         usage: None,
         failure: None,
+        conversation: None,
         at: UnixMillis(2),
     });
     [begun.unwrap(), ended.unwrap()]

@@ -2,6 +2,7 @@ mod answers;
 mod apply;
 mod audit;
 mod commits;
+mod conversations;
 mod logs;
 mod reads;
 mod recover;
@@ -82,6 +83,11 @@ fn occupied(store: &Store) -> (Pending<()>, Sender<()>) {
     (job.unwrap(), leave)
 }
 
+/// How many commits an empty database begins with.
+fn migrations() -> u64 {
+    u64::from(schema_supported())
+}
+
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
@@ -116,6 +122,7 @@ fn end(id: &str, state: TurnState, answer: &str) -> TurnEnd {
         events: vec![StoredEvent { name: "toolCall".into(), raw: "{}".into(), offset: 1 }],
         usage: Some(Usage { prompt_tokens: 3, completion_tokens: 4 }),
         failure: None,
+        conversation: None,
         at: UnixMillis(2),
     }
 }
@@ -137,7 +144,7 @@ async fn a_turn_is_read_as_it_was_written_by_its_owner_only() {
     let store = open(&dir);
     answered(&store, NewTurn { idempotency_key: Some("k".into()), ..question("1", "c", "t", "id1") }, "hi").await;
     let found = past(&store, "1", "c", "t").await;
-    assert_eq!(found.session, Some(Session { upstream_chat_id: "up-1-c".into() }));
+    assert_eq!(found.session, Some(Session { upstream_chat_id: "up-1-c".into(), conversation: None }));
     let turn = found.turn.unwrap();
     assert_eq!(
         (turn.state, turn.answer.as_str(), turn.usage.unwrap().completion_tokens),
@@ -170,7 +177,7 @@ async fn a_reply_comes_only_when_its_commit_is_durable_and_so_does_a_read_that_s
     }
     assert!(futures_util::poll!(&mut begun).is_pending());
     allow.send(Ok(())).unwrap();
-    assert_eq!(begun.await.unwrap().position.txid.raw(), 3, "after the migrations'");
+    assert_eq!(begun.await.unwrap().position.txid.raw(), migrations() + 1, "after the migrations'");
     assert!(past(&store, "1", "c", "t").await.session.is_some());
 }
 
@@ -260,7 +267,7 @@ async fn what_was_acknowledged_is_there_after_a_start_that_followed_no_close() {
     let cut = past(&again, "1", "c", "u").await.turn.unwrap();
     assert_eq!(cut.state, TurnState::Interrupted, "it ran under an older epoch");
     let committed = again.turn_begin(question("1", "c", "u", "id3")).unwrap().await.unwrap();
-    assert_eq!((committed.position.epoch, committed.position.txid.raw()), (epoch(2), 6));
+    assert_eq!((committed.position.epoch, committed.position.txid.raw()), (epoch(2), migrations() + 4));
     assert!(again.turn_finish(end("id2", TurnState::Complete, "late")).unwrap().await.is_err(), "a straggler's end");
 }
 
