@@ -46,8 +46,11 @@ pub(super) async fn run(client: &Client, agent: &Arc<Agent>, question: Option<&s
     }
     // Whoever asks for a probe waits for it.
     let may_ask: MayAsk = Arc::new(|| true);
-    if agent.profile.provider == Provider::Fastgpt {
+    if matches!(agent.profile.provider, Provider::Fastgpt | Provider::Dify) {
         match client.init(agent, None, &may_ask).await {
+            Ok(_) if agent.profile.provider == Provider::Dify => {
+                probe.found(true, "Dify knows the key and its app");
+            }
             Ok(data) => {
                 let name = data.pointer("/app/name").and_then(|name| name.as_str()).unwrap_or("without a name");
                 probe.found(true, format!("FastGPT knows the key and the app: {name}"));

@@ -121,16 +121,16 @@ impl Agents {
         served(&*self.all().await?, id)
     }
 
-    /// What the page needs to know before the first question: FastGPT's own words about the app,
+    /// What the page needs to know before the first question: the upstream's own words about the app,
     /// under the ids that the client knows. One request upstream at a time, good for `init_ttl`.
     pub(crate) async fn init(&self, agent: &Agent, chat_id: &str, may_ask: &MayAsk) -> Result<Value, AgentsError> {
         let described = match agent.profile.provider {
-            Provider::Fastgpt => {
+            Provider::Fastgpt | Provider::Dify => {
                 let load = async || self.client.init(agent, None, may_ask).await.map(Arc::new);
                 let loaded = self.caches.init.get_or_load(edition(agent), clock::now(), self.caches.init_ttl, load);
                 loaded.await.map_err(|failure| AgentsError::Upstream((*failure).clone()))?
             }
-            Provider::Openai | Provider::Anthropic | Provider::Dify | Provider::Dashscope | Provider::Custom => {
+            Provider::Openai | Provider::Anthropic | Provider::Dashscope | Provider::Custom => {
                 let profile = &agent.profile;
                 let app =
                     json!({ "name": profile.name, "intro": profile.description, "chatConfig": { "variables": [] } });
@@ -149,7 +149,8 @@ impl Agents {
 
     /// Whether [`Agents::init`] would answer without asking the upstream.
     pub(crate) fn is_described(&self, agent: &Agent) -> bool {
-        agent.profile.provider != Provider::Fastgpt || self.caches.init.get(&edition(agent), clock::now()).is_some()
+        let asks = matches!(agent.profile.provider, Provider::Fastgpt | Provider::Dify);
+        !asks || self.caches.init.get(&edition(agent), clock::now()).is_some()
     }
 
     /// Reads the text of an agents file into the store, as [`Agents::put`] does.

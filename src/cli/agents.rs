@@ -33,7 +33,7 @@ pub(super) enum Command {
         /// The question to ask
         #[arg(long, default_value = "ping")]
         question: String,
-        /// Ask FastGPT for the app's description only: free of charge, and leaves no chat
+        /// Ask FastGPT or Dify for the app's description only: free of charge, and leaves no chat
         #[arg(long, conflicts_with = "question")]
         no_question: bool,
     },

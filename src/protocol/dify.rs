@@ -75,6 +75,54 @@ pub fn chat_messages_url(endpoint: &str) -> String {
     }
 }
 
+/// Where an app is described; free of charge, and starts no run.
+pub fn parameters_url(chat_messages_url: &str) -> String {
+    let path = chat_messages_url.split('?').next().unwrap_or_default();
+    format!("{}/parameters", path.strip_suffix("/chat-messages").unwrap_or(path))
+}
+
+/// An app as FastGPT would describe it, which front ends read: its welcome, and what it wants to know before the first
+/// question. Its name is ours to give: Dify does not tell it here.
+pub fn description((name, intro): (&str, &str), head: &Head, body: &[u8]) -> Result<Value, Failure> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
+        return Err(Failure::new(
+            Class::BadGateway,
+            format!("a web page instead of a description (HTTP {})", head.status),
+        ));
+    }
+    match serde_json::from_slice::<Map<String, Value>>(body) {
+        Ok(parameters) if head.status < 300 => {
+            let form = parameters.get("user_input_form").and_then(Value::as_array);
+            let variables: Vec<Value> = form.into_iter().flatten().filter_map(variable).collect();
+            let welcome = parameters.get("opening_statement").and_then(Value::as_str).unwrap_or_default();
+            let config = json!({ "welcomeText": welcome, "variables": variables });
+            Ok(json!({ "title": name, "app": { "name": name, "intro": intro, "chatConfig": config } }))
+        }
+        Ok(said) if said.get("code").is_some_and(Value::is_string) => {
+            Err(failure(&serde_json::from_value(Value::Object(said)).unwrap_or_default(), head))
+        }
+        read => Err(no_answer(body, head, read.is_err_and(|error| error.is_eof()))),
+    }
+}
+
+/// One control of an app's form, `{kind: {variable, label, required, …}}`; files cannot be given in a form.
+fn variable(control: &Value) -> Option<Value> {
+    let (kind, control) = control.as_object()?.iter().next()?;
+    let kind = match kind.as_str() {
+        "text-input" | "number" => "input",
+        "paragraph" => "textarea",
+        "select" => "select",
+        _ => return None,
+    };
+    let name = control["variable"].as_str()?;
+    let options = control["options"].as_array().into_iter().flatten();
+    let options: Vec<Value> = options.map(|option| json!({ "label": option, "value": option })).collect();
+    Some(json!({
+        "id": name, "key": name, "label": control["label"].as_str().unwrap_or(name), "type": kind,
+        "required": control["required"].as_bool().unwrap_or(false), "description": "", "enums": options,
+    }))
+}
+
 /// `{code, message, status}`, as a JSON body and inside an `error` event.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -322,6 +370,35 @@ mod tests {
         assert!(!is_forgotten(&head(500), gone));
         assert!(!is_forgotten(&head(404), br#"{"code":"not_found","message":"App not found","status":404}"#));
         assert!(!is_forgotten(&head(404), b"<html>Conversation Not Exists</html>"));
+    }
+
+    #[test]
+    fn an_app_is_described_as_fastgpt_describes_one() {
+        let head = Head { status: 200, retry_after: None };
+        let body = json!({
+            "opening_statement": "Hello!", "suggested_questions": [], "file_upload": {},
+            "user_input_form": [
+                { "text-input": { "label": "Who?", "variable": "who", "required": true, "max_length": 8, "default": "" } },
+                { "paragraph": { "label": "Why?", "variable": "why", "required": false, "default": "" } },
+                { "select": { "label": "Where?", "variable": "where", "required": true, "options": ["here", "there"] } },
+                { "file": { "label": "File", "variable": "file", "required": false } },
+            ],
+        });
+        let described = description(("HR", "asks"), &head, body.to_string().as_bytes()).unwrap();
+        let config = &described["app"]["chatConfig"];
+        assert_eq!((&described["app"]["name"], &config["welcomeText"]), (&json!("HR"), &json!("Hello!")));
+        let variables = config["variables"].as_array().unwrap();
+        let kinds: Vec<&str> = variables.iter().map(|variable| variable["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["input", "textarea", "select"]);
+        assert_eq!((&variables[0]["key"], &variables[0]["required"]), (&json!("who"), &json!(true)));
+        assert_eq!(variables[2]["enums"][1], json!({ "label": "there", "value": "there" }));
+        let refused = |status, body: &str| {
+            description(("HR", ""), &Head { status, retry_after: None }, body.as_bytes()).unwrap_err().class
+        };
+        assert_eq!(refused(401, r#"{"code":"unauthorized","message":"x","status":401}"#), Class::Misconfigured);
+        assert_eq!(refused(200, "<html>"), Class::BadGateway);
+        assert_eq!(refused(200, r#"{"opening"#), Class::Truncated);
+        assert_eq!(parameters_url("http://d/x/v1/chat-messages"), "http://d/x/v1/parameters");
     }
 
     #[test]

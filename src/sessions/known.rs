@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 /// A conversation with more turns is read from the store again: what is remembered of one is bounded.
 const TURNS_MAX: usize = 64;
 /// What one takes in memory at most, with the names that it is found by.
-pub(crate) const KNOWN_BYTES: u64 = 1 << 10;
+pub(crate) const KNOWN_BYTES: u64 = 1280;
 
 /// What is remembered of a conversation, to save reading it from the store.
 ///

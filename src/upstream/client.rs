@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// FastGPT's description of the agent's app, which costs nothing and starts no run.
+    /// FastGPT's or Dify's description of the agent's app, in FastGPT's form, which costs nothing and starts no run.
     ///
     /// Waits at most the first-byte timer for each of head and body.
     ///
@@ -185,8 +185,14 @@ impl Client {
     ///
     /// [`Class::Unreachable`] also where it may not be asked any more: nothing was sent.
     pub(crate) async fn init(&self, agent: &Agent, chat_id: Option<&str>, may_ask: &MayAsk) -> Result<Value, Failure> {
-        let app_id = agent.profile.app_id.as_deref().unwrap_or_default();
-        let url = fastgpt::management::init_url(&agent.profile.endpoint, app_id, chat_id);
+        let profile = &agent.profile;
+        let app_id = profile.app_id.as_deref().unwrap_or_default();
+        let of_dify = profile.provider == Provider::Dify;
+        let url = if of_dify {
+            dify::parameters_url(&profile.endpoint)
+        } else {
+            fastgpt::management::init_url(&profile.endpoint, app_id, chat_id)
+        };
         let by = clock::now() + self.settings.first_byte;
         // A question without a body has no later moment than this one.
         if !may_ask() {
@@ -195,7 +201,11 @@ impl Client {
         let response = self.send(self.http.get(url).headers(request::key(agent)), by).await?;
         let head = head(&response);
         let body = self.rest(response, (by, INIT_BYTES_MAX)).await?;
-        let described = fastgpt::management::init(&head, &body);
+        let described = if of_dify {
+            dify::description((&profile.name, &profile.description), &head, &body)
+        } else {
+            fastgpt::management::init(&head, &body)
+        };
         described.map_err(|failure| diagnose::without_keys(failure, agent))
     }
 

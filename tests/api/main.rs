@@ -4,6 +4,7 @@ mod accounts;
 mod agents;
 mod breaker;
 mod cli;
+mod dify;
 mod edge;
 mod fixtures;
 mod frontend;
@@ -12,6 +13,7 @@ mod manager;
 mod openai;
 mod order;
 mod ownership;
+mod providers;
 mod recorded;
 mod repeat;
 mod service;
@@ -19,6 +21,7 @@ mod service;
 #[path = "../support/mod.rs"]
 mod support;
 
+use crate::support::{Upstream, Wire};
 use serde_json::{Value, json};
 
 /// A question to agent `a` under the ids that a front end would make up, so that two people's collide.
@@ -28,4 +31,18 @@ fn question(text: &str, stream: bool) -> Value {
         "agentId": "a", "stream": stream, "detail": true, "messages": messages,
         "chatId": "session_1", "responseChatItemId": "1-a",
     })
+}
+
+/// What every address of `upstream` begins with.
+fn base(upstream: &Upstream) -> String {
+    format!("http://{}", upstream.address)
+}
+
+/// Writes a whole stream of `events`, each behind `data:` alone.
+fn say_events(wire: &mut Wire, events: &[Value]) {
+    wire.head(200, &[("content-type", "text/event-stream; charset=utf-8")]);
+    for event in events {
+        wire.chunk(format!("data: {event}\n\n"));
+    }
+    wire.finish();
 }

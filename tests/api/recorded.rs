@@ -11,9 +11,14 @@ pub(crate) struct Fixture {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Every fixture that the manifest names, in its order.
+/// Every fixture that the manifest of FastGPT names, in its order.
 pub(crate) fn fixtures() -> Vec<Fixture> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fastgpt");
+    fixtures_of("fastgpt")
+}
+
+/// Every fixture that a provider's manifest names, in its order.
+pub(crate) fn fixtures_of(provider: &str) -> Vec<Fixture> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(provider);
     let manifest = fs::read(dir.join("manifest.json")).expect("the manifest is there");
     let manifest: Value = serde_json::from_slice(&manifest).expect("the manifest is JSON");
     let samples = manifest["samples"].as_array().expect("samples are a list");
@@ -27,8 +32,12 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
 
 impl Fixture {
     pub(crate) fn named(file: &str) -> Self {
-        let found = fixtures().into_iter().find(|fixture| fixture.file == file);
-        found.unwrap_or_else(|| panic!("no fixture {file}"))
+        Self::of("fastgpt", file)
+    }
+
+    pub(crate) fn of(provider: &str, file: &str) -> Self {
+        let found = fixtures_of(provider).into_iter().find(|fixture| fixture.file == file);
+        found.unwrap_or_else(|| panic!("no fixture {provider}/{file}"))
     }
 
     /// A text of the manifest.

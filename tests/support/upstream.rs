@@ -29,9 +29,12 @@ impl Asked {
         self.body[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {}", self.body))
     }
 
-    /// What the user said.
+    /// What the user said, in any provider's shape.
     pub(crate) fn question(&self) -> &str {
-        self.body["messages"].as_array().and_then(|all| all.last()?["content"].as_str()).unwrap_or_default()
+        let messages =
+            if self.body["input"].is_null() { &self.body["messages"] } else { &self.body["input"]["messages"] };
+        let last = messages.as_array().and_then(|all| all.last()?["content"].as_str());
+        last.or_else(|| self.body["query"].as_str()).unwrap_or_default()
     }
 }
 
