@@ -18,7 +18,7 @@ pub enum Event {
     Conversation(Label),
     /// The upstream is alive and says nothing: FastGPT's heartbeat of every 10 s.
     Heartbeat,
-    /// A workflow node started; `raw` is the payload as it came.
+    /// A workflow node started, or ended where the upstream tells; `raw` is the payload in FastGPT's form.
     NodeStatus { status: String, name: String, raw: Bytes },
     /// The details of the whole run, a JSON array.
     FlowResponses(Bytes),

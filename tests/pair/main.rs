@@ -8,6 +8,7 @@ mod backup;
 mod cluster;
 mod commands;
 mod crash;
+mod dify;
 mod disk;
 mod diverged;
 mod failover;
