@@ -169,6 +169,11 @@ impl Accounts {
         }
     }
 
+    /// Whom a token names that is ours and not too old: by what is written in it, and not whether it was revoked since.
+    pub(crate) fn named(&self, token: &str) -> Option<i64> {
+        self.tokens.user(token, clock::unix_millis())
+    }
+
     /// The login that an access token is of: one read of the store at most.
     pub(crate) async fn login(&self, token: &str, budget: Budget) -> Result<Arc<Login>, AccountsError> {
         let now = clock::unix_millis();

@@ -90,8 +90,21 @@ impl Tokens {
         Secret::new(made.expect("texts and numbers always serialize"))
     }
 
+    /// The number of the user that an access token names, whether or not it was revoked since.
+    pub(super) fn user(&self, token: &str, now: UnixMillis) -> Option<i64> {
+        self.claims(Kind::Access, token, now).ok()?.sub.parse().ok()
+    }
+
     /// The login that `token` is of, where it is one of ours, of that kind, and its time is not over `now`.
     pub(super) fn read(&self, kind: Kind, token: &str, now: UnixMillis) -> Result<OfLogin, TokenError> {
+        let claims = self.claims(kind, token, now)?;
+        let mut parts = claims.jti.split('.');
+        let (login, generation) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let generation = generation.parse().map_err(|_| TokenError::Invalid)?;
+        Ok(OfLogin { login: login.to_owned(), generation })
+    }
+
+    fn claims(&self, kind: Kind, token: &str, now: UnixMillis) -> Result<Claims, TokenError> {
         if token.len() > BYTES_MAX {
             return Err(TokenError::Invalid);
         }
@@ -113,10 +126,7 @@ impl Tokens {
         if claims.exp <= now.0 / 1000 {
             return Err(TokenError::Expired);
         }
-        let mut parts = claims.jti.split('.');
-        let (login, generation) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let generation = generation.parse().map_err(|_| TokenError::Invalid)?;
-        Ok(OfLogin { login: login.to_owned(), generation })
+        Ok(claims)
     }
 }
 

@@ -11,6 +11,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 const COOKIE: &str = "llmchat_session";
@@ -28,6 +29,7 @@ enum Found {
 /// What a request says of who it is from.
 pub(super) struct Credentials {
     token: Option<(String, Found)>,
+    pub(super) address: Option<IpAddr>,
     pub(super) from: Remote,
 }
 
@@ -41,8 +43,13 @@ impl FromRequestParts<Edge> for Credentials {
             ip_address: address.map(|address| address.to_string()),
             user_agent: user_agent.map(ToOwned::to_owned),
         };
-        Ok(Self { token: token(&parts.method, &parts.headers), from })
+        Ok(Self { token: token(&parts.method, &parts.headers), address, from })
     }
+}
+
+/// The token of a request, wherever it stands, and whoever has sent it.
+pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).or_else(|| cookie(headers, COOKIE).filter(|token| !token.is_empty()))
 }
 
 fn token(method: &Method, headers: &HeaderMap) -> Option<(String, Found)> {

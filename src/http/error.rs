@@ -167,6 +167,12 @@ pub(super) fn soon(why: &'static str) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why).after(SOON)
 }
 
+/// Somebody has tried too many passwords for a name.
+pub(super) fn locked(retry_after: Duration) -> ApiError {
+    let message = "too many wrong passwords; try again later";
+    ApiError::new(StatusCode::LOCKED, "ACCOUNT_LOCKED", message).after(retry_after)
+}
+
 /// The client, whoever that is, asks too often.
 pub(super) fn too_many(retry_after: Duration) -> ApiError {
     let message = "too many requests; ask again later";

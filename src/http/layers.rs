@@ -75,7 +75,7 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
     let span = tracing::info_span!("request", id = id.as_str());
-    let mut counted = edge.limits.count(&request, &edge.settings.trusted_proxies, watched.began);
+    let mut counted = edge.limits.count(&request, &edge, watched.began);
     let refusal = if refused { Some(error::draining()) } else { counted.refusal() };
     let response = match refusal {
         Some(error) => refuse(&edge, request, error).await,

@@ -1,9 +1,10 @@
 //! How often a client may ask: counted where it asks, and not again where the other node passes that on.
 
+use super::credentials;
+use super::edge::Edge;
 use super::error::{self, ApiError, seconds};
 use super::extract::address_of;
 use super::forward::Forwarded;
-use crate::base::Cidr;
 use crate::limiter::{Client, Limiter, Rule, Standing, Verdict};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -42,15 +43,21 @@ impl Limits {
     }
 
     /// Counts a request where it is one to the API, and was not counted by another node.
-    pub(super) fn count(&self, request: &Request, trusted_proxies: &[Cidr], now: Instant) -> Counted {
+    pub(super) fn count(&self, request: &Request, edge: &Edge, now: Instant) -> Counted {
         let path = request.uri().path();
         if !path.starts_with("/api/") || request.extensions().get::<Forwarded>().is_some() {
             return Counted { said: None, refused: None };
         }
         let is_chat = *request.method() == Method::POST && path.starts_with("/api/chat/");
-        let address = address_of(request.headers(), request.extensions(), trusted_proxies);
-        // Every connection has an address.
-        let client = Client::at(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        let client = credentials::token_of(request.headers()).and_then(|token| edge.accounts.named(token));
+        let client = client.map_or_else(
+            || {
+                let address = address_of(request.headers(), request.extensions(), &edge.settings.trusted_proxies);
+                // Every connection has an address.
+                Client::at(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+            },
+            Client::User,
+        );
         let Verdict { standing, admitted } = self.limiter.request(client, is_chat, now);
         Counted {
             said: self.said.clone().zip(standing),

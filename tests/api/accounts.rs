@@ -385,3 +385,32 @@ fn users_are_looked_after_by_command_and_the_audit_shows_who_did_what() {
     let password = said.lines().find_map(|line| line.strip_prefix("password: ")).expect("it is printed").to_owned();
     log_in(&home.start(), "ann", &password);
 }
+
+#[test]
+fn who_tries_five_wrong_passwords_is_locked_out_and_nobody_else_is() {
+    let home = Home::new(&[]);
+    home.configure("server.trusted_proxies = [\"127.0.0.1/32\"]\nlimits.login_failures_max = 5");
+    let node = home.start();
+    let (name, password) = first_admin(&home);
+    let tries = |from: &str, name: &str, password: &str| {
+        let body = json!({ "username": name, "password": password });
+        node.browser().with("x-forwarded-for", from).request(
+            "POST",
+            "/api/auth/login",
+            Some(body.to_string().as_bytes()),
+        )
+    };
+    for _ in 0..4 {
+        assert_eq!(tries("203.0.113.1", &name, "wrong").code(401), "INVALID_CREDENTIALS");
+    }
+    assert_eq!(tries("203.0.113.1", &name, &password).status, 200, "a right one begins anew");
+    for _ in 0..5 {
+        assert_eq!(tries("203.0.113.1", &name, "wrong").code(401), "INVALID_CREDENTIALS");
+    }
+    let locked = tries("203.0.113.1", &name, &password);
+    assert_eq!(locked.code(423), "ACCOUNT_LOCKED");
+    let seconds: u64 = locked.header("retry-after").and_then(|after| after.parse().ok()).expect("it says for how long");
+    assert!((1..=900).contains(&seconds), "{seconds}");
+    assert_eq!(tries("203.0.113.2", &name, &password).status, 200, "its owner is elsewhere");
+    assert_eq!(tries("203.0.113.1", "nobody", &password).code(401), "INVALID_CREDENTIALS");
+}

@@ -1,12 +1,14 @@
 //! `/api/auth`: logging in and out, tokens, and what users may change of themselves.
 
 use super::plain;
-use crate::accounts::LoggedIn;
+use crate::accounts::{AccountsError, LoggedIn};
 use crate::base::{Secret, UnixMillis};
+use crate::clock;
 use crate::http::credentials::{Credentials, session_cookie};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::write::Write;
+use crate::limiter;
 use crate::protocol::account::User;
 use axum::Json;
 use axum::extract::State;
@@ -14,6 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv6Addr};
 
 #[derive(Deserialize)]
 struct Login {
@@ -32,8 +35,16 @@ pub(in crate::http) async fn log_in(
             return Err(error::validation(field, "must not be empty"));
         }
     }
-    let logged_in = edge.accounts.log_in(&username, &Secret::new(password), credentials.from).await?;
-    Ok(tokens(&edge, StatusCode::OK, &logged_in))
+    let address = credentials.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let attempt = limiter::Login::new(address, &username);
+    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| error::locked(refused.retry_after))?;
+    let tried = edge.accounts.log_in(&username, &Secret::new(password), credentials.from).await;
+    match &tried {
+        Ok(_) => edge.limiter.login_succeeded(attempt),
+        Err(AccountsError::WrongCredentials) => edge.limiter.login_failed(attempt, clock::now()),
+        Err(_) => edge.limiter.login_abandoned(attempt, clock::now()),
+    }
+    Ok(tokens(&edge, StatusCode::OK, &tried?))
 }
 
 #[derive(Deserialize)]

@@ -66,7 +66,7 @@ async fn a_custom_header_is_sealed_with_the_key() {
     let headers = [("x-tenant", "value: of a"), ("x-token", "secret-value")];
     let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value)));
     agent.profile.features.custom_headers = CustomHeaders(headers.into());
-    store.agents_put(vec![agent.clone()], true).unwrap().await.unwrap();
+    store.agents_put(vec![agent.clone()], true, None).unwrap().await.unwrap();
     assert_eq!(store.agents_list(Budget::Normal).await.unwrap(), [agent]);
     store.close().await.unwrap();
     for file in std::fs::read_dir(dir.path()).unwrap() {
