@@ -98,6 +98,7 @@ impl Agents {
             .filter(|unset| !patch.contains_key(unset.field.split('.').next().unwrap_or_default()))
             .collect();
         entry.extend(patch);
+        keep_headers(&mut entry, &before);
         let agent = Agent { created_at: before.created_at, ..checked(entry, &unset)? };
         self.keep(agent, audit).await
     }
@@ -164,6 +165,19 @@ impl Agents {
                 "supportsImages": has("/app/chatConfig/fileSelectConfig/canSelectImg"),
             }),
         })
+    }
+}
+
+/// A header without a value keeps the one that is there, which nobody is shown.
+fn keep_headers(entry: &mut Map<String, Value>, before: &Agent) {
+    let headers = entry.get_mut("features").and_then(|features| features.get_mut("customHeaders"));
+    for (name, value) in headers.and_then(Value::as_object_mut).into_iter().flatten() {
+        let stored = before.profile.features.custom_headers.0.get(&name.to_ascii_lowercase());
+        if *value == ""
+            && let Some(stored) = stored
+        {
+            *value = stored.expose().into();
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Conversations and turns: who may continue what, what is a repeat, and what is on disk.
 //!
 //! Ids from clients are labels inside one owner. (owner, agent, chatId) leads to our session and
-//! the session to a random upstream chatId; a turn is (owner, agent, chatId, responseChatItemId),
+//! the session to a random upstream chatId, and to the upstream's own name for the conversation
+//! where it makes one; a turn is (owner, agent, chatId, responseChatItemId),
 //! or the Idempotency-Key. One turn of a conversation runs at a time, and the table of running
 //! turns in [`running`] is the only judge of that: the store says what was, memory says what is.
 

@@ -226,3 +226,26 @@ fn an_upstream_is_asked_what_its_app_is() {
     assert_eq!(asked("fastgpt-wrong").code(502), "AGENT_MISCONFIGURED");
     assert_eq!(asked("").code(400), "VALIDATION_ERROR");
 }
+
+/// Goal: whoever changes one thing of an agent loses nothing else of it, least of all what they are not shown.
+#[test]
+fn a_change_keeps_the_headers_that_nobody_is_shown() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let made = json!({
+        "id": "mine", "name": "Mine", "provider": "custom", "endpoint": upstream.endpoint(), "model": "m",
+        "features": { "customHeaders": { "X-Gateway-Token": "hidden-token" } },
+    });
+    let made = post(&node, "/api/agents", Some(&admin), &made);
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert!(!made.text().contains("hidden-token"), "{}", made.text());
+    let shown = made.json()["data"]["features"].clone();
+    for patch in [json!({ "isActive": true }), json!({ "name": "Ours" }), json!({ "features": shown })] {
+        let changed = put(&node, &admin, "mine", &patch);
+        assert_eq!(changed.status, 200, "{patch}: {}", changed.text());
+    }
+    ask(&node, "mine");
+    assert_eq!(upstream.asked()[0].header("x-gateway-token"), Some("hidden-token"));
+}
