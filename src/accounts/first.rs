@@ -3,14 +3,13 @@
 use super::service::{Accounts, AccountsError, Actor};
 use crate::base::Secret;
 use crate::disk::{self, DiskError};
+use crate::node_state::FIRST_ADMIN;
 use crate::protocol::account::{self, UserRole};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::path::{Path, PathBuf};
 
 const USERNAME: &str = "admin";
-/// In the state directory.
-const FILE: &str = "admin-password";
 /// 144 bits.
 const RANDOM_BYTES: usize = 18;
 
@@ -34,7 +33,7 @@ pub(crate) enum FirstAdminError {
 
 /// Removes what [`Accounts::first_admin`] has kept in `state_dir`.
 pub(crate) fn forget_first_admin(state_dir: &Path) -> Result<(), DiskError> {
-    disk::remove_if_present(&state_dir.join(FILE))
+    disk::remove_if_present(&state_dir.join(FIRST_ADMIN))
 }
 
 /// A password that nobody guesses and every rule takes.
@@ -62,7 +61,7 @@ impl Accounts {
             return Ok(None);
         }
         let password = random_password();
-        let file = (!shown).then(|| state_dir.join(FILE));
+        let file = (!shown).then(|| state_dir.join(FIRST_ADMIN));
         for username in [USERNAME.to_owned(), format!("{USERNAME}-{}", &crate::base::random_id()[..6])] {
             if let Some(file) = &file {
                 disk::replace(file, format!("{username}\n{}\n", password.expose()).as_bytes())?;

@@ -34,7 +34,16 @@ mod tests {
     fn a_nodes_names_are_known_and_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let (ours, others) = (
-            [NodeState::FILE, "cluster-secrets", "diverged", "journal", "journal.1763", "llmchat.db", "llmchat.db-wal"],
+            [
+                NodeState::FILE,
+                "admin-password",
+                "cluster-secrets",
+                "diverged",
+                "journal",
+                "journal.1763",
+                "llmchat.db",
+                "llmchat.db-wal",
+            ],
             [
                 "lost+found",
                 "agents.json",

@@ -19,9 +19,14 @@ pub(crate) use secrets::Secrets;
 use crate::disk;
 use std::path::{Path, PathBuf};
 
+/// The password of the administrator that this node has made, for whoever installed it.
+pub(crate) const FIRST_ADMIN: &str = "admin-password";
+
 /// What this room calls its files in a state directory, those among them that are being written.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 8] = [
     NodeState::FILE,
+    FIRST_ADMIN,
+    "admin-password.new",
     "node.redb.new",
     secrets::FILE,
     "cluster-secrets.new",
