@@ -17,6 +17,7 @@ mod links;
 mod local;
 mod membership;
 mod orders;
+mod outlook;
 mod pair;
 mod peers;
 mod primary;

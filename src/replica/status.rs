@@ -1,13 +1,14 @@
 //! What an operator is shown of a cluster, from whichever node is asked.
 
 use super::lacks;
+use super::outlook::{READY, name, rpo, rpo_unheard, unheard};
 use super::pair::{Pair, Role};
 use super::peers::AskError;
 use super::primary::StandbySeen;
 use super::standby::PrimarySeen;
 use crate::base::{Txid, UnixMillis};
 use crate::clock;
-use crate::protocol::cluster::{Config, Member, MemberId, Mode, Rule};
+use crate::protocol::cluster::{Config, Member, MemberId, Mode};
 use crate::register::{Lease, Timing};
 use crate::watched::Watched;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub(crate) struct Status {
     pub(crate) rpo: String,
     /// What would happen then.
     pub(crate) failover: String,
+    /// For a script: the loss of any one node is survived, as the node that is asked sees it. `false` where it cannot know.
+    #[serde(default)]
+    pub(crate) ready: bool,
     /// What would not be as before once another node leads.
     #[serde(default)]
     pub(crate) warning: Option<String>,
@@ -115,6 +119,11 @@ impl Pair {
         // What a node has last heard is no news.
         let is_known = role == Role::Primary || self.is_connected();
         let in_sync = config.isr.len() > 1 && is_known;
+        let failover = match &removed {
+            None if is_known => self.failover(&config, &nodes),
+            None => unheard(&config, self.me()),
+            Some(_) => format!("not from here: {REMOVED}"),
+        };
         Status {
             cluster: config.name.clone(),
             node: name(&config, self.me()),
@@ -130,16 +139,13 @@ impl Pair {
             in_sync,
             rpo: match &removed {
                 None if is_known => rpo(&config),
-                None => "unknown: the primary is not heard; it may have gone on alone".to_owned(),
+                None => rpo_unheard(&config, self.me()),
                 Some(_) => format!("unknown: {REMOVED}"),
             },
             joining: if role == Role::Primary { self.joining() } else { None },
             warning: lacks::warning(&nodes, config.primary),
-            failover: match removed {
-                None if is_known => self.failover(&config, &nodes),
-                None => unheard(&config, self.me()),
-                Some(_) => format!("not from here: {REMOVED}"),
-            },
+            ready: failover == READY,
+            failover,
             nodes,
         }
     }
@@ -217,50 +223,11 @@ impl Pair {
     }
 
     /// Whether `member` was heard within the time of a lease, or is connected and has nothing to say: only a primary asks.
-    fn is_heard(&self, member: MemberId) -> bool {
+    pub(super) fn is_heard(&self, member: MemberId) -> bool {
         let known = self.voter().links().acquaintance(member);
         let is_fresh = |at| clock::boot().saturating_duration_since(at) <= Timing::DEFAULT.lease;
         let leads = self.role().now() == Role::Primary;
         known.is_reached && (!leads || known.heard_at.is_some_and(is_fresh))
-    }
-
-    /// What would happen if the primary were lost now, which `nodes` are to survive.
-    fn failover(&self, config: &Config, nodes: &[NodeStatus]) -> String {
-        let Some(witness) = config.witness() else { return by_hand(config) };
-        if config.is_paused(clock::unix_millis()) {
-            let until = config.paused_until.map(|until| until.to_string()).unwrap_or_default();
-            return format!("paused until {until}: nobody takes over by itself; `llmchat resume` ends that");
-        }
-        if config.mode == Mode::MaxPerformance {
-            return "by hand, with loss: in max-performance the standby is never known to have everything".to_owned();
-        }
-        if !config.has_two_in_sync() {
-            if self.is_connected() {
-                return "not ready for a moment: the standby catches up, and is in sync then".to_owned();
-            }
-            return format!(
-                "not ready: {} alone has everything, and nobody takes over from it; the other node comes back in sync by itself once it is there",
-                name(config, config.primary)
-            );
-        }
-        if !self.is_heard(witness.id) {
-            return format!(
-                "not ready: {}, the witness, is away; the next node that is lost stops the writes",
-                witness.name
-            );
-        }
-        let standby = nodes.iter().find(|node| node.id != config.primary && node.role == Role::Standby.as_str());
-        match standby {
-            None => "not ready: the standby does not say how it stands".to_owned(),
-            Some(standby) if !standby.reaches.contains(&witness.id) => format!(
-                "not ready: {} does not reach {}, the witness, and could not be elected",
-                standby.name, witness.name
-            ),
-            Some(standby) if standby.knows != Some((config.epoch.raw(), config.version)) => {
-                format!("not ready: {} does not know yet that it is in sync", standby.name)
-            }
-            Some(_) => "READY: the loss of any one node is survived, without a hand".to_owned(),
-        }
     }
 
     fn own(&self, config: &Config, role: &Role) -> NodeStatus {
@@ -349,10 +316,6 @@ impl Pair {
     }
 }
 
-fn name(config: &Config, id: u8) -> String {
-    config.member(id).map_or_else(|| format!("node {id}"), |member| member.name.clone())
-}
-
 fn following(seen: &PrimarySeen, config: &Config) -> String {
     if seen.copying.is_some() {
         return "copying".to_owned();
@@ -371,48 +334,6 @@ fn shipped(seen: &StandbySeen, config: &Config, peer: u8) -> String {
         _ => "catching-up",
     };
     state.to_owned()
-}
-
-fn rpo(config: &Config) -> String {
-    match (config.data_nodes(), config.isr.len()) {
-        (0 | 1, _) => "everything since the last backup (there is one node)".to_owned(),
-        (_, 0 | 1) => format!("what {} has acknowledged alone", name(config, config.primary)),
-        _ => "0 (in sync)".to_owned(),
-    }
-}
-
-/// Without a witness nobody takes over by itself.
-fn by_hand(config: &Config) -> String {
-    match (config.data_nodes(), config.isr.len()) {
-        (0 | 1, _) => "none: there is one node".to_owned(),
-        (_, 0 | 1) => "no automatic failover (there is no witness); by hand, with loss: the standby is not in sync".to_owned(),
-        _ => "no automatic failover (there is no witness); by hand: `llmchat switchover`, or `llmchat failover --force --accept-loss` on the standby".to_owned(),
-    }
-}
-
-/// What an operator can do where the primary is not heard.
-fn unheard(config: &Config, me: MemberId) -> String {
-    let primary = name(config, config.primary);
-    let is_paused = config.is_paused(clock::unix_millis());
-    match (config.register, config.primary == me) {
-        (Rule::Majority, false) if is_paused => format!(
-            "{primary}, the primary, is not heard, and there is a pause until {}: nobody takes over by itself until then. Start {primary}, wait, or `llmchat failover --force --accept-loss` here, which has this node elected where the witness answers: nothing is lost then",
-            config.paused_until.map(|until| until.to_string()).unwrap_or_default()
-        ),
-        (Rule::Majority, true) => {
-            "this node leads again as soon as one of the other two answers. Only if both are lost for good: `llmchat failover --force --accept-loss` here".to_owned()
-        }
-        (Rule::Majority, false) => format!(
-            "{primary}, the primary, is not heard: within some seconds it is back, or another leads, as soon as two of the three members are there. Only if two are lost for good: `llmchat failover --force --accept-loss` on the last data node"
-        ),
-        (Rule::Alone, true) => {
-            "this node waits for the other one: `llmchat resume --alone`, if that is off and has not taken over"
-                .to_owned()
-        }
-        (Rule::Alone, false) => format!(
-            "{primary}, the primary, is not heard. If it is off and stays off: `llmchat failover --force --accept-loss` here"
-        ),
-    }
 }
 
 impl PrimarySeen {

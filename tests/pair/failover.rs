@@ -133,6 +133,31 @@ fn a_witness_that_was_put_back_from_a_copy_votes_for_nobody_until_it_joins_anew(
     ask(&cluster, 0, "after");
 }
 
+/// Goal: where the lost node alone had everything, the one that is left says so, and what to do: that two of three are there
+/// helps nobody then. Method: the standby is lost first, the primary after it, and the standby comes back.
+#[test]
+fn a_standby_that_was_dropped_says_that_the_lost_primary_alone_has_everything() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    cluster.wait("ready", |cluster| cluster.status(0).is_some_and(|status| status["ready"] == true));
+    cluster.kill(1);
+    ask(&cluster, 0, "alone");
+    cluster.wait("dropped", |cluster| cluster.failover().contains("b comes back in sync by itself"));
+    cluster.kill(0);
+    cluster.start(1);
+    cluster.wait("told", |cluster| cluster.does(1, &["status"]).contains("a alone has everything. Start a"));
+    let status = cluster.status(1).expect("it answers");
+    assert!(status["ready"] == false && status["rpo"] == "what a has acknowledged alone", "{status}");
+    let said = status["failover"].as_str().expect("words");
+    assert!(said.contains("\"Two are lost\" from step 2") && !said.contains("another leads"), "{said}");
+    cluster.start(0);
+    cluster.in_sync();
+    cluster.wait("ready again", |cluster| cluster.status(1).is_some_and(|status| status["ready"] == true));
+    drop(witness);
+}
+
 #[test]
 fn a_pause_keeps_the_standby_from_taking_over_and_ends_by_command() {
     let upstream = Upstream::saying("an answer");
