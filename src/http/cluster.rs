@@ -158,7 +158,8 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     // One that was let in and never became a member may ask again.
     let is_member = config.member(pair.me()).is_some();
     if config.members.len() > 1 && is_member {
-        return Err(refused(Refusal::new("this node is one of a pair already")));
+        let why = pair.outside().unwrap_or_else(|| "this node is one of a pair already".to_owned());
+        return Err(refused(Refusal::new(why)));
     }
     let Some(token) = Token::parse(&join.token) else {
         return Err(refused(Refusal::new("that is no token; it looks like llmchat1.AAAA")));
@@ -233,7 +234,7 @@ struct FailOver {
 
 async fn fail_over(State(parts): State<Parts>, Json(order): Json<FailOver>) -> Result<Json<Value>, ApiError> {
     let Takeover { config, is_elected, unreached, loss } =
-        parts.control.pair().force(&order.off, order.how.dry).await.map_err(refused)?;
+        parts.control.pair().force_by_order(&order.off, order.how.dry).await.map_err(refused)?;
     let is_witness = |member: &Member| member.kind == Kind::Witness;
     let unreached: Vec<_> = unreached
         .iter()

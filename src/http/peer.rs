@@ -141,12 +141,15 @@ async fn standing(
         return Err(ApiError::new(StatusCode::FORBIDDEN, "REFUSED", "that is another node's standing"));
     }
     edge.pair.hear(&theirs).await.map(Json).map_err(|error| {
-        tracing::error!(error = %Chain(&error), "what the other node says is not heard");
         match error {
+            // It was logged where it was found.
             HearError::NoMemory(_) | HearError::Late(_) | HearError::Old(_) => {
                 ApiError::new(StatusCode::CONFLICT, "REFUSED", error.to_string())
             }
-            HearError::Node(_) => error::internal(),
+            HearError::Node(_) => {
+                tracing::error!(error = %Chain(&error), "what the other node says is not heard");
+                error::internal()
+            }
         }
     })
 }

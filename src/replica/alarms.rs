@@ -93,7 +93,7 @@ impl Pair {
             match watch.look(self.has_witness(), clock::now()) {
                 Some(true) => tracing::info!("the witness is back"),
                 Some(false) => tracing::warn!(
-                    "the witness is away: answers go on, and the next node that is lost stops them; start it, or replace it"
+                    "the witness is away: answers go on, and the next node that is lost may stop them; start it, or renew it where it is lost for good"
                 ),
                 None => {}
             }

@@ -1,6 +1,7 @@
 //! A node that follows: connection after connection, until it is named the primary, or forced to be.
 
 use super::apply::FollowError;
+use super::links::BLANK;
 use super::pair::{Crown, Next, Order, Pair, PairError, Role, Told, lock, refuse};
 use super::peers::AskError;
 use super::receive::ReceiveError;
@@ -126,13 +127,13 @@ impl Pair {
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::Switchover { told, .. } => {
-                drop(told.send(refuse(self.removed().unwrap_or_else(|| {
+                drop(told.send(refuse(self.outside().unwrap_or_else(|| {
                     "this node is the standby; the primary hands over, by `llmchat switchover` there. If that is off and stays off: `llmchat failover --force --accept-loss` here".to_owned()
                 }))));
             }
             Order::ResumeAlone { told, .. } => {
                 let why = "this node is the standby and was not the primary before";
-                drop(told.send(refuse(self.removed().unwrap_or_else(|| why.to_owned()))));
+                drop(told.send(refuse(self.outside().unwrap_or_else(|| why.to_owned()))));
             }
         }
         Obeyed::Answered
@@ -147,6 +148,14 @@ impl Pair {
     ) -> (Duration, Result<(), SessionError>) {
         let began = clock::now();
         let followed = async {
+            if self.voter().links().is_blank() {
+                // It would be refused, each second anew.
+                if self.0.told_unheard.is_due(self.me(), BLANK) {
+                    tracing::warn!("{BLANK}");
+                }
+                stop.cancelled().await;
+                return Err(SessionError::Nobody);
+            }
             let primary = view.stored.as_ref().and_then(|config| config.member(config.primary)).cloned();
             let primary = primary.filter(|primary| primary.id != self.me()).zip(self.peers());
             let (primary, peers) = primary.ok_or(SessionError::Nobody)?;

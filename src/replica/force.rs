@@ -262,10 +262,15 @@ impl Pair {
 
     /// Without a witness: whether the primary of before may go on although its peer has not said that it follows.
     pub(super) async fn can_resume_alone(&self) -> Result<(), Refusal> {
-        if let Some(why) = self.removed() {
+        if let Some(why) = self.outside() {
             return refuse(why);
         }
         let config = self.config().now();
+        if config.register == Rule::Majority {
+            return refuse(
+                "a majority says who leads: this node does once it is elected, and `llmchat status` says what it waits for",
+            );
+        }
         let Some((peer, peers)) = config.peer_of(self.me()).cloned().zip(self.peers()) else { return Ok(()) };
         match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
             Ok(theirs) => match self.hear(&theirs).await {

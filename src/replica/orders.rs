@@ -49,7 +49,7 @@ impl Pair {
     }
 
     fn not_the_primary(&self) -> String {
-        if let Some(why) = self.removed() {
+        if let Some(why) = self.outside() {
             return why;
         }
         let config = self.config().now();

@@ -1,6 +1,7 @@
 //! What would happen if the primary were lost now; and where it is lost, or not heard, what an operator can do. In words, and
 //! in those of the README's "At night".
 
+use super::forgotten::{TAKES_NO_PART, told_of};
 use super::pair::Pair;
 use super::status::NodeStatus;
 use crate::clock;
@@ -15,6 +16,11 @@ pub(super) const READY: &str = "READY: the loss of any one node is survived, wit
 impl Pair {
     /// What would happen if the primary were lost now, which `nodes` are to survive.
     pub(super) fn failover(&self, config: &Config, nodes: &[NodeStatus]) -> String {
+        let peer = config.peer_of(config.primary);
+        let takes_no_part = |peer: &&Member| nodes.iter().any(|node| node.id == peer.id && node.state == TAKES_NO_PART);
+        if let Some(peer) = peer.filter(takes_no_part) {
+            return told_of(config, peer);
+        }
         let Some(witness) = config.witness() else { return by_hand(config) };
         if config.is_paused(clock::unix_millis()) {
             let until = config.paused_until.map(|until| until.to_string()).unwrap_or_default();
@@ -53,6 +59,24 @@ impl Pair {
 
 pub(super) fn name(config: &Config, id: MemberId) -> String {
     config.member(id).map_or_else(|| format!("node {id}"), |member| member.name.clone())
+}
+
+/// How a witness that is lost is replaced.
+pub(super) fn renew(name: &str) -> String {
+    format!("renew it (`llmchat member remove {name}` on the primary, and \"Renew the witness\" in the README)")
+}
+
+/// What it means for a node that the witness is away, by whether it leads, and whether the other data node is there.
+pub(super) fn without_witness(config: &Config, leads: bool, is_connected: bool) -> &'static str {
+    match (leads, is_connected) {
+        (true, false) if config.mode == Mode::MaxProtection => "the other node is away too, and nothing is promised",
+        (true, false) if !config.has_two_in_sync() => {
+            "the other node is away too, and chat goes on as long as this node is not restarted"
+        }
+        (true, _) => "the next node that is lost stops the writes",
+        (false, true) => "this node does not reach it, and could not be elected by it",
+        (false, false) => "nor is a primary followed here",
+    }
 }
 
 /// Of a primary whose standby is away.

@@ -13,6 +13,7 @@ use super::primary::{Primary, StandbySeen};
 use super::scrub::Scrub;
 use super::seat::DataSeat;
 pub(super) use super::seat::lock;
+use super::seldom::Seldom;
 use super::standby::{PrimarySeen, Standby, StandbyError};
 use super::voter::Voter;
 use super::wire::Stream;
@@ -171,6 +172,8 @@ pub(super) struct Shared {
     /// Says when the certificate ends that clients are shown.
     pub(super) clients_certificate: Mutex<Option<TellEnd>>,
     pub(super) lacks: Mutex<Vec<String>>,
+    /// What was logged of who is not heard.
+    pub(super) told_unheard: Seldom,
     /// When the one ends that other nodes are shown.
     pub(super) certificate: Mutex<Option<UnixMillis>>,
 }
@@ -271,6 +274,7 @@ impl Pair {
             arrivals: Arc::default(),
             clients_certificate: Mutex::default(),
             lacks: Mutex::default(),
+            told_unheard: Seldom::default(),
             certificate: Mutex::default(),
         })))
     }

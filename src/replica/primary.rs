@@ -2,6 +2,7 @@
 
 use super::local::LocalLog;
 use super::pair::Refusal;
+use super::seldom::Seldom;
 use super::ship;
 use super::voter::{View, Voter};
 use super::wire::{Stream, WireError};
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     session: Mutex<Sessions>,
     /// Held while one begins or ends: what the register hears of them it hears in their order.
     turns: tokio::sync::Mutex<()>,
+    /// What was logged of who is not served.
+    pub(super) told_refused: Seldom,
 }
 
 /// The connections that ship, one at a time.
@@ -82,6 +85,7 @@ impl Primary {
             stalled: Mutex::default(),
             session: Mutex::default(),
             turns: tokio::sync::Mutex::default(),
+            told_refused: Seldom::default(),
         }))
     }
 

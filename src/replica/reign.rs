@@ -36,7 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Between two looks at whether the rule fits the members.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
-const NOT_BEGUN: &str = "this node has not begun; `llmchat resume --alone` lets it go on without its peer";
 /// To whoever wants to have a primary copied.
 const NOT_A_PRIMARY: &str = "only a standby is copied anew; a primary hands over first (`llmchat switchover`)";
 
@@ -143,11 +142,27 @@ impl Pair {
                         crown.told = self.take(told, how).await.or_else(|| crown.told.take());
                     }
                     Order::Switchover { told, .. } | Order::Force { told, .. } | Order::CopyAnew { told, .. } => {
-                        drop(told.send(refuse(self.removed().unwrap_or_else(|| NOT_BEGUN.to_owned()))));
+                        drop(told.send(refuse(self.outside().unwrap_or_else(|| self.not_begun()))));
                     }
                 },
                 () = stop.cancelled() => return Ok(Next::End),
             }
+        }
+    }
+
+    /// To whoever orders what only a primary or a standby does.
+    fn not_begun(&self) -> String {
+        let config = self.config().now();
+        let others = config.others(self.me()).map(|member| member.name.as_str()).collect::<Vec<_>>();
+        match config.register {
+            Rule::Majority => {
+                "this node has not begun: it neither leads nor follows yet, and `llmchat status` says what it waits for"
+                    .to_owned()
+            }
+            Rule::Alone => format!(
+                "this node has not begun: it waits for {0}; `llmchat resume --alone` lets it go on alone, if {0} is off and has not taken over",
+                others.join(" and ")
+            ),
         }
     }
 

@@ -23,8 +23,7 @@ fn told_by(by: &str) -> String {
     format!("{by} answers, and this node is no member of the cluster any more: {WAY_OUT}")
 }
 
-const WAY_OUT: &str =
-    "stop it, move its state directory away, and let it join anew (`llmchat invite` on the primary makes a token)";
+const WAY_OUT: &str = "stop it, move its state directory away, and let it join anew (the token for that is made on the primary: `llmchat invite` where that is the only data node, else `llmchat member replace NAME` for one that is lost)";
 
 impl AskError {
     /// The other node says that this one is no member.

@@ -64,7 +64,9 @@ pub(super) async fn run<S: Stream>(
         Err(why) => Some(why),
     };
     if let Some(why) = refused {
-        tracing::warn!(member = hello.member, why, "a node was refused");
+        if shared.told_refused.is_due(hello.member, &why) {
+            tracing::warn!(member = hello.member, why, "a node was refused");
+        }
         return line.outgoing.send(&FromPrimary::Refused { why }).await;
     }
     if !shared.connected(session).await {

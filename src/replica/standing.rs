@@ -1,5 +1,6 @@
 //! How nodes stand: what each says of itself, and how the other hears it.
 
+use super::forgotten::has_more;
 use super::pair::{Pair, lock, name};
 use super::peers::Standing as PeerStanding;
 use super::voter::View;
@@ -83,7 +84,13 @@ impl Pair {
     pub(crate) async fn hear(&self, theirs: &PeerStanding) -> Result<PeerStanding, HearError> {
         let (node, member, incarnation) = (Arc::clone(self.node()), theirs.member, theirs.incarnation);
         let noted = tokio::task::spawn_blocking(move || node.note_peer(member, incarnation, false)).await;
-        HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.now(), member))?;
+        let checked = HearError::check(noted.expect("noting does not panic")?, name(&self.0.seat.config.now(), member));
+        if let Err(error) = checked {
+            if self.0.told_unheard.is_due(member, &error.to_string()) {
+                tracing::error!(%error, "what the other node says is not heard");
+            }
+            return Err(error);
+        }
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }
@@ -92,7 +99,7 @@ impl Pair {
 
     /// Why it is not known yet what this node is.
     pub(super) fn why_waiting(&self, view: &View) -> String {
-        if let Some(why) = self.removed() {
+        if let Some(why) = self.removed().or_else(|| self.forgotten()) {
             return why;
         }
         let config = self.0.seat.config.now();
@@ -115,9 +122,7 @@ impl Pair {
         let known = self.voter().links().acquaintance(member.id);
         let name = &member.name;
         match (known.refusal, known.trouble) {
-            (Some(Why::Forgotten), _) => format!(
-                "{name} has what was acknowledged and this node has forgotten it: its state directory was put back from a copy. Stop it, let {name} take over, move the directory away and let this node join anew"
-            ),
+            (Some(Why::Forgotten), _) => has_more(name),
             (Some(why), None) => format!("{name} refuses: {}", why.as_str()),
             (_, Some(trouble)) if known.is_refused => format!("{name} refuses this node: {trouble}"),
             (None, None) if known.heard_at.is_some() => format!("{name} answers"),

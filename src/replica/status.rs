@@ -1,7 +1,9 @@
 //! What an operator is shown of a cluster, from whichever node is asked.
 
+use super::forgotten::TAKES_NO_PART;
 use super::lacks;
-use super::outlook::{READY, name, rpo, rpo_unheard, unheard};
+use super::links::Acquaintance;
+use super::outlook::{READY, name, renew, rpo, rpo_unheard, unheard, without_witness};
 use super::pair::{Pair, Role};
 use super::peers::AskError;
 use super::primary::StandbySeen;
@@ -20,9 +22,34 @@ const ASK_WITHIN: Duration = Duration::from_millis(500);
 /// A standby waits so long for the primary to say what it has acknowledged: a second's load on both is no reason not to know.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
-/// The state of a node that was removed, as it shows itself.
-const NO_MEMBER_HERE: &str = "no member";
-const REMOVED: &str = "this node is no member of the cluster any more";
+/// Why a node has no part in its cluster.
+#[derive(Clone, Copy)]
+enum Outside {
+    Removed,
+    /// It does not remember what it has said.
+    Forgets,
+    /// It has joined, and is not let in yet.
+    NotYet,
+}
+
+impl Outside {
+    /// As it shows itself.
+    fn state(self) -> &'static str {
+        match self {
+            Self::Removed => "no member",
+            Self::Forgets => TAKES_NO_PART,
+            Self::NotYet => "waiting",
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "this node is no member of the cluster any more",
+            Self::Forgets => "this node takes no part until it joins anew",
+            Self::NotYet => "this node is not let in yet",
+        }
+    }
+}
 
 /// A cluster as one of its nodes sees it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -111,36 +138,37 @@ impl Pair {
         }
         nodes.extend(config.witness().map(|witness| self.witness(witness)));
         nodes.sort_by_key(|node| node.id);
-        let removed = if role == Role::Primary { None } else { self.removed() };
-        let kept_out = if role == Role::Primary { None } else { self.kept_out(ASK_WITHIN).await };
-        if removed.is_some() {
-            NO_MEMBER_HERE.clone_into(&mut nodes[0].state);
+        let outside = if role == Role::Primary { None } else { self.stands_outside(&config).await };
+        if let Some((outside, _)) = &outside
+            && let Some(own) = nodes.iter_mut().find(|node| node.id == self.me())
+        {
+            outside.state().clone_into(&mut own.state);
         }
         // What a node has last heard is no news.
         let is_known = role == Role::Primary || self.is_connected();
         let in_sync = config.isr.len() > 1 && is_known;
-        let failover = match &removed {
+        let failover = match &outside {
             None if is_known => self.failover(&config, &nodes),
             None => unheard(&config, self.me()),
-            Some(_) => format!("not from here: {REMOVED}"),
+            Some((outside, _)) => format!("not from here: {}", outside.as_str()),
         };
         Status {
             cluster: config.name.clone(),
             node: name(&config, self.me()),
             role: role.as_str().to_owned(),
-            reason: match &role {
-                Role::Starting(why) => removed.clone().or(kept_out).or_else(|| Some(why.clone())),
-                Role::Primary | Role::Standby => removed.clone().or(kept_out),
+            reason: match (&outside, &role) {
+                (Some((_, Some(why))), _) | (_, Role::Starting(why)) => Some(why.clone()),
+                (_, Role::Primary | Role::Standby) => None,
             },
             epoch: config.epoch.counter(),
             version: config.version,
             mode: config.mode.as_str().to_owned(),
             paused: config.is_paused(clock::unix_millis()),
             in_sync,
-            rpo: match &removed {
+            rpo: match &outside {
                 None if is_known => rpo(&config),
                 None => rpo_unheard(&config, self.me()),
-                Some(_) => format!("unknown: {REMOVED}"),
+                Some((outside, _)) => format!("unknown: {}", outside.as_str()),
             },
             joining: if role == Role::Primary { self.joining() } else { None },
             warning: lacks::warning(&nodes, config.primary),
@@ -178,23 +206,46 @@ impl Pair {
     fn witness(&self, witness: &Member) -> NodeStatus {
         let known = self.voter().links().acquaintance(witness.id);
         let is_heard = self.is_heard(witness.id);
-        let trouble = known.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-        let away = || {
-            format!(
-                "the witness is away{trouble}: the next node that is lost stops the writes; start it, or replace it"
-            )
-        };
+        let (state, alarm) = self.told_of_witness(&witness.name, &known, is_heard);
         NodeStatus {
             id: witness.id,
             name: witness.name.clone(),
             address: witness.address.clone(),
             role: "witness".to_owned(),
-            state: if is_heard { "voting" } else { "away" }.to_owned(),
+            state: state.to_owned(),
             version: known.version,
-            round_trip_us: known.round_trip.and_then(|took| u64::try_from(took.as_micros()).ok()),
-            alarms: if is_heard { Vec::new() } else { vec![away()] },
+            // What was measured before it went is no news.
+            round_trip_us: known.round_trip.filter(|_| is_heard).and_then(|took| u64::try_from(took.as_micros()).ok()),
+            alarms: alarm.into_iter().collect(),
             ..NodeStatus::default()
         }
+    }
+
+    /// Its state, and what its operator has to see to.
+    fn told_of_witness(&self, name: &str, known: &Acquaintance, is_heard: bool) -> (&'static str, Option<String>) {
+        let trouble = known.trouble.as_deref().unwrap_or("it does not answer");
+        if is_heard {
+            return ("voting", None);
+        }
+        if known.forgets && known.is_refused {
+            let why =
+                format!("it is there, and takes no part: it does not remember what it has said. {}", renew(name));
+            return (TAKES_NO_PART, Some(why));
+        }
+        if known.is_refused {
+            // What this node has to do about it the line below the head says.
+            let is_told = known.says_blank() || known.says_no_member();
+            return ("refuses this node", (!is_told).then(|| format!("the witness refuses this node: {trouble}")));
+        }
+        let leads = self.role().now() == Role::Primary;
+        let means = without_witness(&self.config().now(), leads, self.is_connected());
+        (
+            "away",
+            Some(format!(
+                "the witness is away ({trouble}): {means}. Start it where it is down; lost for good: {}",
+                renew(name)
+            )),
+        )
     }
 
     /// Whether the witness is there, as far as this node can know: only a primary asks it. `None` where there is none.
@@ -228,6 +279,20 @@ impl Pair {
         let is_fresh = |at| clock::boot().saturating_duration_since(at) <= Timing::DEFAULT.lease;
         let leads = self.role().now() == Role::Primary;
         known.is_reached && (!leads || known.heard_at.is_some_and(is_fresh))
+    }
+
+    /// Why this node has no part in the cluster, if so, and what its operator has to know.
+    async fn stands_outside(&self, config: &Config) -> Option<(Outside, Option<String>)> {
+        if let Some(why) = self.removed() {
+            return Some((Outside::Removed, Some(why)));
+        }
+        if let Some(why) = self.forgotten() {
+            return Some((Outside::Forgets, Some(why)));
+        }
+        if config.member(self.me()).is_some() {
+            return None;
+        }
+        Some((Outside::NotYet, self.kept_out(ASK_WITHIN).await))
     }
 
     fn own(&self, config: &Config, role: &Role) -> NodeStatus {
@@ -281,10 +346,12 @@ impl Pair {
             let flushed = if seen.is_ready { Some(seen.flushed.raw()) } else { txid }?;
             Some(self.store().durable().here().raw().saturating_sub(flushed))
         });
+        let forgets = self.voter().links().acquaintance(peer.id).forgets && (answered.is_some() || is_refused);
         let state = match (&seen, &answered) {
+            (Some(seen), _) if forgets && !seen.is_connected => TAKES_NO_PART.to_owned(),
             (Some(seen), _) => shipped(seen, config, peer.id),
             (None, Some(_)) => "answers".to_owned(),
-            (None, None) if is_refused => "answers".to_owned(),
+            (None, None) if is_refused => "refuses this node".to_owned(),
             (None, None) => "away".to_owned(),
         };
         Some(NodeStatus {

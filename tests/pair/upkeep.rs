@@ -1,8 +1,9 @@
 //! Disks that rot, nodes that move, and what an operator does about it.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, nodes};
 use crate::question;
 use crate::support::{Home, PATIENCE, Upstream, frame, now};
+use crate::witness::Witness;
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -289,6 +290,75 @@ fn put_back(cluster: &mut Cluster, node: usize, runs: bool) {
     cluster.start(node);
 }
 
+/// Both say that b, which was put back from a copy, is there and takes no part; and what is to be done, which is no force.
+#[track_caller]
+fn takes_no_part(cluster: &Cluster) {
+    let way = "`llmchat member replace b`";
+    cluster
+        .wait("told by the primary", |cluster| cluster.does(0, &["status"]).contains("b is there, and takes no part"));
+    for node in 0..2 {
+        cluster.wait("shown", |cluster| {
+            let status = cluster.status(node).expect("it answers");
+            let states: Vec<_> = nodes(&status).iter().filter_map(|node| node["state"].as_str()).collect();
+            states.get(1) == Some(&"takes no part") && (node == 0 || states[0] == "refuses this node")
+        });
+        let said = cluster.does(node, &["status"]);
+        assert!(said.contains("does not remember what it has said") && said.contains(way), "{said}");
+        assert!(!said.contains("--force") && !said.contains("by itself"), "{said}");
+    }
+    let words = "does not remember what it has said";
+    for command in [
+        &["switchover"][..],
+        &["reinit"],
+        &["resume", "--alone"],
+        &["invite"],
+        &["failover", "--force", "--accept-loss"],
+    ] {
+        let refused = cluster.homes[1].run(command);
+        assert!(refused.code == Some(1) && refused.stderr.contains(words), "{command:?} {}", refused.stderr);
+    }
+    let forced = cluster.homes[1].run(&["failover", "--force", "--accept-loss", "--dry-run"]);
+    assert!(
+        forced.stderr.starts_with("llmchat: b is the wrong node to force: it does not remember"),
+        "{}",
+        forced.stderr
+    );
+}
+
+/// Goal: what `status` tells the operator of such a node brings it back, beside a witness too; its log says it once.
+#[test]
+fn a_standby_that_was_put_back_from_a_copy_comes_back_as_its_status_says() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    put_back(&mut cluster, 1, false);
+    takes_no_part(&cluster);
+    cluster.wait("refused by the witness", |cluster| {
+        let status = cluster.status(1).expect("it answers");
+        nodes(&status).iter().any(|node| node["name"] == "w" && node["state"] == "refuses this node")
+    });
+    let said = cluster.does(1, &["status"]);
+    assert!(!said.contains("the witness is away"), "{said}");
+    // The witness still hears the primary; once that is off too, nobody is to be forced beside it.
+    let logged = |cluster: &Cluster, node: usize| {
+        let log = cluster.node(node).log();
+        log.lines().filter(|line| line.contains("does not remember what it has said")).count()
+    };
+    assert!(logged(&cluster, 0) <= 3 && logged(&cluster, 1) <= 4, "{}", cluster.logs());
+    let token = cluster.does(0, &["member", "replace", "b"]);
+    let token = token.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
+    let early = cluster.join(&token);
+    assert!(early.code == Some(1) && early.stderr.contains("move its state directory away"), "{}", early.stderr);
+    cluster.anew(1);
+    let joined = cluster.join(&token);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    cluster.in_sync();
+    cluster.wait("ready again", |cluster| cluster.failover().starts_with("READY"));
+    assert!(!cluster.does(0, &["status"]).contains("takes no part"));
+    drop(witness);
+}
+
 /// Goal: a standby whose directory was put back from a copy does not count (R8), whatever its operator tells it, and takes
 /// nobody else down.
 #[test]
@@ -301,6 +371,7 @@ fn a_standby_that_was_put_back_from_a_copy_is_no_member_any_more() {
         let refused = cluster.homes[1].run(command);
         assert_eq!(refused.code, Some(1), "{}", refused.stdout);
     }
+    takes_no_part(&cluster);
     // Another start makes it nothing else.
     cluster.kill(1);
     cluster.start(1);
@@ -313,6 +384,8 @@ fn a_standby_that_was_put_back_from_a_copy_is_no_member_any_more() {
     assert_eq!(cluster.browser(0).chat(&question("hi", "c2", "t", false)).answer(), "an answer");
     // Where nobody else is left, what it has is better than nothing.
     cluster.kill(0);
+    let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--dry-run"]);
+    assert!(dry.starts_with("b could take over by force; it does not remember what it has said"), "{dry}");
     cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     cluster.wait("the last one", |cluster| cluster.is_primary(1));
     assert_eq!(cluster.browser(1).chat(&question("hi", "c3", "t", false)).answer(), "an answer");
@@ -336,6 +409,8 @@ fn a_primary_that_was_put_back_from_a_copy_does_not_lead() {
             assert_eq!(refused.code, Some(1), "{}", refused.stdout);
             assert_eq!(cluster.browser(0).get("/health/ready").status, 503);
         }
+        let status = cluster.does(0, &["status"]);
+        assert!(!status.contains("--force") && status.contains("takes no part"), "{status}");
         let refused = cluster.homes[1].run(&["failover", "--force", "--accept-loss"]);
         assert!(refused.stderr.to_lowercase().contains("stop it first"), "{}", refused.stderr);
         cluster.kill(0);

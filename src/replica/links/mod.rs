@@ -4,9 +4,11 @@
 mod recall;
 
 pub(super) use recall::BLANK;
+use recall::{FORGETS, UNBELIEVED};
 
 use super::peers::Peers;
 use super::removed::NO_MEMBER;
+use super::seldom::Seldom;
 use super::standing::HearError;
 use super::voter::{Asked, View};
 use super::wire::{self, Incoming, Outgoing, Stream, WireError};
@@ -70,6 +72,8 @@ pub(crate) struct Acquaintance {
     /// When it has answered to what it was asked last, and why it has refused that.
     pub(crate) answered_at: Option<Moment>,
     pub(crate) refusal: Option<Why>,
+    /// It has forgotten what it had said (R8), as it says itself, or as this node has found.
+    pub(crate) forgets: bool,
     /// The most that it has shown since this node began.
     shown: Memory,
     /// The last start of it that has greeted.
@@ -80,6 +84,11 @@ impl Acquaintance {
     /// A connection to it was made, or is known to have failed.
     pub(super) fn is_tried(&self) -> bool {
         self.is_reached || self.trouble.is_some()
+    }
+
+    /// It answers, and says that this node has forgotten what it had said.
+    pub(super) fn says_blank(&self) -> bool {
+        self.is_refused && self.trouble.as_deref() == Some(UNBELIEVED)
     }
 
     /// It answers, and says that this node is no member.
@@ -106,6 +115,8 @@ struct Shared {
     joining: watch::Sender<Option<Member>>,
     /// A member has found that this node does not remember what it has said.
     is_blank: AtomicBool,
+    /// What was logged of who is blank.
+    told_blank: Seldom,
 }
 
 impl Links {
@@ -130,6 +141,7 @@ impl Links {
             known: Mutex::default(),
             joining: watch::Sender::new(None),
             is_blank,
+            told_blank: Seldom::default(),
         }))
     }
 
@@ -251,6 +263,7 @@ impl Links {
             {
                 let mut known = lock(&self.0.known);
                 let one = known.entry(member.id).or_default();
+                one.forgets |= is_refused && trouble == FORGETS;
                 (one.trouble, one.is_refused, one.is_reached) = (Some(trouble), is_refused, false);
             }
             let held_long = clock::now().saturating_duration_since(began) > AGAIN_MAX;
@@ -342,7 +355,7 @@ impl Links {
     fn met_now(&self, member: MemberId, version: String) {
         let mut known = lock(&self.0.known);
         let one = known.entry(member).or_default();
-        (one.version, one.trouble, one.is_refused) = (Some(version), None, false);
+        (one.version, one.trouble, one.is_refused, one.forgets) = (Some(version), None, false, false);
         one.heard_at = Some(clock::boot());
     }
 

@@ -2,7 +2,7 @@
 
 use super::{LinkError, Links, lock};
 use crate::base::Chain;
-use crate::node_state::NodeError;
+use crate::node_state::{NodeError, Speaks};
 use crate::protocol::cluster::MemberId;
 use crate::protocol::peer::{Memory, PROTOCOL};
 use crate::protocol::register::{Greeting, Said};
@@ -13,6 +13,11 @@ use std::sync::atomic::Ordering;
 
 /// For whoever operates this node.
 pub(in crate::replica) const BLANK: &str = "this node does not remember what it has said to the others: its state directory was put back from a copy, or copied. It is no member any more; move the directory away, and let it join anew";
+
+/// As such a node answers whoever greets it; also one of another version.
+pub(super) const FORGETS: &str = "it does not remember what it has said, and is to join anew";
+/// Of a member whose word is not enough for that.
+pub(super) const UNBELIEVED: &str = "it says that this node does not remember what it has said";
 
 impl Links {
     /// Nobody waits for it: what is forgotten of this with a loss of power is not found if the member forgets it as well.
@@ -33,14 +38,18 @@ impl Links {
             tokio::task::spawn_blocking(move || node.note_blank(by, shown)).await.expect("noting does not panic");
         match noted {
             Ok(false) => {
-                tracing::warn!(by, "it says that this node does not remember what it has said, and is not believed");
-                return LinkError::Refused("it does not hear this node".to_owned());
+                if self.0.told_blank.is_due(by, UNBELIEVED) {
+                    tracing::warn!(by, "{UNBELIEVED}, and is not believed: a witness's word is not enough for that");
+                }
+                return LinkError::Refused(UNBELIEVED.to_owned());
             }
             Ok(true) => {}
             Err(error) => tracing::error!(error = %Chain(&error), "that this node is no member is not kept"),
         }
         self.0.is_blank.store(true, Ordering::Release);
-        tracing::error!(by, "{BLANK}");
+        if self.0.told_blank.is_due(by, BLANK) {
+            tracing::error!(by, "{BLANK}");
+        }
         LinkError::Refused(BLANK.to_owned())
     }
 
@@ -80,7 +89,7 @@ impl Links {
     ) -> Result<(), LinkError> {
         let Greeting { protocol, cluster, member, incarnation, .. } = *greeting;
         if self.is_blank() {
-            return Err(LinkError::Refused("it does not remember what it has said, and is to join anew".to_owned()));
+            return Err(LinkError::Refused(FORGETS.to_owned()));
         }
         if protocol != PROTOCOL {
             return Err(LinkError::Refused(format!("it speaks protocol {protocol}, this node speaks {PROTOCOL}")));
@@ -101,10 +110,15 @@ impl Links {
         let node = Arc::clone(&self.0.node);
         let noted = tokio::task::spawn_blocking(move || {
             node.note_shown(member, shown)?;
-            node.note_peer(member, incarnation, is_alive)
+            let speaks = node.note_peer(member, incarnation, is_alive)?;
+            let config = if speaks == Speaks::Now { None } else { node.config()? };
+            let name = config.and_then(|config| Some(config.member(member)?.name.clone()));
+            Ok::<_, NodeError>((speaks, name.unwrap_or_else(|| format!("node {member}"))))
         });
-        let speaks = noted.await.expect("noting does not panic").map_err(HearError::from)?;
-        let name = format!("node {member}");
+        let (speaks, name) = noted.await.expect("noting does not panic").map_err(HearError::from)?;
+        if speaks == Speaks::Blank {
+            lock(&self.0.known).entry(member).or_default().forgets = true;
+        }
         Ok(HearError::check(speaks, &name)?)
     }
 }
