@@ -1,6 +1,7 @@
 //! `llmchat agents …`: over the control socket of the running node, or, when none runs, on the
 //! state directory itself, locked meanwhile.
 
+use super::cluster::runs;
 use super::control_client::{self, Reached};
 use super::say;
 use crate::app::Core;
@@ -43,12 +44,22 @@ pub(super) enum Command {
 
 /// Runs one command and prints its answer on standard output.
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
-    let socket = config.control_socket();
-    let answer = match control_client::reach(&socket).await? {
-        Reached::Running(client) => online(client, &command).await?,
-        Reached::Nobody => offline(&config, &command).await?,
+    let asked = ask(&config, &command).await;
+    let answer = match &command {
+        Command::Test { id, .. } => asked.with_context(|| format!("agent `{id}`"))?,
+        Command::List { .. } | Command::Import { .. } | Command::Remove { .. } => asked?,
     };
     show(&command, &answer)
+}
+
+async fn ask(config: &Config, command: &Command) -> Result<Value> {
+    match control_client::reach(&config.control_socket()).await? {
+        Reached::Running(client) => online(client, command).await,
+        Reached::Nobody if runs(&config.of_witness()).await? => {
+            bail!("here runs a witness, which has no agents: ask a data node")
+        }
+        Reached::Nobody => offline(config, command).await,
+    }
 }
 
 async fn online(client: control_client::Client, command: &Command) -> Result<Value> {

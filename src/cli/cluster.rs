@@ -200,7 +200,7 @@ pub(super) async fn connect(config: &Config) -> Result<Client> {
         }
     }
     bail!(
-        "no node runs here: start it first (systemctl start llmchat, or llmchat serve); one that begins again answers in a moment"
+        "no node runs here, or it begins again and answers within seconds, as after a step-down: ask again, or start it (systemctl start llmchat, or llmchat serve)"
     )
 }
 

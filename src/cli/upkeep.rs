@@ -111,7 +111,11 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             how.tell(answer, |answer| {
                 let warning = answer["warning"].as_str();
                 let warning = warning.map_or_else(String::new, |warning| format!("warning: {warning}\n"));
-                format!("{name} {is} reached at {address}\n{warning}")
+                if warning.is_empty() {
+                    return format!("{name} {is} reached at {address}\n");
+                }
+                let are = if how.dry_run { "would be" } else { "are" };
+                format!("the others {are} told to look for {name} at {address}\n{warning}")
             })
         }
     }

@@ -140,6 +140,11 @@ impl Register {
         self.reign().is_some_and(|reign| reign.standby.is_caught_up())
     }
 
+    /// From when on the standby, which has come and gone, can be added; `None` while it lacks something.
+    pub fn standby_counts_at(&self) -> Option<Moment> {
+        self.reign()?.standby.counts_at(self.timing())
+    }
+
     /// The store is open, and `inherited` is the last commit of before: this node is proposed as the primary.
     pub(super) fn begins(&mut self, inherited: Txid, now: Moment, out: &mut Vec<Output>) {
         let waits_for_store = self.keeps(Clause::ServeWhenStored);

@@ -173,6 +173,13 @@ impl Standby {
         self.applies == Applies::InTime && !self.has_lost && is_tried && is_stable
     }
 
+    /// From when on it can be added, where it stays until then; `None` while it lacks something.
+    pub(super) fn counts_at(&self, timing: &Timing) -> Option<Moment> {
+        let Link::CaughtUp { since } = self.link else { return None };
+        let stable = since + self.stable(timing, since);
+        Some(self.not_before.map_or(stable, |before| before.max(stable)))
+    }
+
     /// How long it has to have caught up before it counts: the first two times not at all.
     fn stable(&self, timing: &Timing, now: Moment) -> Duration {
         let lately = |drop: &&Moment| now.saturating_duration_since(**drop) < timing.flap_window;

@@ -95,9 +95,17 @@ pub(super) fn add(config: &mut Config, new: &Member) {
 
 /// Takes the witness called `name` out of `config`. The rule stays that of a majority: of both nodes then.
 fn take_witness(config: &mut Config, name: &str) -> Result<(), Refusal> {
-    let Some(witness) = config.witness().filter(|witness| witness.name == name).cloned() else {
-        return refuse(format!("{name} is not the witness; a data node is replaced: `llmchat member replace`"));
+    if config.members.iter().any(|member| member.name == name && member.kind == Kind::Data) {
+        return refuse(format!(
+            "{name} is a data node, which is replaced where it is lost: `llmchat member replace {name}`"
+        ));
+    }
+    let Some(witness) = config.witness().cloned() else {
+        return refuse("there is no witness; `llmchat invite --witness` prints a token for one");
     };
+    if witness.name != name {
+        return refuse(format!("{name} is not the witness; that is {}", witness.name));
+    }
     if config.in_sync_set().iter().filter(|id| config.member(*id).is_some()).count() < 2 {
         return refuse("the standby is not in sync: without a witness nothing could be stored if it stays away");
     }

@@ -6,6 +6,7 @@ use super::pair::Pair;
 use super::status::NodeStatus;
 use crate::clock;
 use crate::protocol::cluster::{Config, Member, MemberId, Mode, Rule};
+use crate::watched::Watched;
 
 /// By force, with what that means: where nobody else is left.
 const FORCE: &str = "`llmchat failover --force --accept-loss`";
@@ -32,7 +33,7 @@ impl Pair {
         let is_witnessed = self.is_heard(witness.id);
         if !config.has_two_in_sync() {
             if self.is_connected() {
-                return "not ready for a moment: the standby catches up, and is in sync then".to_owned();
+                return self.catches_up(config, nodes);
             }
             return alone(config, witness, is_witnessed);
         }
@@ -53,6 +54,28 @@ impl Pair {
                 format!("not ready: {} does not know yet that it is in sync", standby.name)
             }
             Some(_) => READY.to_owned(),
+        }
+    }
+}
+
+impl Pair {
+    /// How long it takes until both are in sync, as far as this node knows.
+    fn catches_up(&self, config: &Config, nodes: &[NodeStatus]) -> String {
+        let standby = config.peer_of(config.primary).map_or("the standby", |peer| &peer.name);
+        if nodes.iter().any(|node| node.state == "copying") {
+            return format!("not ready: {standby} is being copied, and is in sync once it has everything");
+        }
+        let counts_at = self.voter().view().look(|view| view.counts_at);
+        let left = counts_at.map(|at| at.saturating_duration_since(clock::boot())).unwrap_or_default();
+        match left.as_secs() {
+            _ if config.primary != self.me() => format!(
+                "not ready for a moment: {standby} catches up, and is in sync then; where it has come and gone, {} shows how long it has to stay first",
+                name(config, config.primary)
+            ),
+            0 => format!("not ready for a moment: {standby} catches up, and is in sync then"),
+            left => format!(
+                "not ready: {standby} has come and gone lately, and has to stay for {left} s more before commits wait for it (cluster.stable_ms)"
+            ),
         }
     }
 }

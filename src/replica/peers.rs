@@ -54,7 +54,7 @@ pub(crate) enum AskError {
     /// The request may have reached it, or not.
     #[error("ask the other node")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the other node did not answer within {0:?}")]
+    #[error("the other node did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
     #[error("the other node says: {said}")]
     Refused { status: StatusCode, said: String },

@@ -9,7 +9,7 @@ use super::peers::AskError;
 use super::ship;
 use super::wire::Stream;
 use crate::base::Chain;
-use crate::protocol::cluster::{Config, Member, MemberId, Rule};
+use crate::protocol::cluster::{Config, Kind, Member, MemberId, Rule};
 use crate::watched::Watched;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -57,8 +57,12 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// What keeps a node out that has joined, for its operator; `by` has answered so.
-    pub(super) fn told(&self, by: &str) -> Option<String> {
-        let again = format!("join again with the right `--address`, by a new token (`llmchat invite` on {by})");
+    pub(super) fn told(&self, by: &str, kind: Kind) -> Option<String> {
+        let invite = match kind {
+            Kind::Data => "llmchat invite",
+            Kind::Witness => "llmchat invite --witness",
+        };
+        let again = format!("join again with the right `--address`, by a new token (`{invite}` on {by})");
         match self {
             Self { is_member: true, .. } => None,
             Self { is_joining: true, trouble: Some(trouble), address, .. } => {
@@ -117,7 +121,7 @@ impl Pair {
         }
         let (peers, primary) = self.primary()?;
         Some(match peers.membership(&primary, within).await {
-            Ok(membership) => membership.told(&primary.name)?,
+            Ok(membership) => membership.told(&primary.name, Kind::Data)?,
             Err(error) => format!("{} does not answer whether it lets this node in: {}", primary.name, Chain(&error)),
         })
     }

@@ -114,7 +114,7 @@ impl Pair {
                 "{me} was the primary, and {others}, which may have taken over; it waits, or goes on alone after `llmchat resume --alone`"
             ),
             Rule::Majority if view.standing == Standing::Follows => format!("{me} waits for the primary: {others}"),
-            Rule::Majority => format!("{me} asks to be elected, and no majority answers that it would be: {others}"),
+            Rule::Majority => format!("{me} asks to be elected, and no majority has said yes yet: {others}"),
         }
     }
 

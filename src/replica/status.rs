@@ -228,8 +228,7 @@ impl Pair {
             return ("voting", None);
         }
         if known.forgets && known.is_refused {
-            let why =
-                format!("it is there, and takes no part: it does not remember what it has said. {}", renew(name));
+            let why = format!("it is there, and takes no part: it does not remember what it has said. {}", renew(name));
             return (TAKES_NO_PART, Some(why));
         }
         if known.is_refused {

@@ -1,6 +1,7 @@
 //! What members decide, in words: for the log and the history.
 
 use super::pair::name;
+use crate::base::Epoch;
 use crate::protocol::cluster::{Config, MemberSet};
 use crate::register::{Decision, Output};
 
@@ -84,6 +85,11 @@ fn is_trouble(decision: Decision) -> bool {
     }
 }
 
+/// Without the mark of a forced one, which is a word of its own where that matters.
+fn plain(epoch: Epoch) -> String {
+    format!("{}.{}", epoch.counter(), epoch.member())
+}
+
 fn say(decision: Decision, config: Option<&Config>) -> String {
     let who = |id| config.map_or_else(|| format!("node {id}"), |config| name(config, id).to_owned());
     let all = |ids: MemberSet| ids.iter().map(who).collect::<Vec<_>>().join(", ");
@@ -92,9 +98,10 @@ fn say(decision: Decision, config: Option<&Config>) -> String {
         Decision::Votes { member, epoch } => format!("votes for {} in epoch {epoch}", who(member)),
         Decision::Elected { epoch, votes } => format!("elected in epoch {epoch} by {}", all(votes)),
         Decision::Leads { epoch, stored_by } => {
-            format!("leads in epoch {epoch}, as {} have stored", all(stored_by))
+            let have = if stored_by.iter().count() == 1 { "has" } else { "have" };
+            format!("leads in epoch {}, as {} {have} stored", plain(epoch), all(stored_by))
         }
-        Decision::Follows { member, epoch } => format!("follows {} in epoch {epoch}", who(member)),
+        Decision::Follows { member, epoch } => format!("follows {} in epoch {}", who(member), plain(epoch)),
         Decision::Deposed { by, epoch } => format!("leads no more: {} does, in epoch {epoch}", who(by)),
         Decision::Outbid { by, promised } => {
             format!("{} has promised the later epoch {promised}: to be elected above it", who(by))
@@ -102,7 +109,7 @@ fn say(decision: Decision, config: Option<&Config>) -> String {
         Decision::LeaseLapsed => "leads no more: not heard by a majority for a lease".to_owned(),
         Decision::Stuck => "leads no more: its disk or its writer makes no progress".to_owned(),
         Decision::HandsOver { to, epoch } => format!("hands over to {}, for epoch {epoch}", who(to)),
-        Decision::Taken { epoch } => format!("leads in epoch {epoch} by an operator's word"),
+        Decision::Taken { epoch } => format!("leads in epoch {} by an operator's word", plain(epoch)),
         Decision::GoesOnAlone => "goes on alone: it was alone before, and the other node does not answer".to_owned(),
         Decision::Adds { member, upto } => {
             format!("{} has everything up to txid {upto}: commits are on two disks from here on", who(member))
@@ -120,7 +127,7 @@ fn say(decision: Decision, config: Option<&Config>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Epoch, Txid};
+    use crate::base::Txid;
 
     #[test]
     fn every_decision_has_a_word_of_its_own_among_those_that_are_counted() {
@@ -144,5 +151,14 @@ mod tests {
             Decision::TakesBack,
         ];
         assert_eq!(all.map(word), DECISIONS);
+    }
+
+    #[test]
+    fn what_one_member_has_stored_is_told_in_the_singular_and_a_forced_epoch_without_its_mark() {
+        let epoch = Epoch::mint(1009, 1, true).unwrap();
+        let stored_by = MemberSet::of([1]);
+        assert_eq!(say(Decision::Leads { epoch, stored_by }, None), "leads in epoch 1009.1, as node 1 has stored");
+        let two = say(Decision::Leads { epoch, stored_by: stored_by.with(2) }, None);
+        assert!(two.ends_with("as node 1, node 2 have stored"), "{two}");
     }
 }

@@ -84,6 +84,8 @@ pub(crate) struct View {
     pub(crate) lease: Lease,
     pub(crate) is_in_sync: bool,
     pub(crate) is_caught_up: bool,
+    /// From when on the standby can be in sync, where it has to stay for a while first.
+    pub(crate) counts_at: Option<Moment>,
     pub(crate) is_outbid: bool,
     /// Who is no member any more, and has to hear of that.
     pub(crate) to_tell: Vec<Member>,
@@ -102,6 +104,7 @@ impl View {
             lease: machine.lease(),
             is_in_sync: machine.is_in_sync(),
             is_caught_up: machine.is_caught_up(),
+            counts_at: machine.standby_counts_at(),
             is_outbid: machine.is_outbid(),
             to_tell: machine.to_tell().cloned().collect(),
             stored,

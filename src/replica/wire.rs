@@ -20,7 +20,7 @@ const KEEP_BYTES: usize = 1 << 20;
 pub(crate) enum WireError {
     #[error("the other node hung up")]
     HungUp,
-    #[error("nothing was heard of the other node for {0:?}")]
+    #[error("nothing was heard of the other node for {} ms", .0.as_millis())]
     Silent(Duration),
     #[error("the connection to the other node broke")]
     Io(#[from] io::Error),

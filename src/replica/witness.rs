@@ -2,6 +2,7 @@
 //! proves itself by. How it votes is [`Voter`]'s.
 
 use super::admit::{InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, said};
+use super::forgotten::TAKES_NO_PART;
 use super::history::{Change, changes};
 use super::links;
 use super::membership::{JoinError, Token, ask, check};
@@ -263,13 +264,14 @@ const UNHEARD: &str = "unknown: the primary is not heard; ask a data node";
 /// A data node is asked so long whether it counts the witness in.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 const NO_MEMBER: &str = "no member";
+const THIS_WITNESS: &str = "this witness";
 const NOT_ASKED: &str = "not asked";
 
 impl Joined {
     /// What keeps this witness from voting: its state, and why. Data nodes ask it; where none does, it asks them.
     async fn kept_out(&self) -> Option<(&'static str, String)> {
         if self.voter.links().is_blank() {
-            return Some((NO_MEMBER, links::BLANK.to_owned()));
+            return Some((TAKES_NO_PART, links::BLANK.to_owned()));
         }
         let config = self.voter.config()?;
         let is_member = config.member(self.me).is_some();
@@ -292,7 +294,7 @@ impl Joined {
                     return Some((NOT_ASKED, format!("{name} counts this witness in; no primary asks it")));
                 }
                 Ok(membership @ Membership { is_joining: true, .. }) => {
-                    return membership.told(name).map(|why| (NOT_ASKED, why));
+                    return membership.told(name, Kind::Witness).map(|why| (NOT_ASKED, why));
                 }
                 Ok(_) => {
                     let why = format!(
@@ -340,7 +342,8 @@ impl Joined {
         };
         Status {
             cluster: config.name.clone(),
-            node: name(self.me),
+            // One that was removed has no name any more.
+            node: config.member(self.me).map_or_else(|| THIS_WITNESS.to_owned(), |member| member.name.clone()),
             epoch: config.epoch.counter(),
             version: config.version,
             mode: config.mode.as_str().to_owned(),
@@ -356,7 +359,7 @@ impl Joined {
 }
 
 fn nothing() -> Status {
-    Status { node: "this witness".to_owned(), role: "witness".to_owned(), rpo: UNHEARD.to_owned(), ..Status::default() }
+    Status { node: THIS_WITNESS.to_owned(), role: "witness".to_owned(), rpo: UNHEARD.to_owned(), ..Status::default() }
 }
 
 #[cfg(test)]

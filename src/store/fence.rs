@@ -18,6 +18,13 @@ impl Fence {
         }
     }
 
+    /// As [`Fence::raise`], by the node's own will: nothing has failed.
+    pub(super) fn raise_at_will(&self, why: &str) {
+        if self.0.send_if_modified(|raised| !std::mem::replace(raised, true)) {
+            tracing::warn!(why, "the store accepts nothing more");
+        }
+    }
+
     pub(super) fn is_raised(&self) -> bool {
         self.0.now()
     }

@@ -311,7 +311,7 @@ impl Store {
 
     /// Accepts nothing more from now on, and acknowledges nothing.
     pub(crate) fn give_up(&self, why: &str) {
-        self.gate.fence.raise(why);
+        self.gate.fence.raise_at_will(why);
     }
 
     /// Nothing more is accepted, for ever.

@@ -101,7 +101,8 @@ type Ended = Result<(task::Id, anyhow::Result<()>), JoinError>;
 fn keep_first(fault: &mut Option<anyhow::Error>, next: anyhow::Error) {
     match fault {
         None => *fault = Some(next),
-        Some(_) => tracing::error!("{next:#}"),
+        // What the first one has brought about.
+        Some(_) => tracing::warn!("{next:#}"),
     }
 }
 

@@ -153,26 +153,36 @@ fn a_dry_run_of_what_makes_a_pair_makes_nothing() {
     cluster.in_sync();
 }
 
+/// A pair, and the token that its second node has joined with.
+fn pair(upstream: &Upstream) -> (Cluster, String) {
+    let cluster = Cluster::apart(upstream);
+    let token = cluster.init("max-availability");
+    assert_eq!(cluster.join(&token).code, Some(0));
+    cluster.in_sync();
+    cluster.alike();
+    (cluster, token)
+}
+
 /// Goal: no dry run on either node of a pair changes the register, a role or a file; each is refused where the command is,
 /// in the same words; and what it says could be done can be.
 #[test]
 fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
     let upstream = Upstream::saying("an answer");
-    let mut cluster = Cluster::new(&upstream, "max-availability");
-    cluster.alike();
+    let (mut cluster, token) = pair(&upstream);
     let (a, b) = (cluster.peer_address(0).to_string(), cluster.peer_address(1).to_string());
     let (forced, moved) = (["failover", "--force", "--accept-loss"], ["member", "move", "b", "--address", &b]);
     let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
     let (backup, inside) = (text(cluster.homes[0].path("backup")), text(cluster.homes[0].state().join("backup")));
     let elsewhere = Some("not the primary; ask the one that is: a, at");
-    let told = cluster.does(0, &["invite"]);
-    let token = told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
     look_at_all(
         &cluster,
         &[
             Case(0, &["init", "--address", &a], Some("one of two already")),
             Case(1, &["init", "--address", &b], Some("one of two already")),
-            Case(0, &["invite"], None),
+            Case(0, &["invite"], Some("`llmchat member replace b`")),
+            Case(0, &["invite", "--witness"], None),
+            Case(0, &["member", "remove", "w"], Some("there is no witness; `llmchat invite --witness`")),
+            Case(0, &["member", "remove", "b"], Some("`llmchat member replace b`")),
             Case(1, &["invite"], elsewhere),
             Case(1, &["join", &token, "--address", &b], Some("one of a pair already")),
             Case(1, &["join", "llmchat1.AAAA", "--address", &b], Some("no token")),
