@@ -273,7 +273,7 @@ impl Core {
         let Some(FirstAdmin { username, password, file }) = made else { return Ok(()) };
         match file {
             Some(file) => {
-                tracing::warn!(username, file = %file.display(), "there was no administrator; the password of the one made is in the file");
+                tracing::info!(username, file = %file.display(), "there was no administrator; the password of the one made is in the file");
             }
             // Once, to whoever started it, and into no log.
             None => eprintln!("There was no administrator. User name: {username}  Password: {}", password.expose()),
