@@ -9,7 +9,7 @@ use crate::http::{self, Edge, Listen};
 use crate::limiter::Limiter;
 use crate::net::ServerTls;
 use crate::replica::{Pair, Role};
-use crate::sessions::{Elsewhere, Sessions};
+use crate::sessions::{self, Elsewhere, History, Sessions};
 use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
 use crate::telemetry::{Exporter, Telemetry};
@@ -72,8 +72,9 @@ pub(crate) async fn run(
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
-    let gateway = gateway(&config, &core, &telemetry, (&breakers, &limiter));
-    let edge = edge(&config, &core, &telemetry, (&gateway, &breakers, &limiter));
+    let sessions = sessions(&config, &core);
+    let gateway = gateway(&config, &core, &telemetry, (&sessions, &breakers, &limiter));
+    let edge = edge(&config, &core, &telemetry, (&gateway, sessions, &breakers, &limiter));
     observe::all(&telemetry, &core, (&gateway, breakers, limiter));
     let control = control_socket(&config)?;
 
@@ -92,7 +93,7 @@ pub(crate) async fn run(
     tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
-    beside(&mut tasks, &config, &pair, listeners.tls.clone());
+    beside(&mut tasks, &config, (&pair, &core.store), listeners.tls.clone());
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -119,8 +120,7 @@ pub(crate) async fn run(
         });
     }
     let leaving = pair.clone();
-    let (store, closing_max) = (core.store.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
-    let begun_anew = again.clone();
+    let (store, begun_anew, closing_max) = (core.store.clone(), again.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
 
     let mut ending = Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_over: false };
@@ -141,7 +141,7 @@ pub(crate) async fn run(
 }
 
 /// What nobody waits for.
-fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair, tls: Option<ServerTls>) {
+fn beside(tasks: &mut Supervisor, config: &Config, (pair, store): (&Pair, &Store), tls: Option<ServerTls>) {
     pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
@@ -150,6 +150,11 @@ fn beside(tasks: &mut Supervisor, config: &Config, pair: &Pair, tls: Option<Serv
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
         stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;
+        Ok(())
+    });
+    let (leads, indexed) = (pair.role(), store.clone());
+    tasks.spawn("index", async move |stop| {
+        sessions::follow_with_index(indexed, || leads.now() == Role::Primary, stop).await;
         Ok(())
     });
     let scrubs = pair.clone();
@@ -344,10 +349,11 @@ fn edge(
     config: &Config,
     core: &Core,
     telemetry: &Telemetry,
-    (gateway, breakers, limiter): (&Gateway, &Breakers, &Arc<Limiter>),
+    (gateway, sessions, breakers, limiter): (&Gateway, Sessions, &Breakers, &Arc<Limiter>),
 ) -> Edge {
     Edge::new(http::Parts {
         gateway: gateway.clone(),
+        history: History::new(core.store.clone(), sessions),
         agents: core.agents.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
@@ -362,18 +368,21 @@ fn edge(
     })
 }
 
+fn sessions(config: &Config, core: &Core) -> Sessions {
+    let elsewhere: Arc<dyn Elsewhere> = Arc::new(AtThePrimary(core.pair.clone()));
+    let kept_in = config.keeps_chats.then(|| (core.store.clone(), elsewhere));
+    Sessions::new(kept_in, core.caches.known.clone(), config.cache.session_ttl)
+}
+
 fn gateway(
     config: &Config,
     core: &Core,
     telemetry: &Telemetry,
-    (breakers, limiter): (&Breakers, &Arc<Limiter>),
+    (sessions, breakers, limiter): (&Sessions, &Breakers, &Arc<Limiter>),
 ) -> Gateway {
-    let elsewhere: Arc<dyn Elsewhere> = Arc::new(AtThePrimary(core.pair.clone()));
-    let kept_in = config.keeps_chats.then(|| (core.store.clone(), elsewhere));
-    let sessions = Sessions::new(kept_in, core.caches.known.clone(), config.cache.session_ttl);
     Gateway::new(gateway::Parts {
         agents: core.agents.clone(),
-        sessions,
+        sessions: sessions.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
         client: core.client.clone(),

@@ -2,6 +2,7 @@
 
 use super::time::UnixMillis;
 use std::fmt;
+use std::str::FromStr;
 
 /// The longest id a client may choose, in bytes.
 const LABEL_BYTES_MAX: usize = 128;
@@ -89,6 +90,38 @@ impl fmt::Display for AgentId {
     }
 }
 
+/// A session as clients name it. A row's number may be used again once its session is gone; with the time that it began
+/// at, no two sessions have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    pub row: i64,
+    pub began: UnixMillis,
+}
+
+/// The text is no [`SessionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a session's id, two numbers with a dash between them")]
+pub struct SessionIdError;
+
+impl FromStr for SessionId {
+    type Err = SessionIdError;
+
+    fn from_str(text: &str) -> Result<Self, SessionIdError> {
+        let number = |digits: &str| {
+            let sane = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<i64>().ok().filter(|_| sane).ok_or(SessionIdError)
+        };
+        let (row, began) = text.split_once('-').ok_or(SessionIdError)?;
+        Ok(Self { row: number(row)?, began: UnixMillis(number(began)?) })
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.row, self.began.0)
+    }
+}
+
 /// Whose a turn is. The stored form is `visitor:<32 hex>` or `user:<number>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(Box<str>);
@@ -99,6 +132,11 @@ impl Owner {
         Self(format!("user:{id}").into())
     }
 
+    /// As it was stored: the text of an [`Owner::as_str`].
+    pub fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The holder of a visitor cookie, by the cookie's checked id.
     pub fn visitor(id: &str) -> Self {
         Self(format!("visitor:{id}").into())
@@ -106,5 +144,20 @@ impl Owner {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sessions_id_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let id = SessionId { row: 7, began: UnixMillis(1_700_000_000_000) };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "-", "7", "7-", "-7", "+7-1", "7-1-1", "7--1", " 7-1", "7-1 ", "99999999999999999999-1", "a-b"]
+        {
+            assert_eq!(bad.parse::<SessionId>(), Err(SessionIdError), "{bad}");
+        }
     }
 }

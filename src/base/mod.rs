@@ -10,7 +10,7 @@ mod time;
 
 pub use chain::Chain;
 pub use cidr::{Cidr, CidrError};
-pub use id::{AgentId, Label, LabelError, Owner, hex, ordered_id, random_id};
+pub use id::{AgentId, Label, LabelError, Owner, SessionId, SessionIdError, hex, ordered_id, random_id};
 pub use moment::Moment;
 pub use position::{Epoch, NoPosition, Position, Txid};
 pub use secret::Secret;

@@ -40,6 +40,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/api/v2/chat/completions", post(v2))
         .route("/api/v2/chat/stop", post(stop))
         .route("/api/core/chat/init", get(init))
+        .route("/api/core/chat/feedback/updateUserFeedback", post(feedback))
         .route("/sim/stats", get(stats))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)
@@ -187,6 +188,15 @@ async fn stop(State(shared): State<Shared>, headers: HeaderMap, Json(body): Json
     }
     shared.chats.stop(body["chatId"].as_str().unwrap_or_default());
     enveloped(&json!({ "success": true }))
+}
+
+/// Takes what somebody thinks of an answer, and keeps nothing of it.
+async fn feedback(State(shared): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    let checked = ask::authorize(&headers, body["appId"].as_str(), &shared.script);
+    match checked.and_then(|()| body["appId"].as_str().ok_or(Refusal::AppEmpty)) {
+        Ok(_) => enveloped(&Value::Null),
+        Err(refusal) => refusal.respond(false, shared.script.generation),
+    }
 }
 
 async fn init(

@@ -1,5 +1,6 @@
-use super::admission::Breakers;
+use super::admission::{Admission, Breakers};
 use super::error::ChatError;
+use super::judge::TELLING_MAX;
 use super::relay::{Errand, Relay};
 use super::reply::Reply;
 use super::settings::Settings;
@@ -11,14 +12,15 @@ use crate::clock;
 use crate::limiter::Limiter;
 use crate::protocol::agent::{Agent, Provider};
 use crate::protocol::chat::{ChatRequest, Message, Role};
-use crate::sessions::{Ask, Begun, Reserved, Sessions, Turn};
+use crate::protocol::history::RetryRequest;
+use crate::sessions::{Ask, Asked, Begun, Reserved, Sessions, Turn};
 use crate::store::{Leave, StoreError};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Client, MayAsk, Origin, Question};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,16 +43,26 @@ pub(crate) struct Parts {
 /// The door to the pipeline. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    parts: Arc<Parts>,
+    pub(super) parts: Arc<Parts>,
     slots: Arc<Semaphore>,
     turns: TaskTracker,
-    cut: CancellationToken,
+    pub(super) telling: Arc<Semaphore>,
+    /// What is done for no turn.
+    pub(super) beside: TaskTracker,
+    pub(super) cut: CancellationToken,
 }
 
 impl Gateway {
     pub(crate) fn new(parts: Parts) -> Self {
         let slots = Arc::new(Semaphore::new(parts.settings.turns_max));
-        Self { parts: Arc::new(parts), slots, turns: TaskTracker::new(), cut: CancellationToken::new() }
+        Self {
+            parts: Arc::new(parts),
+            slots,
+            turns: TaskTracker::new(),
+            telling: Arc::new(Semaphore::new(TELLING_MAX)),
+            beside: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        }
     }
 
     /// One turn, in the order it travels. The answer arrives through the [`Reply`].
@@ -70,31 +82,77 @@ impl Gateway {
         request: ChatRequest,
         entered: impl Send,
     ) -> Result<Reply, ChatError> {
-        let Parts { agents, sessions, breakers, limiter, client, telemetry, settings, leave } = &*self.parts;
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)?;
+        let Parts { agents, sessions, settings, .. } = &*self.parts;
+        let slot = self.slot()?;
         let agent = agents.served(&request.agent_id).await?;
         // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
         tracing::Span::current().record("agent.id", agent.id.as_str());
-        let named = (agent.id.to_string(), agent.profile.model.clone());
-        // Before anything touches the disk: a refusal must be quick, also where the disk is not. A question that goes
-        // no further drops its admission, which counts for nothing.
-        let admission = breakers.admit(&agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))?;
+        let admission = self.admit(&agent)?;
         let reserved = match sessions.reserve(ask(caller, key, &agent, &request)).await? {
             Begun::Replay(stored) => {
                 drop(entered);
                 let settled = tokio::time::timeout(settings.record_wait, stored.settled()).await;
                 let position = settled.unwrap_or(Err(StoreError::Unavailable)).map_err(ChatError::Store)?;
-                return Ok(Reply::replayed(named, (stored.turn, position), slot));
+                return Ok(Reply::replayed(names(&agent), (stored.turn, position), slot));
             }
             Begun::Reserved(reserved) => reserved,
         };
+        let last = request.messages.last();
+        let asked = Asked {
+            question: last.map(|last| serde_json::to_string(last).expect("messages were JSON")).unwrap_or_default(),
+            settings: request.settings(),
+            title: last.map(Message::title).unwrap_or_default(),
+        };
+        self.run(Run { agent, admission, slot, reserved, asked }, (caller, origin), request, entered).await
+    }
+
+    /// As [`Gateway::chat`], for a question that was asked before and is known by its names: it is asked again under a new
+    /// turn, and the new answer replaces the old one once it is complete.
+    #[tracing::instrument(name = "retry", skip_all, fields(agent.id))]
+    pub(crate) async fn retry(
+        &self,
+        (caller, origin): (&Caller, Origin),
+        (chat, retry): (Label, RetryRequest),
+        entered: impl Send,
+    ) -> Result<Reply, ChatError> {
+        let Parts { agents, sessions, .. } = &*self.parts;
+        let slot = self.slot()?;
+        let agent = agents.served(&retry.agent_id).await?;
+        tracing::Span::current().record("agent.id", agent.id.as_str());
+        let admission = self.admit(&agent)?;
+        let found = sessions.reserve_again((&caller.owner, &agent.id, &chat), &retry.turn).await?;
+        let (reserved, asked) = found;
+        let request = ChatRequest::again(retry, chat, (&asked.question, asked.settings.as_deref()));
+        // A row that an older version wrote in another form cannot be asked again.
+        let request = request.ok_or(ChatError::NoTarget)?;
+        self.run(Run { agent, admission, slot, reserved, asked }, (caller, origin), request, entered).await
+    }
+
+    fn slot(&self) -> Result<OwnedSemaphorePermit, ChatError> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ChatError::Overloaded)
+    }
+
+    /// Asked before anything touches the disk: a refusal must be quick, also where the disk is not. A question that goes no
+    /// further drops its admission, which counts for nothing.
+    fn admit(&self, agent: &Agent) -> Result<Admission, ChatError> {
+        let Parts { breakers, telemetry, .. } = &*self.parts;
+        breakers.admit(agent).inspect_err(|refused| telemetry.breaker_refused(refused.kind()))
+    }
+
+    async fn run(
+        &self,
+        Run { agent, admission, slot, reserved, asked }: Run,
+        (caller, origin): (&Caller, Origin),
+        request: ChatRequest,
+        entered: impl Send,
+    ) -> Result<Reply, ChatError> {
+        let Parts { limiter, client, telemetry, settings, leave, .. } = &*self.parts;
         // An answer that is given again costs the agent nothing, so not before that is known.
         may_be_asked(limiter, &agent)?;
         let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
-        let asked = request.messages.last().map(|last| serde_json::to_string(last).expect("messages were JSON"));
-        let turn = reserved.begin(asked.unwrap_or_default())?;
+        let turn = reserved.begin(asked)?;
         drop(entered);
-        let ids = (turn.chat.to_string(), turn.label.to_string());
+        let (named, ids) = (names(&agent), (turn.chat.to_string(), turn.label.to_string()));
         let question = question((caller, origin), &turn, request, messages);
         let (out, events) = mpsc::channel(RELAY_EVENTS_MAX);
         let (client, telemetry, leave) = (client.clone(), telemetry.clone(), leave.clone());
@@ -138,8 +196,11 @@ impl Gateway {
     /// Ends every turn that still runs, recorded as interrupted, and waits until all are recorded.
     pub(crate) async fn close(&self) {
         self.cut.cancel();
-        self.turns.close();
-        self.turns.wait().await;
+        for tasks in [&self.turns, &self.beside] {
+            tasks.close();
+            tasks.wait().await;
+        }
+        self.parts.sessions.close().await;
     }
 }
 
@@ -147,6 +208,19 @@ impl Gateway {
 fn may_be_asked(limiter: &Limiter, agent: &Agent) -> Result<(), ChatError> {
     let Some(limit) = agent.profile.rate_limit else { return Ok(()) };
     limiter.agent_request(agent.id.as_str(), limit, clock::now()).map_err(ChatError::Limited)
+}
+
+/// A question whose place is kept, on its way to the upstream.
+struct Run {
+    agent: Arc<Agent>,
+    admission: Admission,
+    slot: OwnedSemaphorePermit,
+    reserved: Box<Reserved>,
+    asked: Asked,
+}
+
+fn names(agent: &Agent) -> (String, String) {
+    (agent.id.to_string(), agent.profile.model.clone())
 }
 
 fn ask(caller: &Caller, key: Option<Label>, agent: &Agent, request: &ChatRequest) -> Ask {

@@ -18,6 +18,9 @@ pub(crate) enum ChatError {
     Busy,
     #[error("this turn was asked before with another body")]
     Mismatch,
+    /// Of a question that is to be asked again.
+    #[error("there is no such question in the chat")]
+    NoTarget,
     #[error("the service cannot keep the chat just now")]
     Store(#[source] StoreError),
     /// Refused by the agent's own limit of requests or tokens.
@@ -48,6 +51,7 @@ impl ChatError {
             Self::Overloaded => "overloaded",
             Self::Busy => "busy",
             Self::Mismatch => "mismatch",
+            Self::NoTarget => "no_target",
             Self::Store(_) => "store",
             Self::Limited(_) => "limited",
             Self::Open { .. } => "circuit_open",
@@ -95,6 +99,7 @@ impl From<SessionsError> for ChatError {
         match error {
             SessionsError::Busy => Self::Busy,
             SessionsError::Mismatch => Self::Mismatch,
+            SessionsError::NoTarget => Self::NoTarget,
             SessionsError::Store(cause) => Self::Store(cause),
         }
     }

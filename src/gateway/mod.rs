@@ -7,6 +7,7 @@
 mod admission;
 mod chat;
 mod error;
+mod judge;
 mod quotes;
 mod relay;
 mod reply;

@@ -33,6 +33,8 @@ enum Carried {
     Failed(ChatError),
     /// The client left before the end.
     Left,
+    /// The client has enough of the answer, and waits for its end.
+    Stopped,
 }
 
 /// Whom to ask, and what.
@@ -65,6 +67,8 @@ pub(super) struct Relay {
     out: mpsc::Sender<Out>,
     /// The process stops, and streams have had their time.
     cut: CancellationToken,
+    /// The client wants no more of this answer.
+    stop: CancellationToken,
     transcript: Transcript,
     /// The question's commit is still on its way.
     storing: bool,
@@ -77,6 +81,7 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(turn: Turn, admission: Admission, out: mpsc::Sender<Out>, cut: CancellationToken) -> Self {
         Self {
+            stop: turn.stopped(),
             turn,
             admission,
             out,
@@ -182,6 +187,7 @@ impl Relay {
                 () = self.out.closed(), if left_at.is_none() => self.left_at = Some(clock::now()),
                 () = until(left_at, grace) => return Carried::Left,
                 () = self.cut.cancelled() => return Carried::Failed(ChatError::Stopped),
+                () = self.stop.cancelled() => return Carried::Stopped,
                 stored = self.turn.question_stored(), if self.storing => {
                     self.storing = false;
                     match stored {
@@ -242,6 +248,7 @@ impl Relay {
                 sent.map(drop).map_err(|_| Carried::Left)
             }
             () = self.cut.cancelled() => Err(Carried::Failed(ChatError::Stopped)),
+            () = self.stop.cancelled() => Err(Carried::Stopped),
         }
     }
 }
@@ -252,13 +259,14 @@ impl Carried {
             Self::Finished(_) => "complete",
             Self::Failed(error) => error.kind(),
             Self::Left => "client_left",
+            Self::Stopped => "client_stopped",
         }
     }
 
     fn outcome(&self) -> Outcome {
         match self {
             Self::Finished(usage) => Outcome::Complete(*usage),
-            Self::Failed(ChatError::Stopped) | Self::Left => Outcome::Interrupted,
+            Self::Failed(ChatError::Stopped) | Self::Left | Self::Stopped => Outcome::Interrupted,
             Self::Failed(error) => Outcome::Failed(error.kind()),
         }
     }
@@ -267,6 +275,7 @@ impl Carried {
     fn told(self, kept: Kept) -> Out {
         match self {
             Self::Finished(usage) => Out::Finished(Finished { kept, usage }),
+            Self::Stopped => Out::Finished(Finished { kept, usage: None }),
             Self::Failed(error) => Out::Failed { error, kept },
             Self::Left => Out::Failed { error: ChatError::Stopped, kept },
         }

@@ -3,7 +3,7 @@
 
 use super::edge::Edge;
 use super::error::ApiError;
-use super::extract::{client_address, cookie};
+use super::extract::{client_address, cookie, visitor};
 use crate::accounts::{AccountsError, Actor, Caller, Remote};
 use crate::base::{Chain, Owner};
 use crate::store::{Budget, Login};
@@ -144,6 +144,29 @@ impl Credentials {
             None if edge.accounts.lets_visitors_chat() => Ok(visitor),
             None => Err(wanted()),
         }
+    }
+}
+
+/// Who asks for what is theirs: a user, or else a visitor. One whom nobody knows yet owns nothing.
+pub(super) struct Whose {
+    credentials: Credentials,
+    visitor: Owner,
+}
+
+impl FromRequestParts<Edge> for Whose {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
+        let visitor = visitor(&parts.headers, edge).owner;
+        Ok(Self { credentials: Credentials::from_request_parts(parts, edge).await?, visitor })
+    }
+}
+
+impl Whose {
+    /// To be asked once the request is where it is answered.
+    pub(super) async fn owner(self, edge: &Edge) -> Result<Owner, ApiError> {
+        let user = self.credentials.known(edge).await?;
+        Ok(user.map_or(self.visitor, |login| Owner::user(login.user.id)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
 use crate::limiter::Limiter;
 use crate::replica::Pair;
+use crate::sessions::History;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Parts {
     pub(crate) gateway: Gateway,
     pub(crate) agents: Agents,
+    pub(crate) history: History,
     pub(crate) breakers: Breakers,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) visitors: Visitors,

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::gateway::ChatError;
 use crate::protocol::answer::Class;
 use crate::protocol::chat::{Invalid, Problem};
+use crate::sessions::HistoryError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -81,6 +82,7 @@ impl From<ChatError> for ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", Some(SOON))
             }
             ChatError::Busy => (StatusCode::CONFLICT, "CHAT_BUSY", None),
+            ChatError::NoTarget => (StatusCode::NOT_FOUND, "RETRY_TARGET_NOT_FOUND", None),
             ChatError::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "TURN_MISMATCH", None),
             ChatError::Store(cause) => {
                 tracing::error!(error = %Chain(cause), "the store failed a chat");
@@ -146,6 +148,20 @@ impl From<AgentsError> for ApiError {
             tracing::warn!(reason = %failure, "an upstream did not describe its app");
         }
         ChatError::from(error).into()
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        let message = error.to_string();
+        match error {
+            HistoryError::Unknown => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
+            HistoryError::Busy => Self::new(StatusCode::CONFLICT, "CHAT_BUSY", message),
+            HistoryError::Store(cause) => {
+                tracing::warn!(error = %Chain(&cause), "a change to a chat is not stored");
+                no_primary("it is not known to be stored; ask again")
+            }
+        }
     }
 }
 

@@ -103,6 +103,11 @@ pub(super) fn set_cookie(caller: &Caller, secure: bool) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(cookie).expect("hex, base64 and our own text are good header bytes"))
 }
 
+/// The visitor that a cookie names, or one whom nobody knows yet.
+pub(super) fn visitor(headers: &HeaderMap, edge: &Edge) -> Caller {
+    edge.visitors.caller(cookie(headers, VISITOR_COOKIE))
+}
+
 /// What a chat's head says, all but the question.
 pub(super) struct Asker {
     pub(super) caller: Caller,
@@ -119,7 +124,7 @@ impl FromRequestParts<Edge> for Asker {
         let languages = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         let languages = languages.filter(|languages| languages.len() <= LANGUAGES_BYTES_MAX);
         Ok(Self {
-            caller: edge.visitors.caller(cookie(&parts.headers, VISITOR_COOKIE)),
+            caller: visitor(&parts.headers, edge),
             key: idempotency_key(&parts.headers)?,
             language: Language::preferred(languages.unwrap_or_default()),
             origin: Origin {

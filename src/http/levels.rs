@@ -24,6 +24,8 @@ pub(super) const LEVEL: HeaderName = HeaderName::from_static("x-llmchat-read");
 pub(super) const POSITION: HeaderName = HeaderName::from_static("x-llmchat-position");
 /// Of an answer to a question: who has answered.
 const NODE: HeaderName = HeaderName::from_static("x-llmchat-node");
+/// A read keeps the node what it is, and a change of that waits no longer for what has begun.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 const RULE: &str =
     "must be any, max_staleness=<milliseconds>, at_least=<X-LLMChat-Position of an answer> or linearizable, once";
 
@@ -112,19 +114,28 @@ impl Reading {
 
     /// Every agent, as fresh as the client asks for.
     pub(super) async fn roster(&self, edge: &Edge) -> Result<Roster, ApiError> {
+        self.seen(edge, edge.agents.snapshot()).await
+    }
+
+    /// What `read` sees of this node's database, if that is as fresh as the client asks for. It has a second.
+    pub(super) async fn seen<T>(
+        &self,
+        edge: &Edge,
+        read: impl Future<Output = Result<Snapshot<T>, StoreError>>,
+    ) -> Result<T, ApiError> {
         // The role stays what it is while the database is read: what a primary reads, no later one has added to.
         let entered = edge.pair.enter().await.ok_or_else(|| error::no_primary("the primary changes"))?;
         let is_primary = *entered.role() == Role::Primary;
         if !is_primary && !self.may_be_read_here(edge).await {
             return Err(self.elsewhere());
         }
-        let read = edge.agents.snapshot().await;
+        let read = tokio::time::timeout(READS_WITHIN, read).await.unwrap_or(Err(StoreError::Unavailable));
         drop(entered);
         let settled = match read {
             Ok(Snapshot { position, value }) => edge.pair.settled(position).await.map(|()| (position, value)),
             Err(error) => Err(error),
         };
-        let (position, roster) = match settled {
+        let (position, value) = match settled {
             Ok(settled) => settled,
             Err(_) if !is_primary => return Err(self.elsewhere()),
             Err(error) => return Err(failed(&error)),
@@ -148,7 +159,7 @@ impl Reading {
         if is_primary {
             let _ = self.0.is_of_primary.set(());
         }
-        Ok(roster)
+        Ok(value)
     }
 
     /// Whether a standby may answer it; waits a moment for one that may soon.

@@ -1,5 +1,6 @@
 //! The chat API's own types: from a client's bytes to a checked question.
 
+use super::history::RetryRequest;
 use crate::base::{Label, LabelError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,17 +36,38 @@ pub struct Message {
     pub content: Value,
 }
 
+/// Letters of a title that is made of a question.
+const TITLE_CHARS_MAX: usize = 60;
+
 impl Message {
-    /// Its text; of a list of parts, that of the text ones, a line each.
+    /// What a person would read of it: its text, without files and images.
     pub fn text(&self) -> String {
         match &self.content {
             Value::String(text) => text.clone(),
             Value::Array(parts) => {
-                let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-                texts.join("\n")
+                let texts = parts.iter().filter(|part| part["type"] == "text").filter_map(|part| part["text"].as_str());
+                texts.collect::<Vec<_>>().join("\n")
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+            _ => String::new(),
         }
+    }
+
+    /// The first words of it, in one line: what a conversation is called that begins with it.
+    pub fn title(&self) -> String {
+        let text = self.text();
+        let mut title = String::new();
+        for word in text.split_whitespace() {
+            let between = usize::from(!title.is_empty());
+            let left = TITLE_CHARS_MAX.saturating_sub(title.chars().count() + between);
+            if left == 0 {
+                break;
+            }
+            if between > 0 {
+                title.push(' ');
+            }
+            title.extend(word.chars().take(left));
+        }
+        title
     }
 }
 
@@ -84,9 +106,90 @@ impl std::fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// What makes a question this question besides its message: JSON in the store.
+#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+struct Settings {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variables: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retain_dataset_cite: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+}
+
 impl ChatRequest {
+    /// JSON of what else was asked for with the message; `None` where that is nothing.
+    pub fn settings(&self) -> Option<String> {
+        let settings = Settings {
+            variables: self.variables.clone(),
+            metadata: self.metadata.clone(),
+            retain_dataset_cite: self.retain_dataset_cite,
+            temperature: self.temperature,
+            max_tokens: self.max_tokens,
+        };
+        (settings != Settings::default())
+            .then(|| serde_json::to_string(&settings).expect("texts and numbers always serialize"))
+    }
+
+    /// The same question again, out of JSON of its message and of its [`ChatRequest::settings`]; `None` where one of them
+    /// cannot be read.
+    pub fn again(retry: RetryRequest, chat: Label, (question, settings): (&str, Option<&str>)) -> Option<Self> {
+        let message = serde_json::from_str(question).ok()?;
+        let settings: Settings = settings.map_or(Ok(Settings::default()), serde_json::from_str).ok()?;
+        Some(Self {
+            agent_id: retry.agent_id,
+            messages: vec![message],
+            stream: retry.stream,
+            detail: retry.detail,
+            chat_id: Some(chat),
+            response_chat_item_id: Some(retry.turn),
+            variables: settings.variables,
+            metadata: settings.metadata,
+            retain_dataset_cite: settings.retain_dataset_cite,
+            temperature: settings.temperature,
+            max_tokens: settings.max_tokens,
+        })
+    }
+
     /// Checks a client's body. Unknown fields are let through unread: the front end grows.
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
+        let mut reader = Reader::new(body)?;
+        let request = Self {
+            agent_id: reader.required("agentId", Reader::text).unwrap_or_default(),
+            messages: reader.messages(),
+            stream: reader.flag("stream").unwrap_or(false),
+            detail: reader.flag("detail").unwrap_or(false),
+            chat_id: reader.label("chatId"),
+            response_chat_item_id: reader.label("responseChatItemId"),
+            variables: reader.object("variables"),
+            metadata: reader.object("metadata").map(Value::Object),
+            retain_dataset_cite: reader.flag("retainDatasetCite"),
+            temperature: reader.temperature(),
+            max_tokens: reader.max_tokens(),
+        };
+        reader.lists();
+        reader.finish().map(|()| request)
+    }
+}
+
+pub(super) fn one_problem(field: &str, rule: &str) -> Invalid {
+    Invalid { problems: vec![Problem { field: field.to_owned(), rule: rule.to_owned() }] }
+}
+
+/// Takes fields by name, the top level's before `options`'.
+pub(super) struct Reader {
+    fields: Map<String, Value>,
+    options: Map<String, Value>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    pub(super) fn new(body: &[u8]) -> Result<Self, Invalid> {
         let mut fields = match serde_json::from_slice::<Value>(body) {
             Ok(Value::Object(fields)) => fields,
             Ok(_) => return Err(one_problem("body", "must be a JSON object")),
@@ -100,41 +203,23 @@ impl ChatRequest {
             Some(Value::Object(options)) => options,
             Some(_) => return Err(one_problem("options", "must be an object")),
         };
-        let mut reader = Reader { fields, options, problems: Vec::new() };
-        let request = Self {
-            agent_id: reader.text("agentId").unwrap_or_else(|| {
-                reader.problem("agentId", "must be given");
-                String::new()
-            }),
-            messages: reader.messages(),
-            stream: reader.flag("stream").unwrap_or(false),
-            detail: reader.flag("detail").unwrap_or(false),
-            chat_id: reader.label("chatId"),
-            response_chat_item_id: reader.label("responseChatItemId"),
-            variables: reader.object("variables"),
-            metadata: reader.object("metadata").map(Value::Object),
-            retain_dataset_cite: reader.flag("retainDatasetCite"),
-            temperature: reader.temperature(),
-            max_tokens: reader.max_tokens(),
-        };
-        reader.lists();
-        if reader.problems.is_empty() { Ok(request) } else { Err(Invalid { problems: reader.problems }) }
+        Ok(Self { fields, options, problems: Vec::new() })
     }
-}
 
-fn one_problem(field: &str, rule: &str) -> Invalid {
-    Invalid { problems: vec![Problem { field: field.to_owned(), rule: rule.to_owned() }] }
-}
+    pub(super) fn finish(self) -> Result<(), Invalid> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Invalid { problems: self.problems }) }
+    }
 
-/// Takes fields by name, the top level's before `options`'.
-struct Reader {
-    fields: Map<String, Value>,
-    options: Map<String, Value>,
-    problems: Vec<Problem>,
-}
+    /// What `read` makes of the field, which must be there.
+    pub(super) fn required<T>(&mut self, name: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
+        let given = read(self, name);
+        if given.is_none() {
+            self.problem(name, "must be given");
+        }
+        given
+    }
 
-impl Reader {
-    fn problem(&mut self, field: impl Into<String>, rule: impl Into<String>) {
+    pub(super) fn problem(&mut self, field: impl Into<String>, rule: impl Into<String>) {
         let (field, rule) = (field.into(), rule.into());
         // One per field: a wrong type is not also missing.
         if self.problems.iter().all(|problem| problem.field != field) {
@@ -148,7 +233,7 @@ impl Reader {
     }
 
     /// What `read` makes of the field; where it makes nothing, a problem by `rule`.
-    fn read<T>(&mut self, name: &str, rule: &str, read: impl FnOnce(Value) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, name: &str, rule: &str, read: impl FnOnce(Value) -> Option<T>) -> Option<T> {
         let value = self.take(name)?;
         let read = read(value);
         if read.is_none() {
@@ -157,14 +242,14 @@ impl Reader {
         read
     }
 
-    fn text(&mut self, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.read(name, "must be a text", |value| match value {
             Value::String(text) if !text.is_empty() => Some(text),
             _ => None,
         })
     }
 
-    fn flag(&mut self, name: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         self.read(name, "must be true or false", |value| value.as_bool())
     }
 
@@ -176,7 +261,7 @@ impl Reader {
     }
 
     /// An empty id counts as none: the front end sends one before a chat has begun.
-    fn label(&mut self, name: &str) -> Option<Label> {
+    pub(super) fn label(&mut self, name: &str) -> Option<Label> {
         let rule = LabelError.to_string();
         let label = self.read(name, &rule, |value| match value {
             Value::String(text) if text.is_empty() => Some(None),
@@ -305,6 +390,19 @@ mod tests {
                 "maxTokens: must be a whole number from 1 to 1000000",
             ]
         );
+    }
+
+    #[test]
+    fn a_title_is_the_first_words_of_what_was_said() {
+        let message = |content: Value| Message { role: Role::User, content };
+        assert_eq!(message("  What is\n\tthe weather? ".into()).title(), "What is the weather?");
+        assert_eq!(message("天".repeat(100).into()).title(), "天".repeat(60));
+        assert_eq!(message(format!("{} end", "x".repeat(59)).into()).title(), "x".repeat(59));
+        let parts = serde_json::json!([
+            { "type": "image_url", "image_url": { "url": "http://x/y.png" } },
+            { "type": "text", "text": "Look" }, { "type": "text", "text": "here" },
+        ]);
+        assert_eq!(message(parts).title(), "Look here");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod decode;
 pub mod dify;
 pub mod fastgpt;
 pub mod head;
+pub mod history;
 pub mod openai;
 pub mod pages;
 pub mod peer;

@@ -6,11 +6,20 @@
 //! or the Idempotency-Key. One turn of a conversation runs at a time, and the table of running
 //! turns in [`running`] is the only judge of that: the store says what was, memory says what is.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of those who have logged in"))]
+mod history;
+mod indexer;
 mod known;
 mod running;
 mod service;
+#[cfg(test)]
+mod tests;
 mod turn;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of those who have logged in"))]
+mod words;
 
+pub(crate) use history::{History, HistoryError};
+pub(crate) use indexer::follow as follow_with_index;
 pub(crate) use known::{KNOWN_BYTES, Known};
-pub(crate) use service::{Ask, Begun, Reserved, Sessions, SessionsError};
+pub(crate) use service::{Ask, Asked, Begun, Reserved, Sessions, SessionsError};
 pub(crate) use turn::{Elsewhere, Outcome, Transcript, Turn};

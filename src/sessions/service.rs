@@ -7,6 +7,7 @@ use crate::clock;
 use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// A question, as far as identity and record go.
 pub(crate) struct Ask {
@@ -56,6 +57,9 @@ pub(crate) enum SessionsError {
     Busy,
     #[error("this turn was asked before with another body")]
     Mismatch,
+    /// Of a question that is to be asked again.
+    #[error("there is no such question")]
+    NoTarget,
     #[error("the store did not answer")]
     Store(#[from] StoreError),
 }
@@ -68,14 +72,31 @@ type Memory = Cache<(Owner, AgentId, Label), Arc<Known>>;
 pub(crate) struct Sessions {
     /// `None` where chats are not kept: a conversation is then known for as long as `known` holds it.
     store: Option<(Store, Arc<dyn Elsewhere>)>,
-    known: Memory,
+    pub(super) known: Memory,
     known_ttl: Duration,
-    running: Running,
+    pub(super) running: Running,
+    pub(super) deletions: TaskTracker,
+}
+
+/// What was asked, as it is to be stored.
+pub(crate) struct Asked {
+    /// JSON of the user's message.
+    pub(crate) question: String,
+    /// JSON of what else the client asked for, if anything.
+    pub(crate) settings: Option<String>,
+    /// Of the conversation, should it begin with this.
+    pub(crate) title: String,
 }
 
 impl Sessions {
     pub(crate) fn new(store: Option<(Store, Arc<dyn Elsewhere>)>, known: Memory, known_ttl: Duration) -> Self {
-        Self { store, known, known_ttl, running: Running::default() }
+        Self { store, known, known_ttl, running: Running::default(), deletions: TaskTracker::new() }
+    }
+
+    /// Waits until it is known what came of every deletion.
+    pub(crate) async fn close(&self) {
+        self.deletions.close();
+        self.deletions.wait().await;
     }
 
     /// Finds out whether the question is new, and if so keeps its place.
@@ -111,6 +132,40 @@ impl Sessions {
         Ok(self.reserved(ask, (chat, label), past.session, claimed))
     }
 
+    /// Finds the question that is to be asked again, and keeps the place of its conversation; the question and its
+    /// settings as they were stored.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionsError::NoTarget`] where the owner has none of that name.
+    pub(crate) async fn reserve_again(
+        &self,
+        (owner, agent_id, chat): (&Owner, &AgentId, &Label),
+        turn: &Label,
+    ) -> Result<(Box<Reserved>, Asked), SessionsError> {
+        let claim = Claim::Chat(owner.clone(), agent_id.clone(), chat.clone());
+        let claimed = self.running.claim(vec![claim]).ok_or(SessionsError::Busy)?;
+        let (store, _) = self.store.as_ref().ok_or(SessionsError::NoTarget)?;
+        let target = store.retry_target((owner, agent_id, chat), turn, Budget::Chat).await?;
+        let target = target.ok_or(SessionsError::NoTarget)?;
+        let ask = Ask {
+            owner: owner.clone(),
+            owner_is_new: false,
+            agent_id: agent_id.clone(),
+            chat: Some(chat.clone()),
+            turn: Some(turn.clone()),
+            idempotency_key: None,
+            body_hash: target.body_hash,
+        };
+        let session =
+            Some(store::Session { upstream_chat_id: target.upstream_chat_id, conversation: target.conversation });
+        let mut reserved = self.place(ask, (chat.clone(), Some(turn.clone())), session, claimed);
+        reserved.again = Some(Again { turn_id: target.turn_id, place: target.place });
+        // The conversation has its title.
+        let asked = Asked { question: target.question, settings: target.settings, title: String::new() };
+        Ok((Box::new(reserved), asked))
+    }
+
     async fn past(&self, ask: &Ask, chat: &Label) -> Result<Past, StoreError> {
         let nothing_to_know = ask.chat.is_none() && ask.turn.is_none() && ask.idempotency_key.is_none();
         if ask.owner_is_new || nothing_to_know {
@@ -142,11 +197,21 @@ impl Sessions {
         session: Option<store::Session>,
         claimed: Claimed,
     ) -> Begun {
+        Begun::Reserved(Box::new(self.place(ask, (chat, label), session, claimed)))
+    }
+
+    fn place(
+        &self,
+        ask: Ask,
+        (chat, label): (Label, Option<Label>),
+        session: Option<store::Session>,
+        claimed: Claimed,
+    ) -> Reserved {
         let is_first = session.is_none();
         let session = session.unwrap_or_else(|| store::Session { upstream_chat_id: random_id(), conversation: None });
         let label = label.unwrap_or_else(Label::random);
         let sessions = self.clone();
-        Begun::Reserved(Box::new(Reserved { sessions, ask, chat, label, session, is_first, claimed }))
+        Reserved { sessions, ask, chat, label, session, is_first, again: None, claimed }
     }
 }
 
@@ -160,7 +225,16 @@ pub(crate) struct Reserved {
     session: store::Session,
     /// Nothing was said in this conversation before.
     pub(crate) is_first: bool,
+    /// The turn that is asked again.
+    again: Option<Again>,
     claimed: Claimed,
+}
+
+/// A stored turn whose answer is to be replaced.
+struct Again {
+    turn_id: String,
+    /// Where in the conversation it stands.
+    place: i64,
 }
 
 impl Reserved {
@@ -168,13 +242,16 @@ impl Reserved {
     pub(crate) async fn history(&self, turns_max: usize) -> Result<Vec<(String, String)>, SessionsError> {
         let Some((store, _)) = self.sessions.store.as_ref().filter(|_| !self.is_first) else { return Ok(Vec::new()) };
         let Ask { owner, agent_id, .. } = &self.ask;
-        Ok(store.recent((owner, agent_id, &self.chat), turns_max, Budget::Chat).await?)
+        let before = self.again.as_ref().map(|again| again.place);
+        Ok(store.recent((owner, agent_id, &self.chat), (turns_max, before), Budget::Chat).await?)
     }
 
     /// Hands the question to the writer. Never waits: the commit goes on while the upstream opens.
-    pub(crate) fn begin(self, question: String) -> Result<Turn, SessionsError> {
-        let Self { sessions, ask, chat, label, session, is_first, claimed } = self;
+    pub(crate) fn begin(self, asked: Asked) -> Result<Turn, SessionsError> {
+        let Self { sessions, ask, chat, label, session, is_first, again, claimed } = self;
         let store::Session { upstream_chat_id, conversation } = session;
+        let Asked { question, settings, title } = asked;
+        let replaces = again.map(|again| again.turn_id);
         let at = clock::unix_millis();
         let question_bytes = question.len();
         let id = ordered_id(at);
@@ -190,11 +267,14 @@ impl Reserved {
             body_hash: ask.body_hash,
             upstream_item_id: upstream_item_id.clone(),
             question,
+            title,
+            settings,
+            replaces: replaces.clone(),
             at,
         };
         let record = match sessions.store {
             Some((store, elsewhere)) => {
-                Some(Record { question_bytes, begun: Some(store.turn_begin(new)?), store, elsewhere, id })
+                Some(Record { question_bytes, replaces, begun: Some(store.turn_begin(new)?), store, elsewhere, id })
             }
             None => None,
         };

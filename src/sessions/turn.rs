@@ -6,6 +6,7 @@ use crate::protocol::answer::{Event, Usage};
 use crate::store::{Pending, Store, StoreError, StoredEvent, TurnEnd, TurnState};
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What a client may be told again of the workflow's own events; an answer's text is never cut.
 const EVENT_BYTES_MAX: usize = 8 << 20;
@@ -32,6 +33,8 @@ pub(super) struct Record {
     pub(super) elsewhere: Arc<dyn Elsewhere>,
     pub(super) id: String,
     pub(super) question_bytes: usize,
+    /// The turn whose answer this one's is to replace.
+    pub(super) replaces: Option<String>,
     /// The commit of the question, until it is known.
     pub(super) begun: Option<Pending<()>>,
 }
@@ -42,7 +45,7 @@ pub(crate) enum Outcome {
     Complete(Option<Usage>),
     /// The code that the client was told.
     Failed(&'static str),
-    /// The client left, or the process was told to stop.
+    /// The client left or stopped it, or the process was told to stop.
     Interrupted,
 }
 
@@ -55,6 +58,11 @@ impl Turn {
     /// The upstream calls the conversation `theirs`; kept with the turn's end.
     pub(crate) fn converse(&mut self, theirs: Label) {
         self.renamed = Some(theirs).filter(|theirs| self.conversation() != Some(theirs));
+    }
+
+    /// Cancelled when the owner wants no more of the answer.
+    pub(crate) fn stopped(&self) -> CancellationToken {
+        self.claimed.stopped()
     }
 
     /// Whether the question is on disk, as far as it is to be kept at all; to be awaited beside the upstream.
@@ -77,7 +85,9 @@ impl Turn {
         if let Some(theirs) = &self.renamed {
             self.known.converse(theirs);
         }
-        let Some(Record { store, elsewhere, id, question_bytes, begun }) = self.record else { return Ok(None) };
+        let Some(Record { store, elsewhere, id, question_bytes, replaces, begun }) = self.record else {
+            return Ok(None);
+        };
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
@@ -93,6 +103,7 @@ impl Turn {
             usage,
             failure,
             conversation: self.renamed.as_ref().map(ToString::to_string),
+            replaces,
             at: clock::unix_millis(),
         });
         let finished = match store.turn_finish(Arc::clone(&end)) {

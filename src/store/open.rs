@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../data/migrations/0002_index.sql"),
     include_str!("../../data/migrations/0003_accounts.sql"),
     include_str!("../../data/migrations/0004_upstream_conversation.sql"),
+    include_str!("../../data/migrations/0005_sessions.sql"),
 ];
 /// Fixed for the life of a database: its pages are what is replicated.
 const PAGE_BYTES: u32 = 4096;

@@ -4,6 +4,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
 use super::readers::{Budget, Snapshot};
+use super::retry;
 use crate::base::{AgentId, Epoch, Label, Owner, Position, UnixMillis};
 use crate::protocol::answer::Usage;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -22,6 +23,29 @@ pub(crate) enum TurnState {
     Failed,
     /// The client left, the process stopped, or it died: a turn that runs under an older epoch.
     Interrupted,
+}
+
+impl TurnState {
+    /// The word for an end in its row.
+    pub(super) fn stored(self) -> Option<&'static str> {
+        match self {
+            Self::Running => None, // No end at all.
+            Self::Complete => Some("complete"),
+            Self::Failed => Some("failed"),
+            Self::Interrupted => Some("interrupted"),
+        }
+    }
+
+    /// Of a row's word and the epoch that it was written under.
+    pub(super) fn read(word: &str, is_of_this_reign: bool) -> Self {
+        match word {
+            "running" if is_of_this_reign => Self::Running,
+            "complete" => Self::Complete,
+            "failed" => Self::Failed,
+            // The CHECK of the column leaves `interrupted`, and `running` of an older epoch.
+            _ => Self::Interrupted,
+        }
+    }
 }
 
 /// One event between the pieces of an answer.
@@ -78,6 +102,12 @@ pub(crate) struct NewTurn {
     pub(crate) upstream_item_id: String,
     /// JSON of the user's message.
     pub(crate) question: String,
+    /// Of the conversation, where it begins with this turn.
+    pub(crate) title: String,
+    /// JSON of what else the client asked for; `None` where that is nothing.
+    pub(crate) settings: Option<String>,
+    /// The turn whose answer this one's is to replace; it stays as it is until then.
+    pub(crate) replaces: Option<String>,
     pub(crate) at: UnixMillis,
 }
 
@@ -96,6 +126,9 @@ pub(crate) struct TurnEnd {
     /// What the upstream calls the conversation from now on; absent where nothing has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conversation: Option<String>,
+    /// As the question said.
+    #[serde(default)]
+    pub(crate) replaces: Option<String>,
     pub(crate) at: UnixMillis,
 }
 
@@ -133,22 +166,24 @@ impl Store {
     }
 
     /// The last complete turns of a conversation as (question, answer), oldest first; the question
-    /// is JSON of the user's message. At most `turns_max`, and no more than 8 MiB of them.
+    /// is JSON of the user's message. At most `turns_max`, and no more than 8 MiB of them; of those before the turn
+    /// `before`, where there is one.
     pub(crate) async fn recent(
         &self,
         (owner, agent_id, chat): (&Owner, &AgentId, &Label),
-        turns_max: usize,
+        (turns_max, before): (usize, Option<i64>),
         budget: Budget,
     ) -> Result<Vec<(String, String)>, StoreError> {
         let (owner, agent_id, chat) = (owner.clone(), agent_id.clone(), chat.clone());
         let limit = i64::try_from(turns_max).unwrap_or(i64::MAX);
+        let before = before.unwrap_or(i64::MAX);
         let query = move |rows: &Connection| {
             let sql = "SELECT question, answer FROM turns JOIN sessions ON sessions.id = session_id
                 WHERE sessions.owner = ?1 AND agent_id = ?2 AND chat_id = ?3 AND state = 'complete'
-                ORDER BY turns.id DESC LIMIT ?4";
+                AND turns.id < ?5 ORDER BY turns.id DESC LIMIT ?4";
             let read = || {
                 let mut statement = rows.prepare_cached(sql)?;
-                let values = params![owner.as_str(), agent_id.as_str(), chat.as_str(), limit];
+                let values = params![owner.as_str(), agent_id.as_str(), chat.as_str(), limit, before];
                 let mut found = statement.query(values)?;
                 let (mut turns, mut bytes) = (Vec::<(String, String)>::new(), 0_usize);
                 while let Some(row) = found.next()? {
@@ -186,7 +221,8 @@ impl Store {
     /// By the [`Pending`]: [`StoreError::Conflict`] when the turn is complete, the session has
     /// another upstream chatId, or the key names another turn.
     pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
-        let weight = new.question.len();
+        let settings = new.settings.as_ref().map_or(0, String::len);
+        let weight = new.question.len() + new.title.len() + settings;
         self.write_begin(weight, move |scope| begin(scope, &new))
     }
 
@@ -200,7 +236,10 @@ impl Store {
         let end = end.into();
         let events = serde_json::to_string(&end.events).expect("texts and numbers always serialize");
         let weight = end.question_bytes + end.answer.len() + end.reasoning.len() + events.len();
-        self.write_end(weight, move |scope| finish(scope.rows, &end, &events))
+        self.write_end(weight, move |scope| match &end.replaces {
+            None => finish(scope.rows, &end, &events),
+            Some(old) => retry::finish(scope.rows, (old, &end), &events),
+        })
     }
 }
 
@@ -245,19 +284,10 @@ fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<Turn> {
         let text: String = row.get(index)?;
         Label::parse(&text).map_err(|error| unreadable(index, error))
     };
-    let state = match row.get_ref(3)?.as_str()? {
-        "running" if row.get::<_, i64>(4)? == epoch.raw().cast_signed() => TurnState::Running,
-        "complete" => TurnState::Complete,
-        "failed" => TurnState::Failed,
-        // The CHECK of the column leaves `interrupted`, and `running` of an older epoch.
-        _ => TurnState::Interrupted,
-    };
+    let is_of_this_reign = row.get::<_, i64>(4)? == epoch.raw().cast_signed();
+    let state = TurnState::read(row.get_ref(3)?.as_str()?, is_of_this_reign);
     let events = serde_json::from_str(row.get_ref(7)?.as_str()?).map_err(|error| unreadable(7, error))?;
-    let tokens = |index| row.get::<_, Option<i64>>(index).map(|tokens| tokens.map(i64::cast_unsigned));
-    let usage = match (tokens(8)?, tokens(9)?) {
-        (Some(prompt_tokens), Some(completion_tokens)) => Some(Usage { prompt_tokens, completion_tokens }),
-        _ => None,
-    };
+    let usage = usage(row, (8, 9))?;
     Ok(Turn {
         chat: label(0)?,
         label: label(1)?,
@@ -270,7 +300,15 @@ fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<Turn> {
     })
 }
 
-fn unreadable(index: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn usage(row: &Row<'_>, (prompt, completion): (usize, usize)) -> rusqlite::Result<Option<Usage>> {
+    let tokens = |index| row.get::<_, Option<i64>>(index).map(|tokens| tokens.map(i64::cast_unsigned));
+    Ok(match (tokens(prompt)?, tokens(completion)?) {
+        (Some(prompt_tokens), Some(completion_tokens)) => Some(Usage { prompt_tokens, completion_tokens }),
+        _ => None,
+    })
+}
+
+pub(super) fn unreadable(index: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
 }
 
@@ -279,37 +317,45 @@ fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
     let doing = || StoreError::sql("store a question");
     let at = new.at.0;
     let (owner, agent_id, chat) = (new.owner.as_str(), new.agent_id.as_str(), new.chat.as_str());
-    let sql = "INSERT INTO sessions (owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+    let sql = "INSERT INTO sessions (owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at, title)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)
         ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at
         WHERE upstream_chat_id = excluded.upstream_chat_id RETURNING id";
     let session_id: Option<i64> = rows
         .prepare_cached(sql)
         .and_then(|mut insert| {
-            insert.query_row(params![owner, agent_id, chat, new.upstream_chat_id, at], |row| row.get(0)).optional()
+            insert
+                .query_row(params![owner, agent_id, chat, new.upstream_chat_id, at, new.title], |row| row.get(0))
+                .optional()
         })
         .map_err(doing())?;
     let session_id = session_id.ok_or(StoreError::Conflict)?;
+    let attempt = match &new.replaces {
+        Some(_) => Some(retry::begin(rows, session_id, new).map_err(doing())?),
+        None => None,
+    };
     let sql = "INSERT INTO turns (turn_id, session_id, owner, label, idempotency_key, body_hash, upstream_item_id,
-            state, epoch, question, created_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'running', ?8, ?9, ?10)
+            state, epoch, question, created_at, settings)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'running', ?8, ?9, ?10, ?11)
         ON CONFLICT (session_id, label) DO UPDATE SET id = (SELECT max(id) + 1 FROM turns), turn_id = excluded.turn_id,
             idempotency_key = coalesce(excluded.idempotency_key, idempotency_key), body_hash = excluded.body_hash,
             upstream_item_id = excluded.upstream_item_id, state = 'running', epoch = excluded.epoch,
             question = excluded.question, answer = '', reasoning = '', events = '[]', prompt_tokens = NULL,
-            completion_tokens = NULL, failure = NULL, created_at = excluded.created_at, finished_at = NULL
+            completion_tokens = NULL, failure = NULL, created_at = excluded.created_at, finished_at = NULL,
+            settings = excluded.settings
         WHERE state <> 'complete'";
     let values = params![
         new.turn_id,
         session_id,
         owner,
-        new.label.as_str(),
+        attempt.as_deref().unwrap_or(new.label.as_str()),
         new.idempotency_key,
         new.body_hash,
         new.upstream_item_id,
         scope.epoch.raw().cast_signed(),
         new.question,
         at,
+        new.settings,
     ];
     match rows.prepare_cached(sql).and_then(|mut insert| insert.execute(values)) {
         Ok(1) => Ok(()),
@@ -321,14 +367,9 @@ fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
     }
 }
 
-fn finish(rows: &Connection, end: &TurnEnd, events: &str) -> Result<(), StoreError> {
+pub(super) fn finish(rows: &Connection, end: &TurnEnd, events: &str) -> Result<(), StoreError> {
     let doing = || StoreError::sql("store an answer");
-    let state = match end.state {
-        TurnState::Running => return Err(StoreError::Conflict), // No end at all.
-        TurnState::Complete => "complete",
-        TurnState::Failed => "failed",
-        TurnState::Interrupted => "interrupted",
-    };
+    let state = end.state.stored().ok_or(StoreError::Conflict)?;
     let sql = "UPDATE turns SET state = ?2, answer = ?3, reasoning = ?4, events = ?5, prompt_tokens = ?6,
         completion_tokens = ?7, failure = ?8, finished_at = ?9 WHERE turn_id = ?1 AND state = 'running'";
     let tokens = |of: fn(&Usage) -> u64| end.usage.as_ref().map(|usage| of(usage).cast_signed());

@@ -15,7 +15,7 @@ use crate::protocol::{dify, fastgpt};
 use bytes::Bytes;
 use hyper::Uri;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
@@ -50,6 +50,15 @@ pub(crate) struct Question {
     pub(crate) max_tokens: Option<u32>,
     /// The conversation so far where the upstream keeps none, and the user's message last.
     pub(crate) messages: Vec<Message>,
+}
+
+/// What somebody thinks of an answer, under the ids that the upstream knows; with neither word it is withdrawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Feedback {
+    pub(crate) chat_id: String,
+    pub(crate) item_id: String,
+    pub(crate) good: Option<String>,
+    pub(crate) bad: Option<String>,
 }
 
 /// Where a question comes from. FastGPT is told, for its limits by address and the language of its own messages;
@@ -207,6 +216,30 @@ impl Client {
             fastgpt::management::init(&head, &body)
         };
         described.map_err(|failure| diagnose::without_keys(failure, agent))
+    }
+
+    /// Tells FastGPT what somebody thinks of an answer. Waits as [`Client::init`] does; tried once.
+    pub(crate) async fn feedback(&self, agent: &Agent, told: &Feedback, may_ask: &MayAsk) -> Result<(), Failure> {
+        let body = fastgpt::management::Feedback {
+            app_id: agent.profile.app_id.as_deref().unwrap_or_default(),
+            chat_id: &told.chat_id,
+            data_id: &told.item_id,
+            user_good_feedback: told.good.as_deref(),
+            user_bad_feedback: told.bad.as_deref(),
+        };
+        let body = Bytes::from(serde_json::to_vec(&body).expect("texts always serialize"));
+        let by = clock::now() + self.settings.first_byte;
+        let request = self
+            .http
+            .post(fastgpt::management::feedback_url(&agent.profile.endpoint))
+            .headers(request::key(agent))
+            .header(CONTENT_TYPE, "application/json")
+            .body(reqwest::Body::wrap(LastMoment::new(body, may_ask)));
+        let response = self.send(request, by).await?;
+        let head = head(&response);
+        let body = self.rest(response, (by, INIT_BYTES_MAX)).await?;
+        let taken = fastgpt::management::data(&head, &body);
+        taken.map(drop).map_err(|failure| diagnose::without_keys(failure, agent))
     }
 
     async fn send(&self, request: RequestBuilder, first_byte_by: Instant) -> Result<Response, Failure> {

@@ -15,5 +15,5 @@ mod timers;
 
 pub(crate) use answer::Next;
 pub(crate) use body::MayAsk;
-pub(crate) use client::{Client, Origin, Question, target};
+pub(crate) use client::{Client, Feedback, Origin, Question, target};
 pub(crate) use settings::Settings;

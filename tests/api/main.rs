@@ -1,6 +1,7 @@
 //! The API and the command line as their users meet them: the real binary, a real socket server in FastGPT's place.
 
 mod accounts;
+mod after;
 mod agents;
 mod breaker;
 mod cli;
@@ -8,6 +9,7 @@ mod dify;
 mod edge;
 mod fixtures;
 mod frontend;
+mod history;
 mod limits;
 mod manager;
 mod openai;

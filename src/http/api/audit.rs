@@ -26,12 +26,12 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let Query(asked) = asked.map_err(|_| error::validation("query", "must have each name once"))?;
-    let page = asked.page.check()?;
+    let (page, number) = asked.page.check()?;
     let user_id = asked.user_id.filter(|id| !id.is_empty()).map(|id| id.parse());
     let user_id = user_id.transpose().map_err(|_| error::validation("user_id", "must be a user's number"))?;
     let filter = AuditFilter { action: asked.action.filter(|action| !action.is_empty()), user_id };
-    let (rows, total) = edge.accounts.audit(filter, page.rows()).await?;
-    Ok(Json(listed(&rows.iter().map(shown).collect::<Vec<_>>(), page, total)))
+    let (rows, total) = edge.accounts.audit(filter, (page.offset, page.limit)).await?;
+    Ok(Json(listed(&rows.iter().map(shown).collect::<Vec<_>>(), number, page, total)))
 }
 
 fn shown(row: &AuditRow) -> Value {

@@ -6,7 +6,7 @@ use crate::gateway::{Finished, Kept, Out, Reply};
 use crate::http::credentials::Credentials;
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{Asker, set_cookie};
+use crate::http::extract::{Asker, Language, set_cookie};
 use crate::http::levels;
 use crate::http::write::Write;
 use crate::protocol::answer::Event;
@@ -46,7 +46,17 @@ async fn answer(edge: &Edge, asker: Asker, Write { entered, body }: Write) -> Re
     let request = ChatRequest::parse(&body.0)?;
     drop(body);
     let (streaming, detail) = (request.stream, request.detail);
-    let reply = edge.gateway.chat((&caller, origin), key, request, entered).await?;
+    let replied = edge.gateway.chat((&caller, origin), key, request, entered).await?;
+    reply(edge, replied, (streaming, detail), language).await
+}
+
+/// A reply in the form that was asked for.
+pub(super) async fn reply(
+    edge: &Edge,
+    reply: Reply,
+    (streaming, detail): (bool, bool),
+    language: Language,
+) -> Result<Response, ApiError> {
     if streaming {
         return Ok(stream::response(reply, language, edge.settings.comment_every));
     }

@@ -31,13 +31,13 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let Query(asked) = asked.map_err(|_| error::validation("query", "must have each name once"))?;
-    let page = asked.page.check()?;
+    let (page, number) = asked.page.check()?;
     let search = asked.search.filter(|search| !search.is_empty());
     if search.as_ref().is_some_and(|search| search.len() > SEARCH_BYTES_MAX) {
         return Err(error::validation("search", "must have 128 bytes at most"));
     }
-    let (users, total) = edge.accounts.list(search, page.rows()).await?;
-    Ok(Json(listed(&users.iter().map(shown).collect::<Vec<_>>(), page, total)))
+    let (users, total) = edge.accounts.list(search, (page.offset, page.limit)).await?;
+    Ok(Json(listed(&users.iter().map(shown).collect::<Vec<_>>(), number, page, total)))
 }
 
 fn shown(user: &User) -> Value {

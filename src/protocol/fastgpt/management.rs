@@ -4,7 +4,7 @@ use super::classify::{self, Envelope};
 use super::whole;
 use crate::protocol::answer::{Class, Failure};
 use crate::protocol::head::{Head, by_status};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What precedes `/api/v1` or `/api/v2` in a completions URL; sub-paths are kept.
@@ -18,6 +18,24 @@ pub fn init_url(completions_url: &str, app_id: &str, chat_id: Option<&str>) -> S
     // Both ids are ours or checked: hex digits and a Label's alphabet need no escaping.
     let chat_id = chat_id.map(|chat_id| format!("&chatId={chat_id}")).unwrap_or_default();
     format!("{}/api/core/chat/init?appId={app_id}{chat_id}", base(completions_url))
+}
+
+/// Where an answer is judged.
+pub fn feedback_url(completions_url: &str) -> String {
+    format!("{}/api/core/chat/feedback/updateUserFeedback", base(completions_url))
+}
+
+/// What somebody thinks of an answer; with neither word it is withdrawn.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Feedback<'a> {
+    pub app_id: &'a str,
+    pub chat_id: &'a str,
+    pub data_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_good_feedback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_bad_feedback: Option<&'a str>,
 }
 
 /// The `data` of a management answer, whatever it is; `null` is an answer too.
@@ -60,6 +78,8 @@ mod tests {
             init_url("http://f/api/v2/chat/completions", "a", Some("c")),
             "http://f/api/core/chat/init?appId=a&chatId=c"
         );
+        let feedback = feedback_url("https://f/x/api/v1/chat/completions");
+        assert_eq!(feedback, "https://f/x/api/core/chat/feedback/updateUserFeedback");
     }
 
     #[test]

@@ -60,6 +60,9 @@ fn job(id: &str) -> NewTurn {
         body_hash: [1; 32],
         upstream_item_id: id.to_owned(),
         question: format!("\"{}\"", "question ".repeat(JOB_BYTES / 9)),
+        title: String::new(),
+        settings: None,
+        replaces: None,
         at: UnixMillis(1),
     }
 }

@@ -439,6 +439,9 @@ pub(super) fn try_begin(store: &Store, id: &str, length: usize) -> Result<Pendin
         body_hash: [1; 32],
         upstream_item_id: format!("item-{id}"),
         question: format!("\"{}\"", "q".repeat(length)),
+        title: String::new(),
+        settings: None,
+        replaces: None,
         at: UnixMillis(1),
     })
 }
@@ -460,6 +463,7 @@ pub(super) async fn try_ask(store: &Store, id: &str, length: usize) -> Result<Tx
         usage: None,
         failure: None,
         conversation: None,
+        replaces: None,
         at: UnixMillis(2),
     };
     let finished = store.turn_finish(end)?;

@@ -174,6 +174,9 @@ fn ask(store: &Store, turn: usize, random: &mut Random) -> [Pending<()>; 2] {
         body_hash: [1; 32],
         upstream_item_id: format!("item{turn}"),
         question: "q".repeat(random.below(20_000)),
+        title: String::new(),
+        settings: None,
+        replaces: None,
         at: UnixMillis(1),
     });
     let ended = store.turn_finish(TurnEnd {
@@ -186,6 +189,7 @@ fn ask(store: &Store, turn: usize, random: &mut Random) -> [Pending<()>; 2] {
         usage: None,
         failure: None,
         conversation: None,
+        replaces: None,
         at: UnixMillis(2),
     });
     [begun.unwrap(), ended.unwrap()]

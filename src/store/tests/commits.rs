@@ -156,8 +156,8 @@ async fn what_goes_along_with_a_question_is_bounded_and_is_the_newest() {
         let found = store.recent((&owner, &agent_id(), &label("c")), turns_max, Budget::Normal).await.unwrap();
         found.iter().map(|(_, answer)| answer[..1].to_owned()).collect::<String>()
     };
-    assert_eq!(recent(9).await, "bc", "oldest first, and `a` is one too many");
-    assert_eq!(recent(1).await, "c");
+    assert_eq!(recent((9, None)).await, "bc", "oldest first, and `a` is one too many");
+    assert_eq!(recent((1, None)).await, "c");
 }
 
 #[tokio::test]

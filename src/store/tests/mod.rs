@@ -4,9 +4,13 @@ mod audit;
 mod commits;
 mod conversations;
 mod logs;
+mod made;
 mod reads;
 mod recover;
 mod refused;
+mod retry;
+mod search;
+mod sessions;
 mod verify;
 
 use super::handle::Store;
@@ -16,6 +20,7 @@ use crate::protocol::agent::{Agent, Features, Profile, Provider, Source};
 use crate::protocol::answer::Usage;
 use crate::protocol::record::{ChainHash, ClusterId, Record};
 use crate::store::error::OpenError;
+use crate::store::retry::Target;
 use logs::{Forgotten, Shared};
 use rusqlite::Connection;
 use std::io;
@@ -51,6 +56,11 @@ fn epoch(counter: u64) -> Epoch {
 
 fn opening(counter: u64, settings: Settings) -> Opening {
     Opening { epoch: epoch(counter), cluster: ClusterId([7; 16]), data_key: KEY, expect: Expect::Nothing, settings }
+}
+
+/// A store in `dir`, for tests of other rooms.
+pub(crate) fn opened(dir: &Path) -> Store {
+    open_as(dir, opening(1, SETTINGS)).unwrap()
 }
 
 fn open(dir: &TempDir) -> Store {
@@ -108,6 +118,9 @@ fn question(owner: &str, chat: &str, turn: &str, id: &str) -> NewTurn {
         body_hash: [1; 32],
         upstream_item_id: format!("item-{id}"),
         question: r#"{"role":"user","content":"q"}"#.to_owned(),
+        title: String::new(),
+        settings: None,
+        replaces: None,
         at: UnixMillis(1),
     }
 }
@@ -123,6 +136,7 @@ fn end(id: &str, state: TurnState, answer: &str) -> TurnEnd {
         usage: Some(Usage { prompt_tokens: 3, completion_tokens: 4 }),
         failure: None,
         conversation: None,
+        replaces: None,
         at: UnixMillis(2),
     }
 }
@@ -284,7 +298,7 @@ async fn a_turn_is_asked_again_until_it_is_complete_and_then_never() {
     let moved = NewTurn { upstream_chat_id: "another".into(), ..question("1", "c", "u", "id4") };
     assert!(matches!(store.turn_begin(moved).unwrap().await, Err(StoreError::Conflict)));
     let owner = Owner::visitor("1");
-    let recent = store.recent((&owner, &agent_id(), &label("c")), 5, Budget::Normal).await.unwrap();
+    let recent = store.recent((&owner, &agent_id(), &label("c")), (5, None), Budget::Normal).await.unwrap();
     assert_eq!(recent, [(r#"{"role":"user","content":"q"}"#.to_owned(), "whole".to_owned())]);
 }
 
@@ -297,7 +311,7 @@ async fn a_turn_that_was_asked_again_comes_after_those_that_were_answered_meanwh
     answered(&store, question("1", "c", "u", "id2"), "second").await;
     answered(&store, question("1", "c", "t", "id3"), "first, at last").await;
     let owner = Owner::visitor("1");
-    let recent = store.recent((&owner, &agent_id(), &label("c")), 5, Budget::Normal).await.unwrap();
+    let recent = store.recent((&owner, &agent_id(), &label("c")), (5, None), Budget::Normal).await.unwrap();
     let answers: Vec<&str> = recent.iter().map(|(_, answer)| answer.as_str()).collect();
     assert_eq!(answers, ["second", "first, at last"]);
 }

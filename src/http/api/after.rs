@@ -1,0 +1,86 @@
+//! What is done with an answer: it is stopped, judged, and asked for again.
+
+use super::chat::reply;
+use super::history::{answered, chat_name};
+use crate::base::AgentId;
+use crate::http::credentials::{Credentials, Whose};
+use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
+use crate::http::extract::{Asker, JsonBody};
+use crate::http::forward::{self, Asked, Place};
+use crate::http::levels;
+use crate::http::write::{Write, kept};
+use crate::protocol::history::{FeedbackRequest, RetryRequest, stop_request};
+use crate::sessions::HistoryError;
+use crate::store::Verdict;
+use crate::upstream::Feedback;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::json;
+
+/// `POST /api/chat/history/:chatId/retry`: answered as the question itself was.
+pub(in crate::http) async fn retry(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    asker: Asker,
+    Path(name): Path<String>,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let Asker { caller, language, origin, .. } = asker;
+    let caller = credentials.caller(&edge, caller).await?;
+    let chat = chat_name(&name)?;
+    let Write { entered, body } = write;
+    let request = RetryRequest::parse(&body.0)?;
+    drop(body);
+    let (streaming, detail) = (request.stream, request.detail);
+    let replied = edge.gateway.retry((&caller, origin), (chat, request), entered).await?;
+    let mut response = reply(&edge, replied, (streaming, detail), language).await?;
+    levels::name_node(&edge, &mut response);
+    Ok(response)
+}
+
+/// `POST /api/chat/feedback`
+pub(in crate::http) async fn feedback(
+    State(edge): State<Edge>,
+    whose: Whose,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let FeedbackRequest { agent_id, chat, turn, good, bad } = FeedbackRequest::parse(&write.body.0)?;
+    let agent = AgentId::parse(&agent_id).map_err(|rule| error::validation("agentId", &rule.to_string()))?;
+    let verdict = match (&good, &bad) {
+        (Some(words), _) => Some((Verdict::Good, words.clone())),
+        (None, Some(words)) => Some((Verdict::Bad, words.clone())),
+        (None, None) => None,
+    };
+    let word = verdict.as_ref().map(|(verdict, _)| verdict.as_str());
+    let place = write.does(edge.history.judge((&owner, &agent, &chat), &turn, verdict)).await?;
+    let (chat_id, item_id) = (place.upstream_chat_id, place.upstream_item_id);
+    edge.gateway.tell(&agent_id, Feedback { chat_id, item_id, good, bad }).await;
+    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "dataId": turn.as_str(), "feedback": word })))
+}
+
+/// `POST /api/chat/stop`: where the turn runs, and else where the primary is.
+pub(in crate::http) async fn stop(
+    State(edge): State<Edge>,
+    request: Asked,
+    whose: Whose,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let chat = stop_request(&body.0)?;
+    // One that began here runs on when another node has become the primary.
+    let stopped = edge.history.stop(&owner, &chat).await;
+    if stopped == 0 {
+        match forward::place(&edge, &request, &body.0).await? {
+            Place::Here(entered) => drop(entered),
+            Place::There(answered) => return Ok(answered),
+        }
+        // It may have ended a moment ago.
+        let found = kept(edge.history.named(&owner, None, &chat)).await.map_err(HistoryError::from)?;
+        if found.value.rows.is_empty() {
+            return Err(HistoryError::Unknown.into());
+        }
+    }
+    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "stopped": stopped > 0 })))
+}

@@ -1,0 +1,317 @@
+//! What was said: the owner's chats, and the messages in them.
+
+use super::{Pagination, envelope, pages};
+use crate::base::{AgentId, Label, SessionId};
+use crate::http::credentials::Whose;
+use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
+use crate::http::levels::{self, Reading};
+use crate::http::write::Write;
+use crate::protocol::chat::Message;
+use crate::sessions::HistoryError;
+use crate::store::{Filter, Key, Order, Page, SessionRow, Told, TurnRow, TurnState, Verdict};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// Messages on a page, unless the client says how many.
+const MESSAGES: u32 = 100;
+const MESSAGES_MAX: u32 = 200;
+/// A longer way into a chat than any has.
+const OFFSET_MAX: u32 = 1_000_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Asked {
+    agent_id: Option<String>,
+    page: Option<String>,
+    page_size: Option<String>,
+    limit: Option<String>,
+    offset: Option<String>,
+    role: Option<String>,
+}
+
+type Asking = Result<Query<Asked>, QueryRejection>;
+
+/// Whose message it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    User,
+    Assistant,
+}
+
+impl Asked {
+    fn of(asking: Asking) -> Result<Self, ApiError> {
+        asking.map(|Query(asked)| asked).map_err(|_| error::validation("query", "must give each name once"))
+    }
+
+    fn agent_id(&self) -> Result<Option<AgentId>, ApiError> {
+        let given = self.agent_id.as_deref().filter(|id| !id.is_empty());
+        given.map(AgentId::parse).transpose().map_err(|rule| error::validation("agentId", &rule.to_string()))
+    }
+
+    /// The messages that are wanted: from which on, and how many.
+    fn messages(&self) -> Result<(u32, u32), ApiError> {
+        let offset = pages::number("offset", self.offset.as_deref(), (0, 0, OFFSET_MAX))?;
+        Ok((offset, pages::number("limit", self.limit.as_deref(), (MESSAGES, 1, MESSAGES_MAX))?))
+    }
+
+    fn role(&self) -> Result<Option<Speaker>, ApiError> {
+        match self.role.as_deref() {
+            None | Some("") => Ok(None),
+            Some("user") => Ok(Some(Speaker::User)),
+            Some("assistant") => Ok(Some(Speaker::Assistant)),
+            Some(_) => Err(error::validation("role", "must be user or assistant")),
+        }
+    }
+}
+
+/// `GET /api/chat/history`: the owner's chats, the last used first.
+pub(in crate::http) async fn list(
+    State(edge): State<Edge>,
+    reading: Reading,
+    whose: Whose,
+    asking: Asking,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let asked = Asked::of(asking)?;
+    let (page, number) = pages::page(asked.page.as_deref(), asked.page_size.as_deref())?;
+    let filter = Filter { owner: Some(owner), agent_id: asked.agent_id()?, ..Filter::default() };
+    let listed = reading.seen(&edge, edge.history.list(filter, (Key::AskedAt, Order::Descending), page)).await?;
+    let mut body = envelope("OK", listed.rows.iter().map(chat).collect::<Vec<_>>());
+    body.metadata.pagination = Some(Pagination::of(number, page, listed.total));
+    Ok(Json(body).into_response())
+}
+
+fn chat(session: &SessionRow) -> Value {
+    json!({
+        "chatId": session.chat,
+        "sessionId": session.id.to_string(),
+        "agentId": session.agent_id,
+        "appId": session.agent_id,
+        "title": session.title,
+        "status": status(session),
+        "messageCount": 2 * session.turns,
+        "createdAt": session.id.began.to_string(),
+        "updatedAt": session.updated_at.to_string(),
+        "lastMessageAt": session.asked_at.to_string(),
+    })
+}
+
+fn status(session: &SessionRow) -> &'static str {
+    if session.is_archived { "archived" } else { "active" }
+}
+
+/// `GET /api/chat/history/:chatId`: one chat with its messages; of those of that name with several agents, the last used.
+pub(in crate::http) async fn detail(
+    State(edge): State<Edge>,
+    reading: Reading,
+    whose: Whose,
+    Path(name): Path<String>,
+    asking: Asking,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let asked = Asked::of(asking)?;
+    let (name, agent_id, (offset, limit)) = (chat_name(&name)?, asked.agent_id()?, asked.messages()?);
+    let found = reading.seen(&edge, edge.history.named(&owner, agent_id.as_ref(), &name)).await?;
+    let id = found.rows.first().ok_or(HistoryError::Unknown)?.id;
+    let (turns, skipped) = turns_of(offset, limit);
+    let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
+    let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
+    let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
+    let messages: Vec<Value> =
+        said.skip(skipped).take(index(limit)).map(|(turn, speaker)| shown(turn, speaker)).collect();
+    let total = 2 * session.turns;
+    let has_more = u64::from(offset).saturating_add(count(&messages)) < total && !messages.is_empty();
+    let data = json!({
+        "chatId": session.chat,
+        "appId": session.agent_id,
+        "sessionId": session.id.to_string(),
+        "title": session.title,
+        "messages": messages,
+        "metadata": { "total": total, "hasMore": has_more },
+    });
+    Ok(Json(envelope("OK", data)).into_response())
+}
+
+/// `GET /api/chat/sessions/:id/messages`
+pub(in crate::http) async fn messages(
+    State(edge): State<Edge>,
+    reading: Reading,
+    whose: Whose,
+    Path(id): Path<String>,
+    asking: Asking,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let asked = Asked::of(asking)?;
+    let id: SessionId = id.parse().map_err(|_| HistoryError::Unknown)?;
+    let ((offset, limit), role) = (asked.messages()?, asked.role()?);
+    let (turns, skipped) = match role {
+        Some(_) => (Page { offset, limit }, 0),
+        None => turns_of(offset, limit),
+    };
+    let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
+    let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
+    let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
+    let said = said.filter(|(_, speaker)| role.is_none_or(|role| role == *speaker));
+    let messages: Vec<Value> =
+        said.skip(skipped).take(index(limit)).map(|(turn, speaker)| stored(id, turn, speaker)).collect();
+    let total = if role.is_some() { session.turns } else { 2 * session.turns };
+    let has_more = u64::from(offset).saturating_add(count(&messages)) < total && !messages.is_empty();
+    let data = json!({
+        "session": {
+            "id": session.id.to_string(),
+            "agentId": session.agent_id,
+            "title": session.title,
+            "userId": session.owner,
+            "createdAt": session.id.began.to_string(),
+            "updatedAt": session.updated_at.to_string(),
+        },
+        "messages": messages,
+        "total": total,
+        "hasMore": has_more,
+    });
+    Ok(Json(envelope("OK", data)).into_response())
+}
+
+/// `DELETE /api/chat/history/:chatId`: the owner's chat of that name, with one agent or with each.
+pub(in crate::http) async fn delete(
+    State(edge): State<Edge>,
+    whose: Whose,
+    Path(name): Path<String>,
+    asking: Asking,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let agent_id = Asked::of(asking)?.agent_id()?;
+    let name = chat_name(&name)?;
+    let deleted = write.does(edge.history.delete_named(&owner, agent_id.as_ref(), &name)).await?;
+    Ok(answered(&edge, json!({ "chatId": name.as_str(), "deleted": deleted })))
+}
+
+/// `DELETE /api/chat/history`: all chats of the owner, with one agent or with all.
+pub(in crate::http) async fn delete_every(
+    State(edge): State<Edge>,
+    whose: Whose,
+    asking: Asking,
+    write: Write,
+) -> Result<Response, ApiError> {
+    let owner = whose.owner(&edge).await?;
+    let agent_id = Asked::of(asking)?.agent_id()?;
+    let deleted = write.does(edge.history.delete_every(&owner, agent_id.as_ref())).await?;
+    Ok(answered(&edge, json!({ "deleted": deleted })))
+}
+
+/// The answer to a change, which says what node has made it.
+pub(super) fn answered(edge: &Edge, data: Value) -> Response {
+    let mut response = Json(envelope("OK", data)).into_response();
+    levels::name_node(edge, &mut response);
+    response
+}
+
+/// A name that no chat can have names none.
+pub(super) fn chat_name(text: &str) -> Result<Label, ApiError> {
+    Label::parse(text).map_err(|rule| error::validation("chatId", &rule.to_string()))
+}
+
+/// Each turn is two messages: the turns that a page of messages is in, and how many messages of the first are not wanted.
+fn turns_of(offset: u32, limit: u32) -> (Page, usize) {
+    let skipped = offset % 2;
+    (Page { offset: offset / 2, limit: (skipped + limit).div_ceil(2) }, index(skipped))
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn count(messages: &[Value]) -> u64 {
+    u64::try_from(messages.len()).unwrap_or(u64::MAX)
+}
+
+fn role(speaker: Speaker) -> &'static str {
+    match speaker {
+        Speaker::User => "user",
+        Speaker::Assistant => "assistant",
+    }
+}
+
+/// Of one turn there are two: each has an id of its own, and both the name that the client knows the turn by.
+fn message_id(turn: &TurnRow, speaker: Speaker) -> String {
+    match speaker {
+        Speaker::User => format!("{}-user", turn.label),
+        Speaker::Assistant => turn.label.clone(),
+    }
+}
+
+fn content(turn: &TurnRow, speaker: Speaker) -> String {
+    match speaker {
+        Speaker::User => question(turn).map(|question| question.text()).unwrap_or_default(),
+        Speaker::Assistant => turn.answer.clone(),
+    }
+}
+
+/// `None` where an older version wrote it in another form.
+fn question(turn: &TurnRow) -> Option<Message> {
+    serde_json::from_str(&turn.question).ok()
+}
+
+fn shown(turn: &TurnRow, speaker: Speaker) -> Value {
+    let feedback = turn.feedback.filter(|_| speaker == Speaker::Assistant).map(|verdict| match verdict {
+        Verdict::Good => "good",
+        Verdict::Bad => "bad",
+    });
+    json!({
+        "id": message_id(turn, speaker),
+        "dataId": turn.label,
+        "role": role(speaker),
+        "content": content(turn, speaker),
+        "feedback": feedback,
+        "raw": raw(turn, speaker),
+    })
+}
+
+/// As of `GET /api/chat/sessions/:id/messages`.
+fn stored(session: SessionId, turn: &TurnRow, speaker: Speaker) -> Value {
+    let at = match speaker {
+        Speaker::User => turn.asked_at,
+        Speaker::Assistant => turn.ended_at.unwrap_or(turn.asked_at),
+    };
+    json!({
+        "id": message_id(turn, speaker),
+        "sessionId": session.to_string(),
+        "role": role(speaker),
+        "content": content(turn, speaker),
+        "metadata": raw(turn, speaker),
+        "createdAt": at.to_string(),
+    })
+}
+
+/// All that is stored with a message.
+fn raw(turn: &TurnRow, speaker: Speaker) -> Value {
+    if speaker == Speaker::User {
+        return json!({ "content": question(turn).map(|question| question.content) });
+    }
+    let state = match turn.state {
+        TurnState::Running => "running",
+        TurnState::Complete => "complete",
+        TurnState::Failed => "failed",
+        TurnState::Interrupted => "interrupted",
+    };
+    let events = turn.events.iter().map(|event| {
+        // As it came where it is JSON; else the text of it.
+        let data = serde_json::from_str::<&RawValue>(&event.raw).ok().and_then(|raw| serde_json::to_value(raw).ok());
+        json!({ "event": event.name, "data": data.unwrap_or_else(|| event.raw.clone().into()) })
+    });
+    let usage = turn.usage.map(|usage| {
+        let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+        let total = prompt.saturating_add(completion);
+        json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total })
+    });
+    let reasoning = Some(&turn.reasoning).filter(|reasoning| !reasoning.is_empty());
+    let events: Vec<Value> = events.collect();
+    json!({ "state": state, "failure": turn.failure, "reasoning": reasoning, "usage": usage, "events": events })
+}

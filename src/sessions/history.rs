@@ -1,0 +1,282 @@
+use super::running::{Claim, Claimed, Which};
+use super::service::Sessions;
+use super::words::{Title, Words};
+use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
+use crate::clock;
+use crate::store::{
+    Change, DELETED_AT_ONCE, Filter, Found, Key, Listed, Order, Page, Pending, Place, Reach, SessionRow, SessionStats,
+    Snapshot, Sought, Spent, Store, StoreError, Told, Verdict,
+};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A turn that was told to stop is over after so long, its end on both disks; or whoever waits for it is told that the chat
+/// is busy.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why something is not done to a conversation.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    /// Also for those who may not know that there is one.
+    #[error("there is no such chat")]
+    Unknown,
+    #[error("the chat is still answering a question")]
+    Busy,
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+}
+
+/// What came of a change to many conversations.
+#[derive(Debug, Default)]
+pub(crate) struct Batched {
+    pub(crate) done: usize,
+    pub(crate) failed: Vec<(SessionId, HistoryError)>,
+}
+
+/// The door to what was said: for owners, each their own, and for administrators, who say no owner. Reads tell what this
+/// node has, and where in the history that is, which may not be durable yet. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct History {
+    store: Store,
+    sessions: Sessions,
+}
+
+impl History {
+    /// `sessions` are those that write to `store`, or write nothing at all.
+    pub(crate) fn new(store: Store, sessions: Sessions) -> Self {
+        Self { store, sessions }
+    }
+
+    pub(crate) async fn list(
+        &self,
+        filter: Filter,
+        sort: (Key, Order),
+        page: Page,
+    ) -> Result<Snapshot<Listed<SessionRow>>, StoreError> {
+        self.store.sessions_list(filter, sort, page).await
+    }
+
+    pub(crate) async fn session(
+        &self,
+        id: SessionId,
+        owner: Option<&Owner>,
+    ) -> Result<Snapshot<Option<SessionRow>>, StoreError> {
+        self.store.session(id, owner).await
+    }
+
+    /// What was spent on each of `sessions`, in their order.
+    pub(crate) async fn spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
+        self.store.sessions_spent(sessions).await
+    }
+
+    /// The conversations of `filter` in numbers; days begin as they do in `zone`, and are counted from 1970-01-01.
+    pub(crate) async fn stats(&self, filter: Filter, zone: TimeZone) -> Result<Snapshot<SessionStats>, StoreError> {
+        let day = move |at: UnixMillis| {
+            let seconds = i64::from(zone.to_offset(Timestamp::from_millisecond(at.0).unwrap_or_default()).seconds());
+            (at.0 / 1000 + seconds).div_euclid(24 * 3600)
+        };
+        self.store.session_stats(filter, day).await
+    }
+
+    /// The conversations in which `words` are found, in a title or in one turn.
+    pub(crate) async fn search(
+        &self,
+        owner: Option<Owner>,
+        words: Words,
+        page: Page,
+    ) -> Result<Snapshot<Found>, StoreError> {
+        self.store.search(Sought { owner, words: words.0 }, Reach::USUAL, page).await
+    }
+
+    /// The owner's conversations of that name: one with each agent that they had one with under it.
+    pub(crate) async fn named(
+        &self,
+        owner: &Owner,
+        agent_id: Option<&AgentId>,
+        chat: &Label,
+    ) -> Result<Snapshot<Listed<SessionRow>>, StoreError> {
+        self.store.sessions_named(owner, agent_id, chat).await
+    }
+
+    /// A conversation with a page of its turns.
+    pub(crate) async fn told(
+        &self,
+        id: SessionId,
+        owner: Option<&Owner>,
+        page: Page,
+    ) -> Result<Snapshot<Option<Told>>, StoreError> {
+        self.store.session_told(id, owner, page).await
+    }
+
+    pub(crate) async fn rename(&self, id: SessionId, owner: Option<&Owner>, title: Title) -> Result<(), HistoryError> {
+        self.change(id, owner, Change::Rename(title.0)).await
+    }
+
+    pub(crate) async fn archive(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
+        self.change(id, owner, Change::Archive).await
+    }
+
+    pub(crate) async fn unarchive(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
+        self.change(id, owner, Change::Unarchive).await
+    }
+
+    async fn change(&self, id: SessionId, owner: Option<&Owner>, change: Change) -> Result<(), HistoryError> {
+        let changed = self.store.session_change(id, owner, (change, clock::unix_millis()))?.await?;
+        if changed.value { Ok(()) } else { Err(HistoryError::Unknown) }
+    }
+
+    pub(crate) async fn archive_all(&self, ids: &[SessionId], owner: Option<&Owner>) -> Batched {
+        let mut batched = Batched::default();
+        for id in ids {
+            batched.note(*id, self.archive(*id, owner).await);
+        }
+        batched
+    }
+
+    pub(crate) async fn delete_all(&self, ids: &[SessionId], owner: Option<&Owner>) -> Batched {
+        let mut batched = Batched::default();
+        for id in ids {
+            batched.note(*id, self.delete(*id, owner).await);
+        }
+        batched
+    }
+
+    /// Deletes a conversation. A turn that runs in it is stopped first.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::Busy`] where it does not stop in time.
+    pub(crate) async fn delete(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
+        let found = self.store.session(id, owner).await?.value.ok_or(HistoryError::Unknown)?;
+        self.delete_found(&found).await
+    }
+
+    /// Deletes the owner's conversations of that name; how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`History::delete`]; those before are deleted.
+    pub(crate) async fn delete_named(
+        &self,
+        owner: &Owner,
+        agent_id: Option<&AgentId>,
+        chat: &Label,
+    ) -> Result<usize, HistoryError> {
+        let found = self.store.sessions_named(owner, agent_id, chat).await?.value.rows;
+        for session in &found {
+            self.delete_found(session).await?;
+        }
+        if found.is_empty() { Err(HistoryError::Unknown) } else { Ok(found.len()) }
+    }
+
+    async fn delete_found(&self, found: &SessionRow) -> Result<(), HistoryError> {
+        let place = place(found).ok_or(HistoryError::Unknown)?;
+        let claim = Claim::Chat(place.0.clone(), place.1.clone(), place.2.clone());
+        let claimed = self.claim(claim.clone(), &Which::One(&claim)).await?;
+        let deleted = self.store.sessions_delete(vec![found.id])?;
+        // Whoever goes on with it begins a new one, and the upstream knows nothing of the old.
+        self.sessions.known.remove(&place);
+        self.until_known(deleted, claimed).await.map(drop)
+    }
+
+    /// Deletes all conversations of an owner, or those with one agent; how many. Turns that run in them are stopped
+    /// first, and no other begins meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`History::delete`].
+    pub(crate) async fn delete_every(&self, owner: &Owner, agent_id: Option<&AgentId>) -> Result<usize, HistoryError> {
+        let claim = Claim::Every(owner.clone(), agent_id.cloned());
+        let claimed = Arc::new(self.claim(claim, &Which::Every(owner, agent_id)).await?);
+        let filter = Filter { owner: Some(owner.clone()), agent_id: agent_id.cloned(), ..Filter::default() };
+        let page = Page { offset: 0, limit: u32::try_from(DELETED_AT_ONCE).unwrap_or(u32::MAX) };
+        let mut count = 0;
+        loop {
+            let found =
+                self.store.sessions_list(filter.clone(), (Key::AskedAt, Order::Ascending), page).await?.value.rows;
+            if found.is_empty() {
+                return Ok(count);
+            }
+            let deleted = self.store.sessions_delete(found.iter().map(|session| session.id).collect())?;
+            found.iter().filter_map(place).for_each(|place| self.sessions.known.remove(&place));
+            match self.until_known(deleted, Arc::clone(&claimed)).await? {
+                0 => return Ok(count), // Somebody else has deleted them meanwhile.
+                deleted => count += deleted,
+            }
+        }
+    }
+
+    /// Holds `claimed` until it is known what came of a deletion, also where nobody waits for that any more: who goes on
+    /// with the conversation must not find what is about to go.
+    async fn until_known(
+        &self,
+        deletion: Pending<usize>,
+        claimed: impl Send + Sync + 'static,
+    ) -> Result<usize, HistoryError> {
+        let known = self.sessions.deletions.spawn(async move {
+            let deleted = deletion.await;
+            drop(claimed);
+            deleted
+        });
+        let deleted = known.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
+        Ok(deleted.value)
+    }
+
+    /// Keeps what others may not have meanwhile, and stops the turns that have it.
+    async fn claim(&self, claim: Claim, which: &Which<'_>) -> Result<Claimed, HistoryError> {
+        let by = clock::now() + STOPS_WITHIN;
+        loop {
+            if let Some(claimed) = self.sessions.running.claim(vec![claim.clone()]) {
+                return Ok(claimed);
+            }
+            let over = self.sessions.running.stop(which);
+            if over.is_empty() || tokio::time::timeout_at(by.into(), all(over)).await.is_err() {
+                return Err(HistoryError::Busy);
+            }
+        }
+    }
+
+    /// Stops the owner's turns in conversations of that name; how many ran on this node. Waits for their ends to be
+    /// stored, which may be late and are stored all the same.
+    pub(crate) async fn stop(&self, owner: &Owner, chat: &Label) -> usize {
+        let over = self.sessions.running.stop(&Which::Named(owner, chat));
+        let count = over.len();
+        let _ = tokio::time::timeout(STOPS_WITHIN, all(over)).await;
+        count
+    }
+
+    /// Stores what the owner thinks of an answer, or that it is nothing; where the upstream has that answer.
+    pub(crate) async fn judge(
+        &self,
+        chat: (&Owner, &AgentId, &Label),
+        turn: &Label,
+        verdict: Option<(Verdict, String)>,
+    ) -> Result<Place, HistoryError> {
+        let stored = self.store.feedback_put(chat, turn, (verdict, clock::unix_millis()))?.await?;
+        stored.value.ok_or(HistoryError::Unknown)
+    }
+}
+
+impl Batched {
+    fn note(&mut self, id: SessionId, done: Result<(), HistoryError>) {
+        match done {
+            Ok(()) => self.done += 1,
+            Err(error) => self.failed.push((id, error)),
+        }
+    }
+}
+
+async fn all(over: Vec<CancellationToken>) {
+    for over in over {
+        over.cancelled().await;
+    }
+}
+
+/// Where it is known by; what was stored was checked.
+fn place(session: &SessionRow) -> Option<(Owner, AgentId, Label)> {
+    let (agent_id, chat) = (AgentId::parse(&session.agent_id).ok()?, Label::parse(&session.chat).ok()?);
+    Some((Owner::stored(&session.owner), agent_id, chat))
+}

@@ -1,0 +1,84 @@
+//! Conversations in numbers.
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::readers::{Budget, Snapshot};
+use super::sessions::{Filter, conditions};
+use crate::base::UnixMillis;
+use rusqlite::{Connection, params_from_iter};
+use std::collections::BTreeMap;
+
+/// Days that are told apart, the newest of them.
+const DAYS_MAX: usize = 366;
+/// Agents that are told apart, those with the most sessions.
+const AGENTS_MAX: usize = 1000;
+
+/// Conversations in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SessionStats {
+    pub(crate) sessions: u64,
+    pub(crate) archived: u64,
+    /// However they ended; each is two messages.
+    pub(crate) turns: u64,
+    /// Sessions that began on each day, oldest first; of the last 366 days with any.
+    pub(crate) by_day: Vec<(i64, u64)>,
+    /// The agents with the most sessions first.
+    pub(crate) by_agent: Vec<OfAgent>,
+}
+
+/// The conversations with one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfAgent {
+    pub(crate) agent_id: String,
+    pub(crate) sessions: u64,
+    pub(crate) turns: u64,
+}
+
+impl Store {
+    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on. As this node has
+    /// them, which may not be durable yet.
+    pub(crate) async fn session_stats(
+        &self,
+        filter: Filter,
+        day: impl Fn(UnixMillis) -> i64 + Clone + Send + 'static,
+    ) -> Result<Snapshot<SessionStats>, StoreError> {
+        let query = move |rows: &Connection| read(rows, &filter, &day).map_err(StoreError::sql("count sessions"));
+        self.snapshot(Budget::Copy, query).await
+    }
+}
+
+fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) -> rusqlite::Result<SessionStats> {
+    let (conditions, values) = conditions(filter);
+    let mut stats = SessionStats::default();
+    let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), BTreeMap::<String, (u64, u64)>::new());
+    let sql = format!(
+        "SELECT created_at, archived_at IS NOT NULL, agent_id,
+            (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') FROM sessions {conditions}"
+    );
+    let mut statement = rows.prepare_cached(&sql)?;
+    let mut found = statement.query(params_from_iter(&values))?;
+    while let Some(row) = found.next()? {
+        let (began, is_archived): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let turns = row.get::<_, i64>(3)?.cast_unsigned();
+        stats.sessions += 1;
+        stats.archived += u64::from(is_archived);
+        stats.turns += turns;
+        *days.entry(day(UnixMillis(began))).or_default() += 1;
+        let agent_id = row.get_ref(2)?.as_str()?;
+        if !agents.contains_key(agent_id) {
+            agents.insert(agent_id.to_owned(), (0, 0));
+        }
+        if let Some((sessions, of_agent)) = agents.get_mut(agent_id) {
+            *sessions += 1;
+            *of_agent += turns;
+        }
+    }
+    stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();
+    stats.by_day.reverse();
+    let of_agent = |(agent_id, (sessions, turns))| OfAgent { agent_id, sessions, turns };
+    stats.by_agent = agents.into_iter().map(of_agent).collect();
+    // Stable: of as many sessions, by their names.
+    stats.by_agent.sort_by_key(|agent| std::cmp::Reverse(agent.sessions));
+    stats.by_agent.truncate(AGENTS_MAX);
+    Ok(stats)
+}

@@ -1,0 +1,311 @@
+//! Conversations as their owner and an administrator see them: lists, and what people change.
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::job::Pending;
+use super::readers::{Budget, Snapshot};
+use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use std::fmt::Write as _;
+
+/// About what the deletion of one session writes besides its turns: rows of three tables and their indexes.
+const DELETION_BYTES: usize = 64 << 10;
+/// Sessions whose rows one commit deletes: with many turns each, and their indexes, some megabytes.
+pub(crate) const DELETED_AT_ONCE: usize = 20;
+
+/// A conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRow {
+    pub(crate) id: SessionId,
+    /// As it is stored: `visitor:…` or `user:…`.
+    pub(crate) owner: String,
+    pub(crate) agent_id: String,
+    /// The client's own name for it.
+    pub(crate) chat: String,
+    pub(crate) title: String,
+    pub(crate) is_archived: bool,
+    /// Turns in it, however they ended; each is two messages.
+    pub(crate) turns: u64,
+    /// The last question.
+    pub(crate) asked_at: UnixMillis,
+    /// That, or when a person changed the session itself.
+    pub(crate) updated_at: UnixMillis,
+}
+
+/// What was spent on one conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// Of the turns whose upstream has said so.
+    pub(crate) tokens: u64,
+    /// Of the complete turns, from the question to the end of the answer.
+    pub(crate) answer_ms_mean: u64,
+}
+
+/// Which conversations. What is not said is no condition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) owner: Option<Owner>,
+    pub(crate) agent_id: Option<AgentId>,
+    pub(crate) chat: Option<Label>,
+    pub(crate) is_archived: Option<bool>,
+    /// A part of the title; upper and lower case are the same where they are ASCII.
+    pub(crate) title: Option<String>,
+    /// Asked something at or after that.
+    pub(crate) since: Option<UnixMillis>,
+    /// Asked nothing at or after that.
+    pub(crate) until: Option<UnixMillis>,
+}
+
+/// What a list may be ordered by; sessions of the same are ordered by their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    CreatedAt,
+    UpdatedAt,
+    AskedAt,
+    Title,
+    AgentId,
+    Turns,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) offset: u32,
+    pub(crate) limit: u32,
+}
+
+/// A part of a list, and how long that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed<T> {
+    pub(crate) rows: Vec<T>,
+    pub(crate) total: u64,
+}
+
+/// A change that a person makes to a conversation.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Rename(String),
+    Archive,
+    Unarchive,
+}
+
+/// The columns that [`row`] reads, in its order. The turns are counted in the index of their names, which has the
+/// attempts of [`super::retry`] at its end.
+pub(super) const COLUMNS: &str = "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title,
+    archived_at IS NOT NULL, (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') AS turns,
+    sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed";
+
+impl Store {
+    /// The conversations of `filter`, a page of them, and how many there are; as this node has them, which may not be
+    /// durable yet.
+    pub(crate) async fn sessions_list(
+        &self,
+        filter: Filter,
+        (key, order): (Key, Order),
+        page: Page,
+    ) -> Result<Snapshot<Listed<SessionRow>>, StoreError> {
+        let query = move |rows: &Connection| {
+            let (conditions, values) = conditions(&filter);
+            let counted = format!("SELECT count(*) FROM sessions {conditions}");
+            let (by, direction) = (column(key), direction(order));
+            let listed = format!(
+                "SELECT {COLUMNS} FROM sessions {conditions} ORDER BY {by} {direction}, sessions.id {direction}
+                 LIMIT {} OFFSET {}",
+                page.limit, page.offset
+            );
+            let read = || {
+                let total: i64 =
+                    rows.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get(0))?;
+                let mut statement = rows.prepare_cached(&listed)?;
+                let found = statement.query_map(params_from_iter(&values), row)?;
+                let rows = found.collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok(Listed { rows, total: total.cast_unsigned() })
+            };
+            read().map_err(StoreError::sql("list sessions"))
+        };
+        self.snapshot(Budget::Copy, query).await
+    }
+
+    /// One conversation; of `owner`, where one is given.
+    pub(crate) async fn session(
+        &self,
+        id: SessionId,
+        owner: Option<&Owner>,
+    ) -> Result<Snapshot<Option<SessionRow>>, StoreError> {
+        let owner = owner.cloned();
+        self.snapshot(Budget::Copy, move |rows| {
+            one(rows, id, owner.as_ref()).map_err(StoreError::sql("read a session"))
+        })
+        .await
+    }
+
+    /// What was spent on each of `sessions`, in their order.
+    pub(crate) async fn sessions_spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
+        let query = move |rows: &Connection| {
+            let sql = "SELECT total(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)),
+                avg(finished_at - created_at) FILTER (WHERE state = 'complete')
+                FROM turns WHERE session_id = ?1 AND label < '~'";
+            let read = |id: &SessionId| {
+                let spent = |row: &Row<'_>| {
+                    let mean: Option<f64> = row.get(1)?;
+                    Ok(Spent { tokens: whole(row.get(0)?), answer_ms_mean: whole(mean.unwrap_or_default()) })
+                };
+                rows.prepare_cached(sql)?.query_row([id.row], spent)
+            };
+            let all = sessions.iter().map(read).collect::<rusqlite::Result<Vec<_>>>();
+            all.map_err(StoreError::sql("sum up sessions"))
+        };
+        self.snapshot(Budget::Copy, query).await
+    }
+
+    /// Changes a conversation, of `owner` where one is given; `false` where there is none.
+    pub(crate) fn session_change(
+        &self,
+        id: SessionId,
+        owner: Option<&Owner>,
+        (change, at): (Change, UnixMillis),
+    ) -> Result<Pending<bool>, StoreError> {
+        let owner = owner.map(|owner| owner.as_str().to_owned());
+        self.write(DELETION_BYTES, move |scope| {
+            let (set, value) = match &change {
+                Change::Rename(title) => ("title = ?4", Value::from(title.clone())),
+                Change::Archive => ("archived_at = coalesce(archived_at, ?4)", Value::from(at.0)),
+                Change::Unarchive => ("archived_at = ?4", Value::Null),
+            };
+            let sql = format!(
+                "UPDATE sessions SET changed_at = ?5, {set} WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner)"
+            );
+            let changed = scope.rows.prepare_cached(&sql).and_then(|mut update| {
+                update.execute(params![id.row, id.began.0, owner, value, at.0])
+            });
+            changed.map(|rows| rows == 1).map_err(StoreError::sql("change a session"))
+        })
+    }
+
+    /// Deletes conversations with all that was said in them; how many there were. At most [`DELETED_AT_ONCE`]. None of
+    /// them may have a turn that runs: its end would find no beginning.
+    pub(crate) fn sessions_delete(&self, sessions: Vec<SessionId>) -> Result<Pending<usize>, StoreError> {
+        let weight = DELETION_BYTES.saturating_mul(sessions.len());
+        self.write(weight, move |scope| {
+            let deleted = sessions.iter().map(|id| delete(scope.rows, *id));
+            let deleted = deleted.collect::<rusqlite::Result<Vec<_>>>().and_then(|deleted| {
+                step_back(scope.rows)?;
+                Ok(deleted.into_iter().filter(|deleted| *deleted).count())
+            });
+            deleted.map_err(StoreError::sql("delete sessions"))
+        })
+    }
+}
+
+/// A sum or mean of the database's as a number of ours: never negative, and no larger than what a clock or a bill counts.
+fn whole(number: f64) -> u64 {
+    // Exact up to 2^53, which is past every sum of tokens; the text of a whole float is its digits.
+    format!("{:.0}", number.max(0.0)).parse().unwrap_or(u64::MAX)
+}
+
+fn column(key: Key) -> &'static str {
+    match key {
+        Key::CreatedAt => "sessions.created_at",
+        Key::UpdatedAt => "changed",
+        Key::AskedAt => "sessions.updated_at",
+        Key::Title => "title",
+        Key::AgentId => "agent_id",
+        Key::Turns => "turns",
+    }
+}
+
+fn direction(order: Order) -> &'static str {
+    match order {
+        Order::Ascending => "ASC",
+        Order::Descending => "DESC",
+    }
+}
+
+/// The `WHERE` of a filter and its values, in order. Only what is said is written, so that an owner's are found by the
+/// index.
+pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
+    let Filter { owner, agent_id, chat, is_archived, title, since, until } = filter;
+    let said = [
+        owner.as_ref().map(|owner| ("sessions.owner =", Value::from(owner.as_str().to_owned()))),
+        agent_id.as_ref().map(|agent| ("agent_id =", Value::from(agent.as_str().to_owned()))),
+        chat.as_ref().map(|chat| ("chat_id =", Value::from(chat.as_str().to_owned()))),
+        is_archived.map(|is_archived| ("(archived_at IS NOT NULL) =", Value::from(is_archived))),
+        since.map(|since| ("sessions.updated_at >=", Value::from(since.0))),
+        until.map(|until| ("sessions.updated_at <", Value::from(until.0))),
+        title.as_ref().map(|part| ("title LIKE", Value::from(format!("%{}%", escaped(part))))),
+    ];
+    let (mut sql, mut values) = (String::new(), Vec::new());
+    for (condition, value) in said.into_iter().flatten() {
+        values.push(value);
+        let joint = if sql.is_empty() { "WHERE" } else { "AND" };
+        let escape = if condition.ends_with("LIKE") { r" ESCAPE '\'" } else { "" };
+        let _ = write!(sql, "{joint} {condition} ?{}{escape} ", values.len());
+    }
+    (sql, values)
+}
+
+/// The letters of `part`, none of which means anything to `LIKE`.
+fn escaped(part: &str) -> String {
+    let mut escaped = String::with_capacity(part.len());
+    for letter in part.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        id: SessionId { row: row.get(0)?, began: UnixMillis(row.get(1)?) },
+        owner: row.get(2)?,
+        agent_id: row.get(3)?,
+        chat: row.get(4)?,
+        title: row.get(5)?,
+        is_archived: row.get(6)?,
+        turns: row.get::<_, i64>(7)?.cast_unsigned(),
+        asked_at: UnixMillis(row.get(8)?),
+        updated_at: UnixMillis(row.get(9)?),
+    })
+}
+
+pub(super) fn one(rows: &Connection, id: SessionId, owner: Option<&Owner>) -> rusqlite::Result<Option<SessionRow>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM sessions WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner)");
+    let owner = owner.map(Owner::as_str);
+    let values: [&dyn ToSql; 3] = [&id.row, &id.began.0, &owner];
+    rows.prepare_cached(&sql)?.query_row(values, row).optional()
+}
+
+fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
+    let (row, began) = (id.row, id.began.0);
+    let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2";
+    if !rows.prepare_cached(sql)?.exists([row, began])? {
+        return Ok(false);
+    }
+    for sql in [
+        "DELETE FROM search WHERE rowid IN (SELECT id FROM search_docs WHERE session_id = ?1)",
+        "DELETE FROM search_docs WHERE session_id = ?1",
+        "DELETE FROM search_pending WHERE id IN (SELECT id FROM turns WHERE session_id = ?1)",
+        // Its turns and its feedback go along.
+        "DELETE FROM sessions WHERE id = ?1",
+    ] {
+        rows.prepare_cached(sql)?.execute([row])?;
+    }
+    Ok(true)
+}
+
+/// The numbers of the last turns are given out again once those are deleted: the index has to see them then.
+fn step_back(rows: &Connection) -> rusqlite::Result<()> {
+    let sql = "UPDATE search_mark SET indexed = min(indexed, (SELECT coalesce(max(id), 0) FROM turns))
+        WHERE indexed > (SELECT coalesce(max(id), 0) FROM turns)";
+    rows.prepare_cached(sql)?.execute([]).map(drop)
+}
