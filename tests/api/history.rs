@@ -66,7 +66,7 @@ fn an_owner_lists_their_chats_by_pages_the_last_used_first() {
 
 #[test]
 fn a_chat_is_told_with_its_messages_to_its_owner_alone() {
-    let (_upstream, home) = home();
+    let (upstream, home) = home();
     let node = home.start();
     let mut browser = node.browser();
     for turn in ["t1", "t2", "t3"] {
@@ -103,9 +103,9 @@ fn a_chat_is_told_with_its_messages_to_its_owner_alone() {
     assert_eq!(browser.get("/api/chat/history/d").code(404), "NOT_FOUND");
     assert_eq!(browser.get("/api/chat/history/c?agentId=b").code(404), "NOT_FOUND");
     assert_eq!(node.browser().get("/api/chat/history/c").code(404), "NOT_FOUND", "another's");
-    let upstream_id = &_upstream.asked()[0];
+    let asked = &upstream.asked()[0];
     let text = browser.get("/api/chat/history/c").text().to_owned();
-    assert!(!text.contains(upstream_id.field("chatId")) && !text.contains(upstream_id.field("responseChatItemId")));
+    assert!(!text.contains(asked.field("chatId")) && !text.contains(asked.field("responseChatItemId")));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod dify;
 mod disk;
 mod diverged;
 mod failover;
+mod history;
 mod levels;
 mod limits;
 mod load;
