@@ -2,6 +2,7 @@
 
 use super::apply::FollowError;
 use super::links::BLANK;
+use super::outlook::unheard;
 use super::pair::{Crown, Next, Order, Pair, PairError, Role, Told, lock, refuse};
 use super::peers::AskError;
 use super::receive::ReceiveError;
@@ -127,9 +128,12 @@ impl Pair {
                 Err(refusal) => drop(told.send(Err(refusal))),
             },
             Order::Switchover { told, .. } => {
-                drop(told.send(refuse(self.outside().unwrap_or_else(|| {
-                    "this node is the standby; the primary hands over, by `llmchat switchover` there. If that is off and stays off: `llmchat failover --force --accept-loss` here".to_owned()
-                }))));
+                let why = "this node is the standby; the primary hands over, by `llmchat switchover` there";
+                let why = || match self.is_connected() {
+                    true => why.to_owned(),
+                    false => format!("{why}. Now {}", unheard(&self.config().now(), self.me())),
+                };
+                drop(told.send(refuse(self.outside().unwrap_or_else(why))));
             }
             Order::ResumeAlone { told, .. } => {
                 let why = "this node is the standby and was not the primary before";

@@ -377,6 +377,10 @@ impl Pair {
                 peer.name
             ));
         }
+        // The reign goes over a connection of its own, which is made again a moment after the one for records.
+        if tokio::time::timeout(DURABLE_WITHIN, self.voter().links().met(peer.id)).await.is_err() {
+            return refuse(format!("{} is not reached at {}; try again", peer.name, peer.address));
+        }
         // It has to be reached for that at the address that it is known by, which records do not show.
         match peers.exchange(&peer, &self.standing(), ASK_WITHIN).await {
             Ok(theirs) if theirs.role == Role::Standby.as_str() => Ok((peer, peers)),

@@ -100,20 +100,20 @@ fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     let is_shown = |word: &str| status.split_whitespace().any(|shown| shown == word);
     assert!(is_shown("NODE") && !is_shown(address), "{status}");
     assert!(status.contains(&format!("joining: b at {address}, not reached: ")), "{status}");
-    let invited = |cluster: &mut Cluster| {
-        let told = cluster.does(0, &["invite"]);
-        told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned()
-    };
-    let token = invited(&mut cluster);
+    let told = cluster.does(0, &["invite"]);
+    let token = told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
     let joined = cluster.join(&token);
     assert_eq!(joined.code, Some(0), "{}", joined.stderr);
     cluster.in_sync();
     let used = cluster.join(&token);
     assert!(used.code == Some(1) && used.stderr.contains("one of a pair already"), "{}", used.stderr);
-    // A standby that is lost is replaced by the next that joins.
-    let token = invited(&mut cluster);
+    // A standby that is lost is replaced by a token for that, and by no other: it may only be off.
     cluster.kill(1);
     cluster.wait("alone", |cluster| cluster.status(0).is_some_and(|status| status["inSync"] == false));
+    let refused = cluster.homes[0].run(&["invite"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("`llmchat member replace b`"), "{}", refused.stderr);
+    let told = cluster.does(0, &["member", "replace", "b"]);
+    let token = told.split_whitespace().find(|word| word.starts_with("llmchat1.")).expect("a token").to_owned();
     cluster.anew(1);
     let joined = cluster.join(&token);
     assert_eq!(joined.code, Some(0), "{}", joined.stderr);
