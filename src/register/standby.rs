@@ -189,3 +189,30 @@ impl Standby {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_that_comes_and_goes_can_be_told_from_when_on_it_counts() {
+        let (timing, now) = (Timing::DEFAULT, Moment::from_millis(60_000));
+        let mut standby = Standby::new(now);
+        let comes = |standby: &mut Standby| {
+            standby.connected();
+            standby.flushed(2, (Txid::default(), Txid::default(), Txid::default()), now);
+        };
+        assert_eq!(standby.counts_at(&timing), None, "it is away");
+        comes(&mut standby);
+        assert_eq!(standby.counts_at(&timing), Some(now), "the first times at once");
+        for drops in 1..=3 {
+            standby.dropped(&timing, now);
+            standby.lost(true, now);
+            comes(&mut standby);
+            let at = standby.counts_at(&timing).unwrap();
+            assert_eq!(at, now + [Duration::ZERO, timing.flap_stable, 2 * timing.flap_stable][drops - 1]);
+            assert!(standby.is_add_due(&timing, at));
+            assert!(drops == 1 || !standby.is_add_due(&timing, now), "{drops}");
+        }
+    }
+}

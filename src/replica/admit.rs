@@ -269,8 +269,9 @@ pub(super) mod tests {
         let with = config.clone();
         let mut short = Config { isr: vec![1], ..with.clone() };
         assert!(take_witness(&mut short, "w").unwrap_err().why.contains("not in sync"));
-        assert!(take_witness(&mut config, "n2").unwrap_err().why.contains("member replace n2"));
-        assert!(take_witness(&mut config, "x").unwrap_err().why.contains("not the witness"));
+        assert!(take_witness(&mut config, "n2").unwrap_err().why.contains("`llmchat member replace n2`"));
+        assert!(take_witness(&mut config, "v").unwrap_err().why.ends_with("not the witness; that is w"));
+        assert!(take_witness(&mut pair(), "w").unwrap_err().why.starts_with("there is no witness"));
         assert_eq!(config, with);
         take_witness(&mut config, "w").unwrap();
         assert_eq!((config.members.len(), config.register), (2, Rule::Majority));
