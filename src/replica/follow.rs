@@ -129,9 +129,11 @@ impl Pair {
             },
             Order::Switchover { told, .. } => {
                 let why = "this node is the standby; the primary hands over, by `llmchat switchover` there";
-                let why = || match self.is_connected() {
-                    true => why.to_owned(),
-                    false => format!("{why}. Now {}", unheard(&self.config().now(), self.me())),
+                let why = || {
+                    if self.is_connected() {
+                        return why.to_owned();
+                    }
+                    format!("{why}. Now {}", unheard(&self.config().now(), self.me()))
                 };
                 drop(told.send(refuse(self.outside().unwrap_or_else(why))));
             }
