@@ -165,7 +165,17 @@ impl History {
         agent_id: Option<&AgentId>,
         chat: &Label,
     ) -> Result<usize, HistoryError> {
-        let found = self.store.sessions_named(owner, agent_id, chat).await?.value.rows;
+        let mut found = self.store.sessions_named(owner, agent_id, chat).await?.value.rows;
+        if found.is_empty() {
+            // One whose first question is on its way to the disk is stored once that turn is over.
+            let claim = agent_id.map(|agent_id| Claim::Chat(owner.clone(), agent_id.clone(), chat.clone()));
+            let which = claim.as_ref().map_or(Which::Named(owner, chat), Which::One);
+            let over = self.sessions.running.stop(&which);
+            if !over.is_empty() {
+                let _ = tokio::time::timeout(STOPS_WITHIN, all(over)).await; // Late, it is found to be busy.
+                found = self.store.sessions_named(owner, agent_id, chat).await?.value.rows;
+            }
+        }
         for session in &found {
             self.delete_found(session).await?;
         }
