@@ -6,12 +6,13 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::protocol::account::{self, Broken, Email, User, UserRole, UserStatus, Username};
 use crate::store::{
-    AuditCheck, AuditEntry, AuditFilter, AuditRow, Budget, Changed, EmailChange, Login, NewLogin, NewUser, Renewed,
-    Store, StoreError, UserChange,
+    AuditCheck, AuditEntry, AuditFilter, AuditRow, Budget, Changed, EmailChange, Login, NewLogin, NewUser, Pending,
+    Renewed, Store, StoreError, UserChange,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// A login that was ended elsewhere is believed for so long where nobody tells this node: on a standby, whose clients said
 /// that they are content with that.
@@ -125,11 +126,17 @@ impl Accounts {
         let known = self.store.user_by_name(&username).await?;
         let hash = known.as_ref().map(|known| known.hash.clone()).filter(|_| account::is_plausible(password));
         let verdict = self.hasher.verify(password.clone(), hash).await?;
-        let Some(known) = known else { return Err(AccountsError::WrongCredentials) };
+        // Nobody waits for what is written of a refusal, or the wait would tell who is known. A name that is nobody's is not
+        // written at all: people type passwords there.
+        let Some(known) = known else {
+            let resource = ("user", "");
+            drop(self.store.audit(entry((None, &from), "login", resource, &json!({}), Some("unknown user")))?);
+            return Err(AccountsError::WrongCredentials);
+        };
         let entry = |error| entry((Some(&known.user), &from), "login", ("user", known.user.id), &json!({}), error);
         let rehashed = match verdict {
             Verdict::Wrong => {
-                self.store.audit(entry(Some("wrong password")))?.await?;
+                drop(self.store.audit(entry(Some("wrong password")))?);
                 return Err(AccountsError::WrongCredentials);
             }
             // Only who knows the password learns that the account is off.
@@ -217,9 +224,7 @@ impl Accounts {
     /// Ends a login, and all of its tokens.
     pub(crate) async fn log_out(&self, login: &Login, from: &Remote) -> Result<(), AccountsError> {
         let entry = entry((Some(&login.user), from), "logout", ("user", login.user.id), &json!({}), None);
-        let ended = self.store.login_end(login.id.clone(), entry)?.await;
-        self.forget();
-        ended?;
+        self.changed(self.store.login_end(login.id.clone(), entry)?).await?;
         Ok(())
     }
 
@@ -231,12 +236,13 @@ impl Accounts {
         from: Remote,
     ) -> Result<(), AccountsError> {
         let known = self.store.user_by_id(actor.user.id).await?.ok_or(AccountsError::Unknown)?;
-        let hash = Some(known.hash).filter(|_| account::is_plausible(old));
+        let hash = Some(known.hash.clone()).filter(|_| account::is_plausible(old));
         if self.hasher.verify(old.clone(), hash).await? == Verdict::Wrong {
             return Err(AccountsError::WrongOldPassword);
         }
         let change = UserChange {
             hash: Some(self.hashed(new).await?),
+            checked: Some(known.hash),
             kept_login: Some(actor.id.clone()),
             ..UserChange::default()
         };
@@ -315,16 +321,24 @@ impl Accounts {
     }
 
     async fn change(&self, id: i64, change: UserChange, entry: AuditEntry) -> Result<User, AccountsError> {
-        let changed = self.store.user_change(id, change, entry)?.await;
-        self.forget();
-        done(changed?.value)
+        done(self.changed(self.store.user_change(id, change, entry)?).await?)
+    }
+
+    /// What comes of a change. It is in force once it is stored, also where nobody waits for that any more.
+    async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
+        let accounts = self.clone();
+        let changed = TaskTracker::new().spawn(async move {
+            let changed = change.await;
+            accounts.forget();
+            changed
+        });
+        Ok(changed.await.unwrap_or(Err(StoreError::OutcomeUnknown))?.value)
     }
 
     /// Removes a user; their chats stay until they are erased.
     pub(crate) async fn remove(&self, id: i64, actor: &Actor) -> Result<User, AccountsError> {
-        let removed = self.store.user_remove(id, actor.entry("remove-user", ("user", id), &json!({})))?.await;
-        self.forget();
-        done(removed?.value)
+        let entry = actor.entry("remove-user", ("user", id), &json!({}));
+        done(self.changed(self.store.user_remove(id, entry)?).await?)
     }
 
     /// Users by name, from the `offset`th on, and how many there are in all.
@@ -371,6 +385,7 @@ fn done(changed: Changed) -> Result<User, AccountsError> {
     match changed {
         Changed::Done(user) => Ok(user),
         Changed::Unknown => Err(AccountsError::Unknown),
+        Changed::Outdated => Err(TokenError::Revoked.into()),
         Changed::LastAdmin => Err(AccountsError::LastAdmin),
     }
 }

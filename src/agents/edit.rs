@@ -86,19 +86,18 @@ impl Agents {
         let _one_at_a_time = self.editing.lock().await;
         let stored = self.stored().await?.into_iter().find(|agent| agent.id.as_str() == id);
         let before = stored.ok_or(EditError::Unknown)?;
-        let mut entry = entry_of(&before);
-        let is_kept = |name: &str, value: &Value| name == "apiKey" && (value.is_null() || value == "");
-        let patch: Map<_, _> = patch.into_iter().filter(|(name, value)| !is_kept(name, value)).collect();
         if patch.get("id").is_some_and(|given| given != id) {
             return Err(EditError::Problems(vec!["id: is the agent's for ever".to_owned()]));
         }
         // What the environment lacked is still lacking, unless it is given now.
+        let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null() && value != "");
         let unset: Vec<_> = check::unset(&before.profile.problems)
             .into_iter()
-            .filter(|unset| !patch.contains_key(unset.field.split('.').next().unwrap_or_default()))
+            .filter(|unset| !is_given(unset.field.split('.').next().unwrap_or_default()))
             .collect();
+        let mut entry = entry_of(&before);
         entry.extend(patch);
-        keep_headers(&mut entry, &before);
+        keep_secrets(&mut entry, &before);
         let agent = Agent { created_at: before.created_at, ..checked(entry, &unset)? };
         self.keep(agent, audit).await
     }
@@ -113,6 +112,7 @@ impl Agents {
     /// Removes an agent, as [`Agents::remove`], by a client's text.
     pub(crate) async fn delete(&self, id: &str, entry: AuditEntry) -> Result<(), EditError> {
         let id = AgentId::parse(id).map_err(|_| EditError::Unknown)?;
+        let _one_at_a_time = self.editing.lock().await;
         if self.remove(id, Some(entry)).await? { Ok(()) } else { Err(EditError::Unknown) }
     }
 
@@ -120,16 +120,23 @@ impl Agents {
     /// variable of the environment is nobody's to read from afar.
     pub(crate) async fn import_posted(
         &self,
-        text: &str,
+        mut entries: Vec<Value>,
         all_or_nothing: bool,
         entry: AuditEntry,
     ) -> Result<(ImportReport, usize), EditError> {
-        let mut import = Import::parse(text, Source::Admin, clock::unix_millis(), &|_| None)?;
+        let _one_at_a_time = self.editing.lock().await;
+        let known = self.stored().await?;
+        for posted in entries.iter_mut().filter_map(Value::as_object_mut) {
+            let before = known.iter().find(|agent| posted.get("id").is_some_and(|id| id == agent.id.as_str()));
+            if let Some(before) = before {
+                keep_secrets(posted, before);
+            }
+        }
+        let text = json!({ "agents": entries }).to_string();
+        let mut import = Import::parse(&text, Source::Admin, clock::unix_millis(), &|_| None)?;
         if all_or_nothing && !import.rejected.is_empty() {
             import.agents.clear();
         }
-        let _one_at_a_time = self.editing.lock().await;
-        let known = self.stored().await?;
         let created = import.agents.iter().filter(|agent| known.iter().all(|other| other.id != agent.id)).count();
         let report = self.put(import, Source::Admin, Some(entry)).await?;
         Ok((report, created))
@@ -139,6 +146,7 @@ impl Agents {
     pub(crate) async fn reload(&self, entry: AuditEntry) -> Result<Reloaded, EditError> {
         let path = Arc::clone(self.file.as_ref().ok_or(EditError::NoFile)?);
         let import = file::read(&path, Source::File)?;
+        let _one_at_a_time = self.editing.lock().await;
         self.put(import, Source::File, Some(entry)).await?;
         let agents = self.stored().await?;
         let active = agents.iter().filter(|agent| agent.profile.is_served()).count();
@@ -168,11 +176,22 @@ impl Agents {
     }
 }
 
-/// A header without a value keeps the one that is there, which nobody is shown.
-fn keep_headers(entry: &mut Map<String, Value>, before: &Agent) {
-    let headers = entry.get_mut("features").and_then(|features| features.get_mut("customHeaders"));
-    for (name, value) in headers.and_then(Value::as_object_mut).into_iter().flatten() {
-        let stored = before.profile.features.custom_headers.0.get(&name.to_ascii_lowercase());
+/// What nobody is shown stays what it is where it is left out or empty: the key, and the values of headers. So do the path
+/// and the headers as a whole, where other features are set.
+fn keep_secrets(entry: &mut Map<String, Value>, before: &Agent) {
+    if entry.get("apiKey").is_none_or(|key| key.is_null() || key == "") {
+        entry.insert("apiKey".to_owned(), before.api_key.expose().into());
+    }
+    let stored = &before.profile.features;
+    let Some(features) = entry.get_mut("features").and_then(Value::as_object_mut) else { return };
+    if let Some(path) = &stored.custom_path {
+        features.entry("customPath").or_insert_with(|| path.as_str().into());
+    }
+    let headers = features.entry("customHeaders").or_insert_with(|| {
+        stored.custom_headers.0.keys().map(|name| (name.clone(), Value::from(""))).collect::<Map<_, _>>().into()
+    });
+    for (name, value) in headers.as_object_mut().into_iter().flatten() {
+        let stored = stored.custom_headers.0.get(&name.to_ascii_lowercase());
         if *value == ""
             && let Some(stored) = stored
         {

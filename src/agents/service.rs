@@ -5,7 +5,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::protocol::agent::{Agent, Provider, Source};
 use crate::protocol::answer::{Class, Failure};
-use crate::store::{AuditEntry, Budget, Snapshot, Store, StoreError};
+use crate::store::{AuditEntry, Budget, Pending, Snapshot, Store, StoreError};
 use crate::upstream::{Client, MayAsk};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 /// The list is dropped at every change; the time only bounds what a bug could hide.
 const ROSTER_TTL: Duration = Duration::from_hours(1);
@@ -174,18 +175,26 @@ impl Agents {
             .collect();
         let mut report = ImportReport { inactive, rejected: import.rejected, ..ImportReport::default() };
         if !import.agents.is_empty() {
-            let put = self.store.agents_put(import.agents, source == Source::File, entry)?.await?.value;
+            let put = self.changed(self.store.agents_put(import.agents, source == Source::File, entry)?).await?;
             (report.stored, report.kept) = (put.stored, put.kept);
-            self.forget();
         }
         Ok(report)
     }
 
     /// Removes an agent; what was said with it stays. `false` when there is none of that id.
     pub(crate) async fn remove(&self, id: AgentId, entry: Option<AuditEntry>) -> Result<bool, StoreError> {
-        let removed = self.store.agent_remove(id, entry)?.await?.value;
-        self.forget();
-        Ok(removed)
+        self.changed(self.store.agent_remove(id, entry)?).await
+    }
+
+    /// What comes of a change. It is in force once it is stored, also where nobody waits for that any more.
+    async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
+        let agents = self.clone();
+        let changed = TaskTracker::new().spawn(async move {
+            let changed = change.await;
+            agents.forget();
+            changed
+        });
+        Ok(changed.await.unwrap_or(Err(StoreError::OutcomeUnknown))?.value)
     }
 
     /// Really asks the upstream, and says in an operator's words what came of it.

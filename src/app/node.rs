@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 impl Listeners {
     fn url(&self) -> Result<String> {
@@ -283,10 +284,9 @@ async fn serve(
         }
     }
     if core.pair.role().now() == Role::Primary {
-        match tokio::time::timeout(SEED_WITHIN, core.first_admin()).await {
-            Ok(made) => made?,
-            Err(_) => tracing::warn!("there is no administrator yet: nothing is durable"),
-        }
+        // It goes on by itself: whoever it makes, and with what password, is said once that is stored.
+        let made = TaskTracker::new().spawn(first_admin(Arc::clone(&core)));
+        drop(tokio::time::timeout(SEED_WITHIN, made).await);
     }
     let pair = core.pair.clone();
     let seeds = seeds_again(core, import);
@@ -302,6 +302,13 @@ async fn serve(
     Ok(())
 }
 
+/// Makes an administrator where there is none. A node without one serves all the same.
+async fn first_admin(core: Arc<Core>) {
+    if let Err(error) = core.first_admin().await {
+        tracing::error!("there is perhaps no administrator; `llmchat user add NAME --admin` makes one: {error:#}");
+    }
+}
+
 /// Reads the agents file into the store each time that this node becomes the primary: for ever.
 async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
     let mut role = core.pair.role();
@@ -313,8 +320,8 @@ async fn seeds_again(core: Arc<Core>, import: Option<Import>) {
         {
             tracing::error!("the agents file is not read: {error:#}");
         }
-        if is_primary && let Err(error) = core.first_admin().await {
-            tracing::error!("there is perhaps no administrator: {error:#}");
+        if is_primary {
+            first_admin(Arc::clone(&core)).await;
         }
     }
     std::future::pending::<()>().await;

@@ -9,12 +9,16 @@ use crate::base::{Chain, Owner};
 use crate::store::{Budget, Login};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 const COOKIE: &str = "llmchat_session";
+/// A browser's own word of where a request comes from.
+pub(super) const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const SAME_ORIGIN: &str = "same-origin";
 
 /// Where a token was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,8 @@ impl FromRequestParts<Edge> for Credentials {
             ip_address: address.map(|address| address.to_string()),
             user_agent: user_agent.map(ToOwned::to_owned),
         };
-        Ok(Self { token: token(&parts.method, &parts.headers), address, from })
+        let host = host(&parts.headers, &parts.uri);
+        Ok(Self { token: token(&parts.method, &parts.headers, host.as_deref()), address, from })
     }
 }
 
@@ -52,12 +57,12 @@ pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
     bearer(headers).or_else(|| cookie(headers, COOKIE).filter(|token| !token.is_empty()))
 }
 
-fn token(method: &Method, headers: &HeaderMap) -> Option<(String, Found)> {
+fn token(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Option<(String, Found)> {
     if let Some(bearer) = bearer(headers) {
         return Some((bearer.to_owned(), Found::Bearer));
     }
     let token = cookie(headers, COOKIE).filter(|token| !token.is_empty())?;
-    let is_safe = matches!(*method, Method::GET | Method::HEAD) || is_same_origin(headers);
+    let is_safe = matches!(*method, Method::GET | Method::HEAD) || is_same_origin(headers, host);
     Some((token.to_owned(), if is_safe { Found::Cookie } else { Found::CrossSite }))
 }
 
@@ -69,14 +74,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !["", "null", "undefined"].contains(&token)).then_some(token)
 }
 
+/// By what name and port the client has reached this service: in HTTP/2 that is part of the request's address.
+pub(super) fn host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    named.or_else(|| uri.authority().map(Authority::as_str)).map(ToOwned::to_owned)
+}
+
 /// Whether a page of ours has sent it, as the browser says; one that says nothing is not believed.
-fn is_same_origin(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return site == "same-origin";
+pub(super) fn is_same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = text(&SITE) {
+        return site == SAME_ORIGIN;
     }
-    let origin = text("origin").and_then(|origin| origin.parse::<Uri>().ok());
-    match (origin.as_ref().and_then(Uri::authority), text("host")) {
+    let origin = text(&header::ORIGIN).and_then(|origin| origin.parse::<Uri>().ok());
+    match (origin.as_ref().and_then(Uri::authority), host) {
         (Some(origin), Some(host)) => origin.as_str().eq_ignore_ascii_case(host),
         _ => false,
     }
@@ -208,11 +219,11 @@ mod tests {
     fn a_bearer_of_nothing_is_none_and_a_cookie_stands_in_for_it() {
         for none in ["Bearer null", "Bearer undefined", "Bearer ", "Bearer", "", "Basic abc", "null"] {
             let headers = headers(&[("authorization", none), ("cookie", "a=b; llmchat_session=xyz")]);
-            assert_eq!(token(&Method::GET, &headers), Some(("xyz".to_owned(), Found::Cookie)), "{none}");
+            assert_eq!(token(&Method::GET, &headers, None), Some(("xyz".to_owned(), Found::Cookie)), "{none}");
         }
         let both = headers(&[("authorization", "bearer abc"), ("cookie", "llmchat_session=xyz")]);
-        assert_eq!(token(&Method::POST, &both), Some(("abc".to_owned(), Found::Bearer)));
-        assert_eq!(token(&Method::GET, &headers(&[("cookie", "llmchat_session=")])), None);
+        assert_eq!(token(&Method::POST, &both, None), Some(("abc".to_owned(), Found::Bearer)));
+        assert_eq!(token(&Method::GET, &headers(&[("cookie", "llmchat_session=")]), None), None);
     }
 
     #[test]
@@ -220,8 +231,7 @@ mod tests {
         let found = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = headers(pairs);
             headers.insert("cookie", HeaderValue::from_static("llmchat_session=xyz"));
-            headers.insert("host", HeaderValue::from_static("chat.example:3001"));
-            token(&Method::POST, &headers).unwrap().1
+            token(&Method::POST, &headers, Some("chat.example:3001")).unwrap().1
         };
         for ours in [
             &[("sec-fetch-site", "same-origin")][..],

@@ -3,6 +3,7 @@
 //! A request is sent again only where it has certainly not begun: the primary could not be reached, or said so. One that
 //! was forwarded is never forwarded again.
 
+use super::credentials;
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::Peer;
@@ -49,18 +50,22 @@ pub(super) struct Asked {
     uri: Uri,
     headers: HeaderMap,
     client: Option<SocketAddr>,
+    /// What the client calls this service.
+    host: Option<String>,
     /// It came from another node.
     is_forwarded: bool,
 }
 
 impl Asked {
     fn of(method: &Method, uri: &Uri, headers: &HeaderMap, extensions: &axum::http::Extensions) -> Self {
+        let host = credentials::host(headers, uri);
         let headers = headers.iter().filter(|(name, _)| !is_of_one_hop(name));
         Self {
             method: method.clone(),
             uri: uri.clone(),
             headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
             client: extensions.get::<Peer>().map(|peer| peer.0),
+            host,
             is_forwarded: extensions.get::<Forwarded>().is_some(),
         }
     }
@@ -71,6 +76,10 @@ impl Asked {
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
         headers.insert(HOP, HeaderValue::from_static("1"));
+        // The other node is reached by a name that no page has.
+        if credentials::is_same_origin(&self.headers, self.host.as_deref()) {
+            headers.insert(credentials::SITE, HeaderValue::from_static(credentials::SAME_ORIGIN));
+        }
         if let Some(client) = self.client {
             headers.insert(CLIENT, HeaderValue::from_str(&client.to_string()).expect("an address is ASCII"));
         }
@@ -169,6 +178,8 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         return next.run(request).await;
     }
     let level = match Level::of(request.headers()) {
+        // Whether a login still holds is what the primary knows.
+        Ok(_) if credentials::token_of(request.headers()).is_some() => Level::Linearizable,
         Ok(level) => level,
         Err(error) => return error.into_response(),
     };

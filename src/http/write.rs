@@ -28,6 +28,13 @@ pub(super) struct Write {
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 impl Write {
+    /// The body. From here on another node may become the primary, and then nothing is written here: for what has to wait,
+    /// for a password's hash, the disks or somebody else's server, before it is done.
+    pub(super) fn release(self) -> JsonBody {
+        drop(self.entered);
+        self.body
+    }
+
     /// What comes of `change`, which writes nothing where this node is not the primary any more.
     pub(super) async fn does<T>(self, change: impl Future<Output = Result<T, HistoryError>>) -> Result<T, ApiError> {
         drop(self.body);

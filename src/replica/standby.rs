@@ -422,7 +422,10 @@ impl Standby {
                 _ = beat.tick() => {
                     // What this node says goes into a socket's buffer, also where nobody is at its other end.
                     if clock::now().saturating_duration_since(heard_at) >= SILENCE_MAX {
-                        return Err(WireError::Silent(SILENCE_MAX).into());
+                        // This node may have slept itself, with the primary's words in a buffer.
+                        let frame = line.incoming.try_next()?.ok_or(WireError::Silent(SILENCE_MAX))?;
+                        self.hear(frame, receiver, line.began).await?;
+                        heard_at = clock::now();
                     }
                 }
             }

@@ -7,6 +7,7 @@
 use super::error::StoreError;
 use super::handle::Store;
 use super::readers::Budget;
+use super::sessions;
 use super::turns::{self, NewTurn, TurnEnd, TurnState};
 use crate::base::{AgentId, Label, Owner};
 use crate::protocol::answer::Usage;
@@ -71,6 +72,7 @@ impl Store {
 pub(super) fn begin(rows: &Connection, session_id: i64, new: &NewTurn) -> rusqlite::Result<String> {
     let sql = "DELETE FROM turns WHERE session_id = ?1 AND label >= ?2";
     rows.prepare_cached(sql)?.execute(params![session_id, ATTEMPT.to_string()])?;
+    sessions::step_back(rows)?;
     Ok(format!("{ATTEMPT}{}", new.turn_id))
 }
 
@@ -107,5 +109,8 @@ pub(super) fn finish(rows: &Connection, (old, end): (&str, &TurnEnd), events: &s
     ];
     rows.execute(sql, values).map_err(doing())?;
     // Its number is behind the mark, and what is indexed of it is of the old answer.
-    rows.execute("INSERT OR IGNORE INTO search_pending (id) VALUES (?1)", [place]).map(drop).map_err(doing())
+    rows.execute("INSERT OR IGNORE INTO search_pending (id) VALUES (?1)", [place]).map_err(doing())?;
+    // The attempt's own number is given out again.
+    sessions::step_back(rows).map_err(doing())?;
+    turns::name_conversation(rows, end).map_err(doing())
 }

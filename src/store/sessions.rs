@@ -304,7 +304,7 @@ fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
 }
 
 /// The numbers of the last turns are given out again once those are deleted: the index has to see them then.
-fn step_back(rows: &Connection) -> rusqlite::Result<()> {
+pub(super) fn step_back(rows: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE search_mark SET indexed = min(indexed, (SELECT coalesce(max(id), 0) FROM turns))
         WHERE indexed > (SELECT coalesce(max(id), 0) FROM turns)";
     rows.prepare_cached(sql)?.execute([]).map(drop)

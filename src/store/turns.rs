@@ -395,7 +395,7 @@ pub(super) fn finish(rows: &Connection, end: &TurnEnd, events: &str) -> Result<(
 }
 
 /// Also of a turn that failed: the upstream has the question, and goes on from there.
-fn name_conversation(rows: &Connection, end: &TurnEnd) -> rusqlite::Result<()> {
+pub(super) fn name_conversation(rows: &Connection, end: &TurnEnd) -> rusqlite::Result<()> {
     let Some(theirs) = &end.conversation else { return Ok(()) };
     let sql = "UPDATE sessions SET upstream_conversation = ?2
         WHERE id = (SELECT session_id FROM turns WHERE turn_id = ?1)";

@@ -36,6 +36,8 @@ pub(crate) struct UserChange {
     pub(crate) status: Option<UserStatus>,
     pub(crate) email: EmailChange,
     pub(crate) hash: Option<Secret>,
+    /// What the old password was checked by: with another one, or without the login that is kept, nothing is changed.
+    pub(crate) checked: Option<Secret>,
     /// With another password every login but this one is revoked.
     pub(crate) kept_login: Option<String>,
 }
@@ -54,6 +56,8 @@ pub(crate) enum EmailChange {
 pub(crate) enum Changed {
     Done(User),
     Unknown,
+    /// The password, or the login, that the change rests on is no more.
+    Outdated,
     /// There would be no administrator who can log in.
     LastAdmin,
 }
@@ -194,6 +198,9 @@ impl Store {
             if user.is_admin() && !after.is_admin() && is_last_admin(scope, id)? {
                 return Ok(Changed::LastAdmin);
             }
+            if is_outdated(scope.rows, id, &change).map_err(StoreError::sql("read a user"))? {
+                return Ok(Changed::Outdated);
+            }
             write_change(scope, &after, &change).map_err(StoreError::sql("change a user"))?;
             audit::append(scope, entry)?;
             Ok(Changed::Done(after))
@@ -218,6 +225,13 @@ impl Store {
 
 fn is_last_admin(scope: &Scope<'_>, id: i64) -> Result<bool, StoreError> {
     has_other_admin(scope.rows, id).map(|has| !has).map_err(StoreError::sql("look for an administrator"))
+}
+
+fn is_outdated(rows: &Connection, id: i64, change: &UserChange) -> rusqlite::Result<bool> {
+    let Some(checked) = &change.checked else { return Ok(false) };
+    let sql = "SELECT 1 FROM users JOIN logins ON logins.user_id = users.id
+        WHERE users.id = ?1 AND password = ?2 AND logins.id = ?3";
+    Ok(!rows.prepare_cached(sql)?.exists(params![id, checked.expose(), change.kept_login])?)
 }
 
 fn write_change(scope: &Scope<'_>, after: &User, change: &UserChange) -> rusqlite::Result<()> {

@@ -391,7 +391,7 @@ fn a_standby_that_was_put_back_from_a_copy_is_no_member_any_more() {
     assert_eq!(cluster.browser(0).chat(&question("hi", "c2", "t", false)).answer(), "an answer");
     // Where nobody else is left, what it has is better than nothing.
     cluster.kill(0);
-    let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--dry-run"]);
+    let dry = cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a", "--dry-run"]);
     assert!(dry.starts_with("b could take over by force; it does not remember what it has said"), "{dry}");
     cluster.does(1, &["failover", "--force", "--accept-loss", "--off", "a"]);
     cluster.wait("the last one", |cluster| cluster.is_primary(1));

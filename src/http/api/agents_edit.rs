@@ -8,7 +8,7 @@ use crate::gateway::ChatError;
 use crate::http::credentials::Credentials;
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::write::Write;
+use crate::http::write::{Write, kept};
 use crate::protocol::chat::{Invalid, Problem};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -27,11 +27,11 @@ pub(in crate::http) async fn create(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
+    let entry: Map<String, Value> = write.release().parse()?;
     let actor = credentials.acting_admin(&edge).await?;
-    let entry: Map<String, Value> = write.body.parse()?;
     let details = fields(&entry);
     let audit = |agent: &crate::protocol::agent::Agent| actor.entry("add-agent", ("agent", &agent.id), &details);
-    let agent = edge.agents.create(entry, audit).await?;
+    let agent = kept(edge.agents.create(entry, audit)).await?;
     Ok((StatusCode::CREATED, Json(envelope("CREATED", whole(&agent)))).into_response())
 }
 
@@ -41,11 +41,11 @@ pub(in crate::http) async fn update(
     Path(id): Path<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
+    let patch: Map<String, Value> = write.release().parse()?;
     let actor = credentials.acting_admin(&edge).await?;
-    let patch: Map<String, Value> = write.body.parse()?;
     let details = fields(&patch);
     let audit = |agent: &crate::protocol::agent::Agent| actor.entry("change-agent", ("agent", &agent.id), &details);
-    let agent = edge.agents.update(&id, patch, audit).await?;
+    let agent = kept(edge.agents.update(&id, patch, audit)).await?;
     Ok(Json(envelope("OK", whole(&agent))).into_response())
 }
 
@@ -53,20 +53,22 @@ pub(in crate::http) async fn remove(
     State(edge): State<Edge>,
     credentials: Credentials,
     Path(id): Path<String>,
-    _: Write,
+    write: Write,
 ) -> Result<Response, ApiError> {
+    drop(write.release());
     let actor = credentials.acting_admin(&edge).await?;
-    edge.agents.delete(&id, actor.entry("remove-agent", ("agent", &id), &json!({}))).await?;
+    kept(edge.agents.delete(&id, actor.entry("remove-agent", ("agent", &id), &json!({})))).await?;
     Ok(Json(envelope("OK", Value::Null)).into_response())
 }
 
 pub(in crate::http) async fn reload(
     State(edge): State<Edge>,
     credentials: Credentials,
-    _: Write,
+    write: Write,
 ) -> Result<Response, ApiError> {
+    drop(write.release());
     let actor = credentials.acting_admin(&edge).await?;
-    let reloaded = edge.agents.reload(actor.entry("reload-agents", ("agent", ""), &json!({}))).await?;
+    let reloaded = kept(edge.agents.reload(actor.entry("reload-agents", ("agent", ""), &json!({})))).await?;
     let data = json!({ "totalAgents": reloaded.total, "activeAgents": reloaded.active });
     Ok(Json(envelope("OK", data)).into_response())
 }
@@ -84,11 +86,10 @@ pub(in crate::http) async fn import(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
+    let Import { agents, all_or_nothing } = write.release().parse()?;
     let actor = credentials.acting_admin(&edge).await?;
-    let Import { agents, all_or_nothing } = write.body.parse()?;
     let entry = actor.entry("import-agents", ("agent", ""), &json!({ "agents": agents.len() }));
-    let text = json!({ "agents": agents }).to_string();
-    let (report, created) = edge.agents.import_posted(&text, all_or_nothing, entry).await?;
+    let (report, created) = kept(edge.agents.import_posted(agents, all_or_nothing, entry)).await?;
     let failed: Vec<_> = report
         .rejected
         .iter()
@@ -103,8 +104,9 @@ pub(in crate::http) async fn fetch_info(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
+    let entry = write.release().parse()?;
     credentials.admin(&edge).await?;
-    let Described { name, description, model, features } = edge.agents.describe(write.body.parse()?).await?;
+    let Described { name, description, model, features } = edge.agents.describe(entry).await?;
     let data = json!({
         "name": name, "description": description, "model": model, "systemPrompt": "", "temperature": null,
         "maxTokens": null, "capabilities": [], "features": features,

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::http::credentials::{Credentials, session_cookie};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::write::Write;
+use crate::http::write::{Write, kept};
 use crate::limiter;
 use crate::protocol::account::User;
 use axum::Json;
@@ -29,22 +29,25 @@ pub(in crate::http) async fn log_in(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let Login { username, password } = write.body.parse()?;
+    let Login { username, password } = write.release().parse()?;
     for (field, text) in [("username", &username), ("password", &password)] {
         if text.is_empty() {
             return Err(error::validation(field, "must not be empty"));
         }
     }
-    let address = credentials.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let attempt = limiter::Login::new(address, &username);
+    let attempt = attempt(&credentials, &username);
     edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| error::locked(refused.retry_after))?;
-    let tried = edge.accounts.log_in(&username, &Secret::new(password), credentials.from).await;
+    let tried = kept(edge.accounts.log_in(&username, &Secret::new(password), credentials.from)).await;
     match &tried {
         Ok(_) => edge.limiter.login_succeeded(attempt),
         Err(AccountsError::WrongCredentials) => edge.limiter.login_failed(attempt, clock::now()),
         Err(_) => edge.limiter.login_abandoned(attempt, clock::now()),
     }
     Ok(tokens(&edge, StatusCode::OK, &tried?))
+}
+
+fn attempt(credentials: &Credentials, username: &str) -> limiter::Login {
+    limiter::Login::new(credentials.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), username)
 }
 
 #[derive(Deserialize)]
@@ -59,9 +62,9 @@ pub(in crate::http) async fn register(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let Registration { username, password, email } = write.body.parse()?;
+    let Registration { username, password, email } = write.release().parse()?;
     let password = Secret::new(password);
-    let made = edge.accounts.register((&username, &password), email.as_deref(), credentials.from).await?;
+    let made = kept(edge.accounts.register((&username, &password), email.as_deref(), credentials.from)).await?;
     Ok(tokens(&edge, StatusCode::CREATED, &made))
 }
 
@@ -90,10 +93,11 @@ pub(in crate::http) async fn refresh(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let given = if write.body.0.is_empty() { None } else { write.body.parse::<Refresh>()?.refresh_token };
+    let body = write.release();
+    let given = if body.0.is_empty() { None } else { body.parse::<Refresh>()?.refresh_token };
     let token = given.or_else(|| credentials.bearer().map(ToOwned::to_owned));
     let token = token.ok_or_else(|| error::validation("refreshToken", "must be given"))?;
-    let renewed = edge.accounts.refresh(&token, &credentials.from).await?;
+    let renewed = kept(edge.accounts.refresh(&token, &credentials.from)).await?;
     Ok(tokens(&edge, StatusCode::OK, &renewed))
 }
 
@@ -102,9 +106,9 @@ pub(in crate::http) async fn log_out(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
+    drop(write.release());
     let login = credentials.user(&edge).await?;
-    edge.accounts.log_out(&login, &credentials.from).await?;
-    drop(write);
+    kept(edge.accounts.log_out(&login, &credentials.from)).await?;
     let cookie = session_cookie(None, edge.settings.secure);
     Ok(([(header::SET_COOKIE, cookie)], Json(plain(&Value::Null))).into_response())
 }
@@ -121,9 +125,11 @@ pub(in crate::http) async fn verify(
 pub(in crate::http) async fn verify_posted(
     state: State<Edge>,
     credentials: Credentials,
-    _: Write,
+    write: Write,
 ) -> Result<Json<Value>, ApiError> {
-    verify(state, credentials).await
+    let verified = verify(state, credentials).await;
+    drop(write); // Held until here: nobody else has led meanwhile.
+    verified
 }
 
 #[derive(Deserialize)]
@@ -141,11 +147,19 @@ pub(in crate::http) async fn change_password(
     credentials: Credentials,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
+    let ChangePassword { current, old, new } = write.release().parse()?;
     let login = credentials.user(&edge).await?;
-    let ChangePassword { current, old, new } = write.body.parse()?;
     let old = current.or(old).ok_or_else(|| error::validation("currentPassword", "must be given"))?;
     let (old, new) = (Secret::new(old), Secret::new(new));
-    edge.accounts.change_password(&login, (&old, &new), credentials.from).await?;
+    // Whoever has somebody's open page is not to guess their password at it.
+    let attempt = attempt(&credentials, login.user.username.as_str());
+    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| error::locked(refused.retry_after))?;
+    let changed = kept(edge.accounts.change_password(&login, (&old, &new), credentials.from)).await;
+    match &changed {
+        Err(AccountsError::WrongOldPassword) => edge.limiter.login_failed(attempt, clock::now()),
+        _ => edge.limiter.login_abandoned(attempt, clock::now()),
+    }
+    changed?;
     Ok(Json(plain(&Value::Null)))
 }
 
@@ -168,10 +182,10 @@ pub(in crate::http) async fn set_profile(
     credentials: Credentials,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
+    let Profile { email } = write.release().parse()?;
     let login = credentials.user(&edge).await?;
-    let Profile { email } = write.body.parse()?;
     let user = match email {
-        Some(email) => edge.accounts.set_email(&login, Some(&email), credentials.from).await?,
+        Some(email) => kept(edge.accounts.set_email(&login, Some(&email), credentials.from)).await?,
         None => login.user.clone(),
     };
     Ok(Json(plain(&whole(&user))))

@@ -120,6 +120,8 @@ pub(in crate::http) async fn detail(
     let found = reading.seen(&edge, edge.history.named(&owner, agent_id.as_ref(), &name)).await?;
     let id = found.rows.first().ok_or(HistoryError::Unknown)?.id;
     let (turns, skipped) = turns_of(offset, limit);
+    // As much as for the largest question that is read: its page is parsed and written out like that.
+    let _share = edge.share_of_bodies(None)?;
     let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
@@ -154,6 +156,7 @@ pub(in crate::http) async fn messages(
         Some(_) => (Page { offset, limit }, 0),
         None => turns_of(offset, limit),
     };
+    let _share = edge.share_of_bodies(None)?; // As above.
     let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));

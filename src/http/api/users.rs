@@ -6,7 +6,7 @@ use crate::base::{Secret, UnixMillis};
 use crate::http::credentials::Credentials;
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::write::Write;
+use crate::http::write::{Write, kept};
 use crate::protocol::account::{User, UserRole, UserStatus};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -67,11 +67,11 @@ pub(in crate::http) async fn add(
     credentials: Credentials,
     write: Write,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let New { username, password, email, role } = write.release().parse()?;
     let actor = credentials.acting_admin(&edge).await?;
-    let New { username, password, email, role } = write.body.parse()?;
     let role = role.map_or(Ok(UserRole::User), |role| known_role(&role))?;
     let (password, is_made) = given_or_random(password);
-    let user = edge.accounts.add((&username, &password), (email.as_deref(), role), &actor).await?;
+    let user = kept(edge.accounts.add((&username, &password), (email.as_deref(), role), &actor)).await?;
     Ok((StatusCode::CREATED, with_password(&user, is_made.then_some(&password))))
 }
 
@@ -103,13 +103,14 @@ pub(in crate::http) async fn change(
     id: Result<Path<i64>, PathRejection>,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
+    let body = write.release();
     let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
-    let Change { role, status, email } = write.body.parse()?;
+    let Change { role, status, email } = body.parse()?;
     let role = role.map(|role| known_role(&role)).transpose()?;
     let status = status.map(|status| {
         UserStatus::parse(&status).ok_or_else(|| error::validation("status", "must be active or inactive"))
     });
-    let user = edge.accounts.set(id, (role, status.transpose()?), email.as_deref(), &actor).await?;
+    let user = kept(edge.accounts.set(id, (role, status.transpose()?), email.as_deref(), &actor)).await?;
     Ok(one(&user))
 }
 
@@ -117,13 +118,14 @@ pub(in crate::http) async fn remove(
     State(edge): State<Edge>,
     credentials: Credentials,
     id: Result<Path<i64>, PathRejection>,
-    _: Write,
+    write: Write,
 ) -> Result<Json<Value>, ApiError> {
+    drop(write.release());
     let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
     if matches!(&actor, Actor::User(login, _) if login.user.id == id) {
         return Err(error::validation("id", "must be another's: nobody removes themselves"));
     }
-    Ok(one(&edge.accounts.remove(id, &actor).await?))
+    Ok(one(&kept(edge.accounts.remove(id, &actor)).await?))
 }
 
 #[derive(Deserialize)]
@@ -139,15 +141,16 @@ pub(in crate::http) async fn reset_password(
     id: Result<Path<i64>, PathRejection>,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
+    let body = write.release();
     let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
-    let given = if write.body.0.is_empty() {
+    let given = if body.0.is_empty() {
         None
     } else {
-        let Reset { password, new_password } = write.body.parse()?;
+        let Reset { password, new_password } = body.parse()?;
         new_password.or(password)
     };
     let (password, is_made) = given_or_random(given);
-    let user = edge.accounts.reset_password(id, &password, &actor).await?;
+    let user = kept(edge.accounts.reset_password(id, &password, &actor)).await?;
     Ok(with_password(&user, is_made.then_some(&password)))
 }
 
