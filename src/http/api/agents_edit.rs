@@ -27,8 +27,9 @@ pub(in crate::http) async fn create(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let entry: Map<String, Value> = write.release().parse()?;
+    let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
+    let entry: Map<String, Value> = body.parse()?;
     let details = fields(&entry);
     let audit = |agent: &crate::protocol::agent::Agent| actor.entry("add-agent", ("agent", &agent.id), &details);
     let agent = kept(edge.agents.create(entry, audit)).await?;
@@ -41,8 +42,9 @@ pub(in crate::http) async fn update(
     Path(id): Path<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let patch: Map<String, Value> = write.release().parse()?;
+    let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
+    let patch: Map<String, Value> = body.parse()?;
     let details = fields(&patch);
     let audit = |agent: &crate::protocol::agent::Agent| actor.entry("change-agent", ("agent", &agent.id), &details);
     let agent = kept(edge.agents.update(&id, patch, audit)).await?;
@@ -86,8 +88,9 @@ pub(in crate::http) async fn import(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let Import { agents, all_or_nothing } = write.release().parse()?;
+    let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
+    let Import { agents, all_or_nothing } = body.parse()?;
     let entry = actor.entry("import-agents", ("agent", ""), &json!({ "agents": agents.len() }));
     let (report, created) = kept(edge.agents.import_posted(agents, all_or_nothing, entry)).await?;
     let failed: Vec<_> = report
@@ -104,8 +107,9 @@ pub(in crate::http) async fn fetch_info(
     credentials: Credentials,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let entry = write.release().parse()?;
+    let body = write.release();
     credentials.admin(&edge).await?;
+    let entry = body.parse()?;
     let Described { name, description, model, features } = edge.agents.describe(entry).await?;
     let data = json!({
         "name": name, "description": description, "model": model, "systemPrompt": "", "temperature": null,

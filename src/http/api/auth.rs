@@ -147,8 +147,9 @@ pub(in crate::http) async fn change_password(
     credentials: Credentials,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
-    let ChangePassword { current, old, new } = write.release().parse()?;
+    let body = write.release();
     let login = credentials.user(&edge).await?;
+    let ChangePassword { current, old, new } = body.parse()?;
     let old = current.or(old).ok_or_else(|| error::validation("currentPassword", "must be given"))?;
     let (old, new) = (Secret::new(old), Secret::new(new));
     // Whoever has somebody's open page is not to guess their password at it.
@@ -182,8 +183,9 @@ pub(in crate::http) async fn set_profile(
     credentials: Credentials,
     write: Write,
 ) -> Result<Json<Value>, ApiError> {
-    let Profile { email } = write.release().parse()?;
+    let body = write.release();
     let login = credentials.user(&edge).await?;
+    let Profile { email } = body.parse()?;
     let user = match email {
         Some(email) => kept(edge.accounts.set_email(&login, Some(&email), credentials.from)).await?,
         None => login.user.clone(),

@@ -67,8 +67,9 @@ pub(in crate::http) async fn add(
     credentials: Credentials,
     write: Write,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let New { username, password, email, role } = write.release().parse()?;
+    let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
+    let New { username, password, email, role } = body.parse()?;
     let role = role.map_or(Ok(UserRole::User), |role| known_role(&role))?;
     let (password, is_made) = given_or_random(password);
     let user = kept(edge.accounts.add((&username, &password), (email.as_deref(), role), &actor)).await?;
