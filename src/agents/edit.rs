@@ -89,6 +89,12 @@ impl Agents {
         if patch.get("id").is_some_and(|given| given != id) {
             return Err(EditError::Problems(vec!["id: is the agent's for ever".to_owned()]));
         }
+        // Also one that rules refuse which came after it.
+        if patch.len() == 1 && patch.get("isActive") == Some(&Value::Bool(false)) {
+            let mut off = before;
+            off.profile.is_active = false;
+            return self.keep(off, audit).await;
+        }
         // What the environment lacked is still lacking, unless it is given now.
         let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null() && value != "");
         let unset: Vec<_> = check::unset(&before.profile.problems)

@@ -29,6 +29,8 @@ const NOT_BEGUN: HeaderName = HeaderName::from_static("x-llmchat-not-begun");
 /// While the primary changes, a request that has not begun is tried again for so long.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
 const TRY_EVERY: Duration = Duration::from_millis(20);
+/// The standby is asked beside everything else: whoever waits is answered without it.
+const STANDBY_WITHIN: Duration = Duration::from_secs(1);
 /// Of one connection, and not of what is beyond it.
 const HOP_BY_HOP: [HeaderName; 9] = [
     // What is sent on is not always as long as what came.
@@ -146,20 +148,43 @@ async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response
     let Some((peers, primary)) = edge.pair.primary() else { return Ok(None) };
     let request = asked.request(body).map_err(|_| error::internal())?;
     match peers.forward(&primary, request).await {
-        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Ok(None),
-        Ok(answer) => {
-            let (mut parts, body) = answer.into_parts();
-            for name in HOP_BY_HOP.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
-                parts.headers.remove(name);
-            }
-            Ok(Some(Response::from_parts(parts, axum::body::Body::new(body))))
-        }
+        Ok(answer) => Ok(begun(answer)),
         Err(error) if error.has_not_begun() => Ok(None),
         Err(error) => {
             tracing::warn!(error = %Chain(&error), "the primary broke off");
             Err(error::no_primary("the primary broke off; it may have done what was asked"))
         }
     }
+}
+
+/// What the standby answers, which the primary asks for what began there under an earlier reign; `None` where it does
+/// nothing, or not soon.
+pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Option<Response> {
+    if asked.is_forwarded || !edge.pair.standby_seen().is_some_and(|seen| seen.is_connected) {
+        return None;
+    }
+    let (standby, peers) = edge.pair.config().now().peer_of(edge.pair.me()).cloned().zip(edge.pair.peers())?;
+    let request = asked.request(body).ok()?;
+    match tokio::time::timeout(STANDBY_WITHIN, peers.forward(&standby, request)).await {
+        Ok(Ok(answer)) => begun(answer),
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+/// The answer of another node, as a client is given it; `None` where that node says that it has not begun.
+fn begun<B>(answer: axum::http::Response<B>) -> Option<Response>
+where
+    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    if answer.headers().contains_key(NOT_BEGUN) {
+        return None;
+    }
+    let (mut parts, body) = answer.into_parts();
+    for name in HOP_BY_HOP.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
+        parts.headers.remove(name);
+    }
+    Some(Response::from_parts(parts, axum::body::Body::new(body)))
 }
 
 fn nobody(edge: &Edge) -> ApiError {

@@ -427,6 +427,8 @@ impl Pair {
             drop(told.send(refuse(format!("{} does not take over: {why}; try again", peer.name))));
             return self.goes_on(Some(rested), primary.epoch()).await;
         }
+        // It leads no more, whoever does: over a slow link that is long before the other one is heard to.
+        self.set_role(Role::Starting(format!("{} takes over", peer.name)), None);
         let taken = tokio::select! {
             taken = self.taken_over((&peer, &peers), began) => taken,
             () = stop.cancelled() => {

@@ -10,6 +10,7 @@ mod edge;
 mod fixtures;
 mod frontend;
 mod history;
+mod hostile;
 mod limits;
 mod manager;
 mod openai;

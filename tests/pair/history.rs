@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::question;
-use crate::support::{Browser, Upstream};
+use crate::support::{Browser, Upstream, frame};
 use serde_json::{Value, json};
 
 fn post(browser: &mut Browser, path: &str, body: &Value) -> Value {
@@ -61,4 +61,29 @@ fn a_history_is_read_and_changed_at_either_address_and_survives_a_switchover() {
 
 fn post_chat(browser: &mut Browser, body: &Value) -> String {
     browser.request("POST", "/api/chat/history/c/retry", Some(body.to_string().as_bytes())).answer()
+}
+
+/// A turn runs on where it began, and is stopped there, whichever node is told to.
+#[test]
+fn an_answer_that_runs_on_the_former_primary_is_stopped_from_the_new_one() {
+    let upstream = Upstream::start(|_, wire| {
+        wire.stream();
+        wire.chunk(frame("half "));
+        wire.hung_up().expect("it is hung up on");
+    });
+    let cluster = Cluster::new(&upstream, "max-availability");
+    let mut browser = cluster.browser(0);
+    let mut stream = browser.open(&question("hi", "c", "t", true)).expect("the head comes");
+    stream.up_to("chunk");
+    let mut other = browser.moved(cluster.address(1));
+    cluster.in_sync();
+    cluster.does(0, &["switchover"]);
+    assert!(cluster.is_primary(1));
+    cluster.in_sync();
+    let nobody = other.request("POST", "/api/chat/stop", Some(json!({ "chatId": "d" }).to_string().as_bytes()));
+    assert_eq!(nobody.code(404), "NOT_FOUND", "neither node has such a chat");
+    assert_eq!(post(&mut other, "/api/chat/stop", &json!({ "chatId": "c" }))["stopped"], true);
+    stream.up_to("end");
+    assert_eq!(told(&mut other, "c")[1].0, "half ", "what there was of it is kept");
+    cluster.alike();
 }

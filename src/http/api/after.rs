@@ -60,7 +60,7 @@ pub(in crate::http) async fn feedback(
     Ok(answered(&edge, json!({ "chatId": chat.as_str(), "dataId": turn.as_str(), "feedback": word })))
 }
 
-/// `POST /api/chat/stop`: where the turn runs, and else where the primary is.
+/// `POST /api/chat/stop`: where the turn runs, which is not always where the primary is.
 pub(in crate::http) async fn stop(
     State(edge): State<Edge>,
     request: Asked,
@@ -75,6 +75,9 @@ pub(in crate::http) async fn stop(
         match forward::place(&edge, &request, &body.0).await? {
             Place::Here(entered) => drop(entered),
             Place::There(answered) => return Ok(answered),
+        }
+        if let Some(answered) = forward::ask_standby(&edge, &request, &body.0).await {
+            return Ok(answered);
         }
         // It may have ended a moment ago.
         let found = kept(edge.history.named(&owner, None, &chat)).await.map_err(HistoryError::from)?;
