@@ -16,6 +16,9 @@ pub(crate) enum StoreError {
     /// Nothing was written, and never will be.
     #[error("the write is larger than one commit can be")]
     TooLarge,
+    /// Nothing was written: it would be more than may be kept.
+    #[error("{0}")]
+    Quota(super::quota::Exceeded),
     /// The rows are not as the caller thought; nothing was written.
     #[error("the rows have changed meanwhile")]
     Conflict,

@@ -14,6 +14,7 @@
 
 mod agents;
 mod apply;
+mod attachments;
 mod audit;
 mod backup;
 mod busy;
@@ -31,10 +32,12 @@ mod history;
 mod index;
 mod job;
 mod lease;
+mod leftovers;
 mod log;
 mod logins;
 mod open;
 mod pause;
+mod quota;
 mod readers;
 mod recover;
 mod reign;
@@ -57,6 +60,7 @@ mod verify;
 mod writer;
 
 pub(crate) use apply::ApplyError;
+pub(crate) use attachments::{AttachmentRow, AttachmentSource, CHUNK_BYTES, Draft, NewAttachment};
 pub(crate) use audit::{AuditCheck, AuditEntry, AuditFilter, AuditRow};
 pub(crate) use backup::{inspect, schema_supported};
 pub(crate) use commit::Rested;
@@ -74,6 +78,7 @@ pub(crate) use lease::Leave;
 pub(crate) use log::{Flush, Log, LogError};
 pub(crate) use logins::{Login, NewLogin, Renewed};
 pub(crate) use open::{Expect, NAMES};
+pub(crate) use quota::{Exceeded, Quota};
 pub(crate) use readers::{Budget, Snapshot};
 pub(crate) use search::{Found, Reach, Sought};
 pub(crate) use session_stats::SessionStats;

@@ -1,5 +1,6 @@
 //! Sessions and turns.
 
+use super::attachments;
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
@@ -7,6 +8,7 @@ use super::readers::{Budget, Snapshot};
 use super::retry;
 use crate::base::{AgentId, Epoch, Label, Owner, Position, UnixMillis};
 use crate::protocol::answer::Usage;
+use crate::protocol::attachment::uploads;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -223,7 +225,8 @@ impl Store {
     pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
         let settings = new.settings.as_ref().map_or(0, String::len);
         let weight = new.question.len() + new.title.len() + settings;
-        self.write_begin(weight, move |scope| begin(scope, &new))
+        let files = uploads(&new.question);
+        self.write_begin(weight, move |scope| begin(scope, &new, &files))
     }
 
     /// Stores how a running turn ended, also where the queue takes no new turns. The same end twice is stored
@@ -312,7 +315,7 @@ pub(super) fn unreadable(index: usize, error: impl std::error::Error + Send + Sy
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
+fn begin(scope: &Scope<'_>, new: &NewTurn, files: &[String]) -> Result<(), StoreError> {
     let rows = scope.rows;
     let doing = || StoreError::sql("store a question");
     let at = new.at.0;
@@ -330,6 +333,7 @@ fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
         })
         .map_err(doing())?;
     let session_id = session_id.ok_or(StoreError::Conflict)?;
+    attachments::refer(rows, session_id, files).map_err(doing())?;
     let attempt = match &new.replaces {
         Some(_) => Some(retry::begin(rows, session_id, new).map_err(doing())?),
         None => None,

@@ -1,5 +1,6 @@
 mod answers;
 mod apply;
+mod attachments;
 mod audit;
 mod commits;
 mod conversations;
