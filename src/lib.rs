@@ -5,6 +5,7 @@
 mod accounts;
 mod agents;
 mod app;
+mod attachments;
 mod backup;
 #[doc(hidden)]
 pub mod base;

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry"],
     &["cache", "store", "journal", "node_state", "upstream"],
     &["replica"],
-    &["accounts", "agents", "sessions", "analytics", "alert", "backup"],
+    &["accounts", "agents", "attachments", "sessions", "analytics", "alert", "backup"],
     &["gateway", "doctor"],
     &["http", "fastgpt_sim"],
     &["config"],

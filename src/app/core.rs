@@ -1,5 +1,6 @@
 use crate::accounts::{self, Accounts, FirstAdmin, Visitors};
 use crate::agents::{self, Agents, FileError, Import, Roster};
+use crate::attachments::Attachments;
 use crate::backup;
 use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) client: Client,
     pub(crate) agents: Agents,
     pub(crate) visitors: Visitors,
+    pub(crate) attachments: Attachments,
     pub(crate) accounts: Accounts,
     pub(crate) caches: Caches,
     pub(crate) pair: Pair,
@@ -169,6 +171,7 @@ impl Core {
         let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);
         let visitors = Visitors::new(secrets.cookie_key());
+        let attachments = Attachments::new(store.clone(), secrets.cookie_key(), config.attachments.clone());
         let accounts = Self::accounts(config, &store, &secrets, &caches);
         let peers = secrets.authority().map(|(certificate, key)| {
             let authority = Authority::from_der(certificate.clone(), key.clone());
@@ -196,7 +199,21 @@ impl Core {
             },
         };
         let pair = Pair::new(parts, cluster_config, peers.transpose()?)?;
-        Ok(Self { store, client, agents, visitors, accounts, caches, pair, state_dir, log, expect, node, _lock: lock })
+        Ok(Self {
+            store,
+            client,
+            agents,
+            visitors,
+            attachments,
+            accounts,
+            caches,
+            pair,
+            state_dir,
+            log,
+            expect,
+            node,
+            _lock: lock,
+        })
     }
 
     /// From now on the database is in use: a process that finds it so takes nothing for granted.

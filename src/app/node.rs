@@ -1,6 +1,7 @@
 use super::core::{Core, read_agents};
 use super::{hook, observe, peers};
 use crate::agents::Import;
+use crate::attachments;
 use crate::base::Chain;
 use crate::config::Config;
 use crate::disk;
@@ -94,7 +95,7 @@ pub(crate) async fn run(
     tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
-    beside(&mut tasks, &config, (&pair, &core.store), listeners.tls.clone());
+    beside(&mut tasks, &config, (&pair, &core), listeners.tls.clone());
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -142,7 +143,7 @@ pub(crate) async fn run(
 }
 
 /// What nobody waits for.
-fn beside(tasks: &mut Supervisor, config: &Config, (pair, store): (&Pair, &Store), tls: Option<ServerTls>) {
+fn beside(tasks: &mut Supervisor, config: &Config, (pair, core): (&Pair, &Core), tls: Option<ServerTls>) {
     pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
@@ -153,9 +154,14 @@ fn beside(tasks: &mut Supervisor, config: &Config, (pair, store): (&Pair, &Store
         stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;
         Ok(())
     });
-    let (leads, indexed) = (pair.role(), store.clone());
+    let (leads, indexed) = (pair.role(), core.store.clone());
     tasks.spawn("index", async move |stop| {
         sessions::follow_with_index(indexed, || leads.now() == Role::Primary, stop).await;
+        Ok(())
+    });
+    let (leads, files) = (pair.role(), (core.store.clone(), core.attachments.clone()));
+    tasks.spawn("attachments", async move |stop| {
+        attachments::sweep(files, || leads.now() == Role::Primary, stop).await;
         Ok(())
     });
     let scrubs = pair.clone();
@@ -365,6 +371,7 @@ fn edge(
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
         visitors: core.visitors.clone(),
+        attachments: core.attachments.clone(),
         accounts: core.accounts.clone(),
         store: core.store.clone(),
         pair: core.pair.clone(),
@@ -390,6 +397,7 @@ fn gateway(
     Gateway::new(gateway::Parts {
         agents: core.agents.clone(),
         sessions: sessions.clone(),
+        attachments: core.attachments.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
         client: core.client.clone(),

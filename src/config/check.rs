@@ -2,12 +2,13 @@
 //! key does not compile until it is checked.
 
 use crate::accounts;
+use crate::attachments;
 use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
 use crate::config::sections::{
-    Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls, Upstream,
+    Attachments, Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls, Upstream,
 };
 use crate::gateway;
 use crate::http;
@@ -93,6 +94,30 @@ impl Chat {
             history_turns_max: rules.number("chat.history_turns_max", history_turns_max, 0..=1_000),
         };
         (persist, settings)
+    }
+}
+
+impl Attachments {
+    pub(super) fn check(self, public_url: Option<String>, rules: &mut Rules) -> attachments::Settings {
+        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, total_bytes, unreferenced_hours, link_hours } =
+            self;
+        let bytes = 0..=1 << 50;
+        let hours = 1..=24 * 365;
+        attachments::Settings {
+            quota: store::Quota {
+                owner_day: rules.number("attachments.owner_day_bytes", owner_day_bytes, bytes.clone()),
+                owner: rules.number("attachments.owner_bytes", owner_bytes, bytes.clone()),
+                visitors_day: rules.number("attachments.visitors_day_bytes", visitors_day_bytes, bytes.clone()),
+                total: rules.number("attachments.total_bytes", total_bytes, bytes),
+            },
+            keep_idle: Duration::from_hours(rules.number(
+                "attachments.unreferenced_hours",
+                unreferenced_hours,
+                hours.clone(),
+            )),
+            link_life: Duration::from_hours(rules.number("attachments.link_hours", link_hours, hours)),
+            public_url,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use crate::accounts;
+use crate::attachments;
 use crate::breaker;
 use crate::cache;
 use crate::config::check::{CONTROL_SOCKET, allowed};
@@ -48,6 +49,7 @@ pub(crate) struct Config {
     /// `false`: nothing of any chat is stored.
     pub(crate) keeps_chats: bool,
     pub(crate) chat: gateway::Settings,
+    pub(crate) attachments: attachments::Settings,
     pub(crate) upstream: upstream::Settings,
     pub(crate) breaker: breaker::Rule,
     pub(crate) store: store::Settings,
@@ -193,6 +195,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         log,
         agents,
         chat,
+        attachments,
         upstream,
         breaker,
         store,
@@ -205,6 +208,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         limits,
     } = file;
     let memory_given = limits.memory_bytes;
+    let public_url = Some(server.public_url.clone()).filter(|url| !url.is_empty());
     let (memory_bytes, limits) = limits.check(rules);
     let (server, mut http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     http.frontend = frontend.check(rules);
@@ -223,6 +227,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         store: store.check(chat.turns_max, rules),
         keeps_chats,
         chat,
+        attachments: attachments.check(public_url, rules),
         journal: journal.check(rules),
         peer_listen,
         pair,

@@ -12,6 +12,7 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) agents: Agents,
     pub(super) chat: Chat,
+    pub(super) attachments: Attachments,
     pub(super) upstream: Upstream,
     pub(super) breaker: Breaker,
     pub(super) store: Store,
@@ -81,6 +82,17 @@ pub(super) struct Chat {
     pub(super) record_wait_ms: u64,
     pub(super) turns_max: u64,
     pub(super) history_turns_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Attachments {
+    pub(super) owner_day_bytes: u64,
+    pub(super) owner_bytes: u64,
+    pub(super) visitors_day_bytes: u64,
+    pub(super) total_bytes: u64,
+    pub(super) unreferenced_hours: u64,
+    pub(super) link_hours: u64,
 }
 
 #[derive(Deserialize)]

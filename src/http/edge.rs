@@ -1,9 +1,10 @@
 use super::drain::Drain;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::limits::Limits;
 use super::settings::Settings;
 use crate::accounts::{Accounts, Visitors};
 use crate::agents::Agents;
+use crate::attachments::Attachments;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
 use crate::limiter::Limiter;
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) breakers: Breakers,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) visitors: Visitors,
+    pub(crate) attachments: Attachments,
     pub(crate) accounts: Accounts,
     pub(crate) store: Store,
     pub(crate) pair: Pair,
@@ -46,6 +48,10 @@ pub(crate) struct Edge {
     pub(super) asking_disk: Arc<Semaphore>,
     /// In KiB: what bodies that are being read and parsed may take.
     bodies: Arc<Semaphore>,
+    /// In KiB: what files on their way in may take.
+    uploads: Arc<Semaphore>,
+    /// Files on their way out.
+    downloads: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Edge {
@@ -59,11 +65,21 @@ impl std::ops::Deref for Edge {
 /// Bodies may take an eighth of the memory, though one always may: parsed, the worst of them are many times as large.
 const BODIES_SHARE: u64 = 8;
 
+/// Files on their way in may take a sixteenth, and so may those on their way out; though one always may, with its JSON.
+const FILES_SHARE: u64 = 16;
+const UPLOAD_BYTES_MAX: u64 = 54 << 20;
+/// Of one on its way out: a piece that is being sent, and the next.
+const DOWNLOAD_BYTES: u64 = 512 << 10;
+
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
         let share = usize::try_from(parts.settings.memory_bytes_max / BODIES_SHARE).unwrap_or(usize::MAX);
         let kib = (share.max(parts.settings.body_bytes_max) / 1024 + 1).min(Semaphore::MAX_PERMITS);
+        let files = parts.settings.memory_bytes_max / FILES_SHARE;
+        let permits = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
+            uploads: Arc::new(Semaphore::new(permits(files.max(UPLOAD_BYTES_MAX) / 1024))),
+            downloads: Arc::new(Semaphore::new(permits(files / DOWNLOAD_BYTES))),
             drain: Drain::default(),
             limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
@@ -79,5 +95,18 @@ impl Edge {
         let longest = self.settings.body_bytes_max;
         let kib = u32::try_from(length.unwrap_or(longest).min(longest) / 1024 + 1).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| ChatError::Overloaded.into())
+    }
+
+    /// Takes the memory for `bytes` of a file that comes. Never waits.
+    pub(super) fn share_of_uploads(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.uploads).try_acquire_many_owned(kib);
+        share.map_err(|_| error::soon("too many files are sent at once; send it again"))
+    }
+
+    /// Takes the memory for a file that goes. Never waits.
+    pub(super) fn slot_of_downloads(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let slot = Arc::clone(&self.downloads).try_acquire_owned();
+        slot.map_err(|_| error::soon("too many files are read at once; ask again"))
     }
 }

@@ -36,7 +36,7 @@ impl ApiError {
         &self.message
     }
 
-    fn after(mut self, retry_after: Duration) -> Self {
+    pub(super) fn after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
     }
@@ -76,6 +76,7 @@ impl From<ChatError> for ApiError {
     fn from(error: ChatError) -> Self {
         let message = error.to_string();
         let (status, code, retry_after) = match &error {
+            ChatError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_ERROR", None),
             ChatError::UnknownAgent => (StatusCode::NOT_FOUND, "AGENT_NOT_FOUND", None),
             ChatError::InactiveAgent => (StatusCode::BAD_REQUEST, "AGENT_INACTIVE", None),
             ChatError::Overloaded | ChatError::Stopped => {
@@ -100,7 +101,11 @@ impl From<ChatError> for ApiError {
             ChatError::Upstream(failure) => sentence(failure.class).to_owned(),
             _ => message,
         };
-        Self { status, code, message, retry_after, details: Vec::new() }
+        let details = match error {
+            ChatError::Invalid(invalid) => invalid.problems,
+            _ => Vec::new(),
+        };
+        Self { status, code, message, retry_after, details }
     }
 }
 

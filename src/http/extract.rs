@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -33,25 +34,30 @@ impl JsonBody {
 
     /// The body as `T`. What is refused is named by its field, and its value never repeated.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let mut reader = serde_json::Deserializer::from_slice(&self.0);
-        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let (inner, text) = (error.inner(), error.inner().to_string());
-            if inner.is_syntax() || inner.is_eof() {
-                let rule = format!("is not JSON, at line {} column {}", inner.line(), inner.column());
-                return error::validation("body", &rule);
-            }
-            let named = text.split('`').nth(1).unwrap_or_default();
-            let field = if path == "." { "body" } else { path.as_str() };
-            match text.split(' ').next() {
-                Some("missing") => error::validation(named, "must be given"),
-                Some("unknown") if text.starts_with("unknown field") => error::validation(named, "is not known"),
-                _ => error::validation(field, "is not of the kind that it must be"),
-            }
-        })?;
-        reader.end().map_err(|_| error::validation("body", "has more behind its end"))?;
-        Ok(parsed)
+        parse_json(&self.0)
     }
+}
+
+/// JSON as `T`. What is refused is named by its field, and its value never repeated.
+pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let (inner, text) = (error.inner(), error.inner().to_string());
+        if inner.is_syntax() || inner.is_eof() {
+            let rule = format!("is not JSON, at line {} column {}", inner.line(), inner.column());
+            return error::validation("body", &rule);
+        }
+        let named = text.split('`').nth(1).unwrap_or_default();
+        let field = if path == "." { "body" } else { path.as_str() };
+        match text.split(' ').next() {
+            Some("missing") => error::validation(named, "must be given"),
+            Some("unknown") if text.starts_with("unknown field") => error::validation(named, "is not known"),
+            _ => error::validation(field, "is not of the kind that it must be"),
+        }
+    })?;
+    reader.end().map_err(|_| error::validation("body", "has more behind its end"))?;
+    Ok(parsed)
 }
 
 impl FromRequest<Edge> for JsonBody {
@@ -77,12 +83,12 @@ impl FromRequest<Edge> for JsonBody {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body without a type is taken for JSON; any other type is refused by name.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
     let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
@@ -106,6 +112,17 @@ pub(super) fn set_cookie(caller: &Caller, secure: bool) -> Option<HeaderValue> {
 /// The visitor that a cookie names, or one whom nobody knows yet.
 pub(super) fn visitor(headers: &HeaderMap, edge: &Edge) -> Caller {
     edge.visitors.caller(cookie(headers, VISITOR_COOKIE))
+}
+
+/// The visitor that a request is of, where nobody is logged in.
+pub(super) struct Visitor(pub(super) Caller);
+
+impl FromRequestParts<Edge> for Visitor {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Self::Rejection> {
+        Ok(Self(visitor(&parts.headers, edge)))
+    }
 }
 
 /// What a chat's head says, all but the question.

@@ -11,6 +11,7 @@ use super::layers::is_probe;
 use super::levels::{Level, Reading};
 use crate::base::Chain;
 use crate::clock;
+use crate::protocol::attachment::UPLOADS;
 use crate::replica::{AskError, Body, CLIENT, Entered, HOP, Role};
 use crate::watched::Watched;
 use axum::extract::{FromRequestParts, Request};
@@ -72,8 +73,7 @@ impl Asked {
         }
     }
 
-    fn request(&self, body: &Bytes) -> Result<Request<Body>, axum::http::Error> {
-        let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
+    fn request(&self, body: Body) -> Result<Request<Body>, axum::http::Error> {
         let mut request = Request::builder().method(self.method.clone()).uri(self.uri.clone()).body(body)?;
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
@@ -146,9 +146,11 @@ pub(super) fn not_begun(mut refused: Response) -> Response {
 /// The primary's answer; `None` where it has certainly not begun.
 async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response>, ApiError> {
     let Some((peers, primary)) = edge.pair.primary() else { return Ok(None) };
+    let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let request = asked.request(body).map_err(|_| error::internal())?;
     match peers.forward(&primary, request).await {
-        Ok(answer) => Ok(begun(answer)),
+        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Ok(None),
+        Ok(answer) => Ok(Some(handed_back(answer))),
         Err(error) if error.has_not_begun() => Ok(None),
         Err(error) => {
             tracing::warn!(error = %Chain(&error), "the primary broke off");
@@ -164,27 +166,54 @@ pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Opt
         return None;
     }
     let (standby, peers) = edge.pair.config().now().peer_of(edge.pair.me()).cloned().zip(edge.pair.peers())?;
+    let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let request = asked.request(body).ok()?;
     match tokio::time::timeout(STANDBY_WITHIN, peers.forward(&standby, request)).await {
-        Ok(Ok(answer)) => begun(answer),
+        Ok(Ok(answer)) if answer.headers().contains_key(NOT_BEGUN) => None,
+        Ok(Ok(answer)) => Some(handed_back(answer)),
         Ok(Err(_)) | Err(_) => None,
     }
 }
 
-/// The answer of another node, as a client is given it; `None` where that node says that it has not begun.
-fn begun<B>(answer: axum::http::Response<B>) -> Option<Response>
-where
-    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    if answer.headers().contains_key(NOT_BEGUN) {
-        return None;
-    }
+/// The answer of another node, as a client is given it.
+fn handed_back(answer: Response<hyper::body::Incoming>) -> Response {
     let (mut parts, body) = answer.into_parts();
     for name in HOP_BY_HOP.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
         parts.headers.remove(name);
     }
-    Some(Response::from_parts(parts, axum::body::Body::new(body)))
+    Response::from_parts(parts, axum::body::Body::new(body))
+}
+
+/// Where a request is answered whose body can be read but once.
+pub(super) enum Once {
+    /// Here, where this node is the primary now.
+    Here(axum::body::Body),
+    /// There; the answer.
+    There(Response),
+}
+
+/// As [`place`], for a body that is too long to be kept: it is sent on as it comes, and not again where that failed.
+pub(super) async fn place_once(edge: &Edge, asked: &Asked, body: axum::body::Body) -> Result<Once, ApiError> {
+    let again = || error::no_primary("the primary has changed meanwhile; send it again");
+    let Some(entered) = edge.pair.enter().await else { return Err(nobody(edge)) };
+    if *entered.role() == Role::Primary {
+        return Ok(Once::Here(body));
+    }
+    drop(entered);
+    if asked.is_forwarded {
+        return Ok(Once::There(not_begun(again().into_response())));
+    }
+    let Some((peers, primary)) = edge.pair.primary() else { return Err(nobody(edge)) };
+    let body = body.map_err(Into::into).boxed_unsync();
+    let request = asked.request(body).map_err(|_| error::internal())?;
+    match peers.forward(&primary, request).await {
+        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Err(again()),
+        Ok(answer) => Ok(Once::There(handed_back(answer))),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "a body is not sent on to its end");
+            Err(again())
+        }
+    }
 }
 
 fn nobody(edge: &Edge) -> ApiError {
@@ -198,7 +227,8 @@ fn nobody(edge: &Edge) -> ApiError {
 pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
-    let is_ours = is_probe(path) || !path.starts_with("/api/") || !is_read;
+    let is_stored = path.starts_with("/api/") || path.starts_with(UPLOADS);
+    let is_ours = is_probe(path) || !is_stored || !is_read;
     if is_ours {
         return next.run(request).await;
     }

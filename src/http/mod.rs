@@ -23,6 +23,7 @@ mod router;
 mod serve;
 mod settings;
 mod upkeep;
+mod upload;
 mod users;
 mod witness;
 mod write;

@@ -1,10 +1,10 @@
 use super::edge::Edge;
-use super::{api, error, frontend, health, layers};
+use super::{api, error, frontend, health, layers, upload};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, get_service, post, put};
+use axum::routing::{delete, get, get_service, post, put};
 use std::path::Path;
 
 /// Every route of the service, and the layers around them.
@@ -46,10 +46,24 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/health/standby", get(health::standby))
         .route("/health/detailed", get(health::detailed))
         .route("/metrics", get(health::metrics))
+        .merge(file_routes())
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
     layers::around(routes, edge).with_state(edge.clone())
+}
+
+/// Files, whose bodies have limits of their own: [`upload`] reads them.
+fn file_routes() -> Router<Edge> {
+    let forms = DefaultBodyLimit::max(upload::FORM_BYTES_MAX);
+    Router::new()
+        .route("/api/chat/attachments", post(api::attachments::send))
+        .route("/api/upload/single", post(api::uploads::single).layer(forms))
+        .route("/api/upload/multiple", post(api::uploads::multiple).layer(forms))
+        .route("/api/upload/list", get(api::uploads::list))
+        .route("/api/upload/{file}/info", get(api::uploads::info))
+        .route("/api/upload/{file}", delete(api::uploads::remove))
+        .route("/uploads/{file}", get(api::files::file))
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

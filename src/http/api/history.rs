@@ -7,6 +7,7 @@ use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::levels::{self, Reading};
 use crate::http::write::Write;
+use crate::protocol::attachment::{Attached, Question};
 use crate::protocol::chat::Message;
 use crate::sessions::HistoryError;
 use crate::store::{Filter, Key, Order, Page, SessionRow, Told, TurnRow, TurnState, Verdict};
@@ -262,19 +263,33 @@ fn question(turn: &TurnRow) -> Option<Message> {
     serde_json::from_str(&turn.question).ok()
 }
 
+/// What went along with a question.
+fn attached(turn: &TurnRow, speaker: Speaker) -> Attached {
+    let asked = || serde_json::from_str::<Question>(&turn.question).ok().map(|question| question.attached);
+    (speaker == Speaker::User).then(asked).flatten().unwrap_or_default()
+}
+
 fn shown(turn: &TurnRow, speaker: Speaker) -> Value {
     let feedback = turn.feedback.filter(|_| speaker == Speaker::Assistant).map(|verdict| match verdict {
         Verdict::Good => "good",
         Verdict::Bad => "bad",
     });
-    json!({
+    let mut shown = json!({
         "id": message_id(turn, speaker),
         "dataId": turn.label,
         "role": role(speaker),
         "content": content(turn, speaker),
         "feedback": feedback,
         "raw": raw(turn, speaker),
-    })
+    });
+    let Attached { attachments, voice_note } = attached(turn, speaker);
+    if !attachments.is_empty() {
+        shown["attachments"] = json!(attachments);
+    }
+    if let Some(voice_note) = voice_note {
+        shown["voiceNote"] = json!(voice_note);
+    }
+    shown
 }
 
 /// As of `GET /api/chat/sessions/:id/messages`.
@@ -296,7 +311,9 @@ fn stored(session: SessionId, turn: &TurnRow, speaker: Speaker) -> Value {
 /// All that is stored with a message.
 fn raw(turn: &TurnRow, speaker: Speaker) -> Value {
     if speaker == Speaker::User {
-        return json!({ "content": question(turn).map(|question| question.content) });
+        let mut raw = json!(attached(turn, speaker));
+        raw["content"] = json!(question(turn).map(|question| question.content));
+        return raw;
     }
     let state = match turn.state {
         TurnState::Running => "running",

@@ -3,13 +3,16 @@
 pub(super) mod after;
 pub(super) mod agents;
 pub(super) mod agents_edit;
+pub(super) mod attachments;
 pub(super) mod audit;
 pub(super) mod auth;
 pub(super) mod chat;
+pub(super) mod files;
 pub(super) mod history;
 pub(super) mod init;
 mod pages;
 mod stream;
+pub(super) mod uploads;
 pub(super) mod users;
 
 use super::error::ApiError;
@@ -79,7 +82,7 @@ fn listed(data: &[Value], number: u32, page: Page, total: u32) -> Value {
 /// Which part of a list: the query's `page`, from 1 on, and `pageSize` or `limit`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PageQuery {
+pub(super) struct PageQuery {
     page: Option<String>,
     page_size: Option<String>,
     limit: Option<String>,

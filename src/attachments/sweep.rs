@@ -1,0 +1,59 @@
+//! Takes away what is left of files, on the primary, a little at a time.
+
+use super::service::Attachments;
+use crate::base::Chain;
+use crate::clock;
+use crate::store::{Store, StoreError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Between looks where there is nothing to do. What is left over takes room and does nothing else.
+const IDLE: Duration = Duration::from_secs(2);
+/// Between steps where there is: the writer has so many times as long for chats as each step took, and a moment at least.
+const REST_TIMES: u32 = 9;
+const REST_MIN: Duration = Duration::from_millis(5);
+/// What went wrong is said once, until something has worked.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// Takes away what is left over, as long as `leads` says that this node writes; until `stop`.
+pub(crate) async fn follow((store, files): (Store, Attachments), leads: impl Fn() -> bool, stop: CancellationToken) {
+    let keep_idle = files.settings().keep_idle;
+    let mut has_failed = false;
+    let mut pause = IDLE;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        if !leads() {
+            pause = IDLE;
+            continue;
+        }
+        let began = clock::now();
+        let Some(done) = stop.run_until_cancelled(step(&store, keep_idle)).await else { return };
+        pause = match done {
+            Ok(true) => rest(began),
+            // Nothing is left; or the primary changes, or chats need all that there is.
+            Ok(false) | Err(StoreError::NotHere | StoreError::Overloaded | StoreError::Unavailable) => IDLE,
+            Err(StoreError::Fenced) => return,
+            Err(error) => {
+                if !has_failed {
+                    tracing::error!(error = %Chain(&error), "what is left of files cannot be taken away");
+                }
+                has_failed = true;
+                AFTER_FAILURE
+            }
+        };
+        has_failed &= pause == AFTER_FAILURE;
+    }
+}
+
+fn rest(began: Instant) -> Duration {
+    ((clock::now() - began) * REST_TIMES).clamp(REST_MIN, IDLE)
+}
+
+/// Whether there was anything to do.
+async fn step(store: &Store, keep_idle: Duration) -> Result<bool, StoreError> {
+    let now = clock::unix_millis();
+    if !store.has_leftovers(now, keep_idle).await? {
+        return Ok(false);
+    }
+    store.sweep_leftovers(now, keep_idle)?.await?;
+    Ok(true)
+}
