@@ -3,6 +3,7 @@
 mod accounts;
 mod after;
 mod agents;
+mod attachments;
 mod breaker;
 mod cli;
 mod dify;
@@ -20,6 +21,7 @@ mod providers;
 mod recorded;
 mod repeat;
 mod service;
+mod uploads;
 
 #[path = "../support/mod.rs"]
 mod support;

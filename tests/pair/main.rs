@@ -4,6 +4,7 @@
 //! one. A failure prints its seed; `LLMCHAT_CRASH_SEED` replays the same choices, as far as schedulers allow.
 
 mod accounts;
+mod attachments;
 mod backup;
 mod cluster;
 mod commands;

@@ -1,0 +1,197 @@
+//! `/api/upload`: forms with files, who may see them, and what a crash leaves of them.
+
+use crate::accounts::{admin, as_user, log_in, post, token};
+use crate::attachments::{PDF, PNG, path, send};
+use crate::support::{Home, Node, PATIENCE, Response, now};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+use std::io::Write;
+use std::net::TcpStream;
+
+/// A form with files: (field, name, bytes).
+fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (field, name, bytes) in files {
+        let head = format!("--XX\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n\r\n");
+        body.extend(head.as_bytes());
+        body.extend(*bytes);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--XX--\r\n");
+    body
+}
+
+fn upload(node: &Node, token: Option<&str>, route: &str, files: &[(&str, &str, &[u8])]) -> Response {
+    let mut browser = as_user(node, token).with("content-type", "multipart/form-data; boundary=XX");
+    browser.request("POST", &format!("/api/upload/{route}"), Some(&form(files)))
+}
+
+#[track_caller]
+fn user(node: &Node, admin: &str, name: &str) -> (i64, String) {
+    let added = post(node, "/api/admin/users", Some(admin), &json!({ "username": name, "password": "Aa1!aaaa" }));
+    assert_eq!(added.status, 201, "{}", added.text());
+    let data = log_in(node, name, "Aa1!aaaa");
+    (data["user"]["id"].as_i64().expect("a number"), token(&data).to_owned())
+}
+
+#[test]
+fn users_keep_files_of_their_own_and_administrators_see_all() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let ((id, ann), (_, bob)) = (user(&node, &admin, "ann"), user(&node, &admin, "bob"));
+    let single = upload(&node, Some(&ann), "single", &[("other", "x.txt", b"passed over"), ("file", "图.png", PNG)]);
+    assert_eq!(single.status, 200, "{}", single.text());
+    let file = single.json()["data"].clone();
+    assert_eq!((&file["originalName"], &file["mimetype"]), (&json!("图.png"), &json!("image/png")));
+    assert_eq!((&file["size"], &file["uploadedBy"]), (&json!(PNG.len()), &json!(id)));
+    assert!(file["uploadedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{file}");
+    assert_eq!(file["path"], json!(format!("/uploads/{}", file["filename"].as_str().expect("a name"))));
+    assert_eq!(node.browser().get(&path(&file)).body, PNG);
+    let large = vec![b'x'; 600_000];
+    let both = upload(&node, Some(&ann), "multiple", &[("files", "a.txt", &large), ("files", "b.pdf", PDF)]);
+    let both = both.json()["data"].as_array().expect("a list").clone();
+    assert_eq!(both.len(), 2);
+    assert!(node.browser().get(&path(&both[0])).body == large);
+
+    let names = |token: &str, query: &str| {
+        let list = as_user(&node, Some(token)).get(&format!("/api/upload/list{query}"));
+        assert_eq!(list.status, 200, "{}", list.text());
+        let list = list.json();
+        let names = list["data"].as_array().expect("a list").iter();
+        let names: Vec<String> = names.map(|file| file["originalName"].as_str().expect("a name").to_owned()).collect();
+        (names, list["metadata"]["pagination"]["total"].as_u64())
+    };
+    assert_eq!(names(&ann, ""), (vec!["b.pdf".into(), "a.txt".into(), "图.png".into()], Some(3)));
+    assert_eq!(names(&ann, "?page=2&limit=2"), (vec!["图.png".into()], Some(3)));
+    assert_eq!(names(&bob, ""), (Vec::new(), Some(0)));
+    send(&mut node.browser(), "v.png", "image/png", PNG);
+    assert_eq!(names(&admin, "").1, Some(4), "a visitor's too");
+    assert_eq!(as_user(&node, Some(&ann)).get("/api/upload/list?page=0").code(400), "VALIDATION_ERROR");
+
+    let filename = file["filename"].as_str().expect("a name");
+    let info = |token: Option<&str>| as_user(&node, token).get(&format!("/api/upload/{filename}/info"));
+    assert_eq!(info(Some(&ann)).json()["data"], file);
+    assert_eq!(info(Some(&admin)).json()["data"], file);
+    assert_eq!(info(Some(&bob)).code(404), "NOT_FOUND");
+    let remove =
+        |token: Option<&str>, name: &str| as_user(&node, token).request("DELETE", &format!("/api/upload/{name}"), None);
+    assert_eq!(remove(Some(&bob), filename).code(404), "NOT_FOUND");
+    assert_eq!(remove(Some(&ann), "..%2fx").code(404), "NOT_FOUND");
+    assert_eq!(remove(Some(&ann), filename).json()["data"]["deleted"], true);
+    assert_eq!(remove(Some(&ann), filename).code(404), "NOT_FOUND");
+    assert_eq!(node.browser().get(&path(&file)).status, 404);
+    assert_eq!(remove(Some(&admin), both[0]["filename"].as_str().expect("a name")).status, 200);
+    let audit = as_user(&node, Some(&admin)).get("/api/admin/audit?action=remove-upload").text().to_owned();
+    assert!(audit.contains("remove-upload") && audit.contains(filename), "{audit}");
+}
+
+#[test]
+fn files_are_kept_for_those_who_have_logged_in() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let name = path(&send(&mut node.browser(), "a.png", "image/png", PNG)).replace("/uploads/", "");
+    let mut browser = node.browser();
+    for answer in [
+        browser.get("/api/upload/list"),
+        browser.get(&format!("/api/upload/{name}/info")),
+        browser.request("DELETE", &format!("/api/upload/{name}"), None),
+        upload(&node, None, "single", &[("file", "a.png", PNG)]),
+        upload(&node, None, "multiple", &[("files", "a.png", PNG)]),
+        post(&node, "/api/upload/single", None, &json!({})),
+    ] {
+        assert_eq!(answer.code(401), "AUTHENTICATION_REQUIRED");
+    }
+}
+
+#[test]
+fn a_form_that_is_none_or_has_too_much_in_it_leaves_nothing() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let token = Some(admin.as_str());
+    let eleven = [("files", "a.png", PNG); 11];
+    let longer = vec![b'x'; (20 << 20) + 1];
+    for (status, code, answer) in [
+        (400, "VALIDATION_ERROR", upload(&node, token, "single", &[])),
+        (400, "VALIDATION_ERROR", upload(&node, token, "single", &[("files", "a.png", PNG)])),
+        (400, "VALIDATION_ERROR", upload(&node, token, "single", &[("file", "a.png", PNG), ("file", "b.png", PNG)])),
+        (400, "VALIDATION_ERROR", upload(&node, token, "multiple", &eleven)),
+        (400, "VALIDATION_ERROR", upload(&node, token, "single", &[("file", "a.txt", b"")])),
+        (
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+            upload(&node, token, "multiple", &[("files", "a.png", PNG), ("files", "b", b"\0")]),
+        ),
+        (413, "PAYLOAD_TOO_LARGE", upload(&node, token, "single", &[("file", "a.txt", &longer)])),
+        (415, "UNSUPPORTED_MEDIA_TYPE", post(&node, "/api/upload/single", token, &json!({}))),
+    ] {
+        assert_eq!(answer.code(status), code, "{}", answer.text());
+    }
+    let mut torn = form(&[("file", "a.png", PNG)]);
+    torn.truncate(torn.len() - 8);
+    let mut browser = as_user(&node, token).with("content-type", "multipart/form-data; boundary=XX");
+    assert_eq!(browser.request("POST", "/api/upload/single", Some(&torn)).code(400), "VALIDATION_ERROR");
+    let list = as_user(&node, token).get("/api/upload/list").json();
+    assert_eq!(list["data"], json!([]), "all of a form, or none of it");
+}
+
+/// How many rows a table of a running node has; `None` while it cannot be read.
+fn rows(home: &Home, table: &str) -> Option<i64> {
+    let path = home.state().join("llmchat.db");
+    let rows = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    rows.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).ok()
+}
+
+#[track_caller]
+fn wait(what: &str, node: &Node, is: impl Fn() -> bool) {
+    let by = now() + PATIENCE;
+    while !is() {
+        assert!(now() < by, "never {what}:\n{}", node.log());
+    }
+}
+
+#[test]
+fn a_crash_between_two_pieces_leaves_nothing_to_read_and_that_is_swept() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let token = admin(&home, &node);
+    // The first file is stored by the time that the second comes, which never ends.
+    let mut whole = form(&[("files", "a.txt", &[b'a'; 600_000]), ("files", "b.txt", &[b'b'; 600_000])]);
+    let head = format!(
+        "POST /api/upload/multiple HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n",
+        whole.len()
+    );
+    whole.truncate(900_000);
+    let mut socket = TcpStream::connect(node.address()).expect("it listens");
+    socket.write_all(head.as_bytes()).expect("it reads");
+    socket.write_all(&whole).expect("it reads");
+    wait("stored", &node, || rows(&home, "attachment_chunks") == Some(3));
+    node.kill();
+    let node = home.start();
+    let list = as_user(&node, Some(&token)).get("/api/upload/list").json();
+    assert_eq!(list["data"], json!([]));
+    wait("swept", &node, || rows(&home, "attachment_chunks") == Some(0) && rows(&home, "attachment_drafts") == Some(0));
+    let answer = upload(&node, Some(&token), "single", &[("file", "a.txt", b"good again")]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn who_leaves_in_the_middle_leaves_nothing() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let token = admin(&home, &node);
+    let whole = form(&[("files", "a.txt", &[b'a'; 600_000]), ("files", "b.txt", &[b'b'; 600_000])]);
+    let head = format!(
+        "POST /api/upload/multiple HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n",
+        whole.len()
+    );
+    let mut socket = TcpStream::connect(node.address()).expect("it listens");
+    socket.write_all(head.as_bytes()).expect("it reads");
+    socket.write_all(&whole[..900_000]).expect("it reads");
+    wait("stored", &node, || rows(&home, "attachment_chunks") == Some(3));
+    drop(socket);
+    wait("swept", &node, || rows(&home, "attachment_chunks") == Some(0));
+}
