@@ -220,7 +220,7 @@ fn links_are_good_for_their_file(node: &Node, within: &str, other: &str) {
         format!("{unsigned}?expires={expires}"),
         format!("{unsigned}?signature={signature}"),
         format!("{unsigned}?expires={expires}&expires={expires}&signature={signature}"),
-        format!("{}?expires={expires}&signature={signature}", other),
+        format!("{other}?expires={expires}&signature={signature}"),
     ] {
         assert_eq!(node.browser().get(&bad).code(403), "LINK_EXPIRED", "{bad}");
     }
