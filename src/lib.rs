@@ -4,6 +4,7 @@
 
 mod accounts;
 mod agents;
+mod analytics;
 mod app;
 mod attachments;
 mod backup;

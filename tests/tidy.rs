@@ -27,6 +27,7 @@ const FIRST_IMPURE_FLOOR: usize = 3;
 /// Words with one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http", "fastgpt_sim"]),
+    ("maxminddb", &["analytics"]),
     ("opentelemetry", &["telemetry"]),
     ("Instant::now", &["clock"]),
     ("rusqlite", &["store"]),

@@ -1,6 +1,7 @@
 use super::core::{Core, read_agents};
 use super::{hook, observe, peers};
 use crate::agents::Import;
+use crate::analytics::{Analytics, Geo};
 use crate::attachments;
 use crate::base::Chain;
 use crate::config::Config;
@@ -75,8 +76,9 @@ pub(crate) async fn run(
     let (telemetry, exporter) = telemetry(&config, &core)?;
     let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
     let sessions = sessions(&config, &core);
-    let gateway = gateway(&config, &core, &telemetry, (&sessions, &breakers, &limiter));
-    let edge = edge(&config, &core, &telemetry, (&gateway, sessions, &breakers, &limiter));
+    let geo = geo(&config).await;
+    let gateway = gateway(&config, &core, (&telemetry, &geo), (&sessions, &breakers, &limiter));
+    let edge = edge(&config, &core, (&telemetry, &geo), (&gateway, sessions, &breakers, &limiter));
     observe::all(&telemetry, &core, (&gateway, breakers, limiter));
     let control = control_socket(&config)?;
 
@@ -90,7 +92,7 @@ pub(crate) async fn run(
     tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();
-    tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
+    tasks.spawn("reload", async move |stop| reload(reloads, (tls, geo), stop).await);
     let (store, deposed) = (core.store.clone(), pair.clone());
     tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
@@ -358,15 +360,31 @@ fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter
     made.context("set up the metrics")
 }
 
+/// What tells places by addresses; a database that cannot be read is no reason not to serve.
+async fn geo(config: &Config) -> Geo {
+    let geo = Geo::new(config.analytics.geo_database.clone(), config.analytics.home_country.clone());
+    load_places(&geo).await;
+    geo
+}
+
+/// A file may be large, and its disk slow.
+async fn load_places(geo: &Geo) {
+    let geo = geo.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || geo.load()).await {
+        tracing::error!(%error, "the database of places is not read");
+    }
+}
+
 fn edge(
     config: &Config,
     core: &Core,
-    telemetry: &Telemetry,
+    (telemetry, geo): (&Telemetry, &Geo),
     (gateway, sessions, breakers, limiter): (&Gateway, Sessions, &Breakers, &Arc<Limiter>),
 ) -> Edge {
     Edge::new(http::Parts {
         gateway: gateway.clone(),
         history: History::new(core.store.clone(), sessions),
+        analytics: Analytics::new(core.store.clone(), config.analytics.time_zone.clone(), geo.clone()),
         agents: core.agents.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
@@ -391,7 +409,7 @@ fn sessions(config: &Config, core: &Core) -> Sessions {
 fn gateway(
     config: &Config,
     core: &Core,
-    telemetry: &Telemetry,
+    (telemetry, geo): (&Telemetry, &Geo),
     (sessions, breakers, limiter): (&Sessions, &Breakers, &Arc<Limiter>),
 ) -> Gateway {
     Gateway::new(gateway::Parts {
@@ -402,20 +420,25 @@ fn gateway(
         limiter: Arc::clone(limiter),
         client: core.client.clone(),
         telemetry: telemetry.clone(),
+        geo: geo.clone(),
         settings: config.chat,
         leave: core.store.leave().clone(),
     })
 }
 
-/// On SIGHUP reads the certificate again; without TLS there is nothing to read, and no reason to die of it.
-async fn reload(mut reloads: Reloads, tls: Option<ServerTls>, stop: CancellationToken) -> Result<()> {
+/// On SIGHUP reads the certificate and the database of places again; without them there is nothing to read, and no reason
+/// to die of it.
+async fn reload(mut reloads: Reloads, (tls, geo): (Option<ServerTls>, Geo), stop: CancellationToken) -> Result<()> {
     loop {
         tokio::select! {
-            () = reloads.next() => match tls.as_ref().map(ServerTls::reload) {
-                Some(Ok(())) => tracing::info!("certificate read again"),
-                Some(Err(error)) => tracing::error!(error = %Chain(&error), "the old certificate stays in use"),
-                None => tracing::info!("SIGHUP: nothing to read again"),
-            },
+            () = reloads.next() => {
+                match tls.as_ref().map(ServerTls::reload) {
+                    Some(Ok(())) => tracing::info!("certificate read again"),
+                    Some(Err(error)) => tracing::error!(error = %Chain(&error), "the old certificate stays in use"),
+                    None => tracing::info!("SIGHUP: no certificate to read again"),
+                }
+                load_places(&geo).await;
+            }
             () = stop.cancelled() => return Ok(()),
         }
     }

@@ -2,13 +2,15 @@
 //! key does not compile until it is checked.
 
 use crate::accounts;
+use crate::analytics;
 use crate::attachments;
 use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
 use crate::config::sections::{
-    Attachments, Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls, Upstream,
+    Analytics, Attachments, Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls,
+    Upstream,
 };
 use crate::gateway;
 use crate::http;
@@ -17,6 +19,7 @@ use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
 use crate::store;
 use crate::upstream;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -301,6 +304,21 @@ impl Limits {
         let keys_max = rules.number("limits.clients_max", clients_max, 1_024..=16 << 20);
         let memory_bytes = rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44);
         (memory_bytes, limiter::Rules { api, chat, login, keys_max })
+    }
+}
+
+impl Analytics {
+    /// The database of places may be missing or broken: then no place is known, and the log says so.
+    pub(super) fn check(self, time_zone: &str, rules: &mut Rules) -> analytics::Settings {
+        let Self { geo_database, home_country } = self;
+        let is_country = home_country.len() == 2 && home_country.bytes().all(|byte| byte.is_ascii_uppercase());
+        let rule = "must be two letters of ISO 3166, such as CN";
+        rules.need_text(is_country, "analytics.home_country", rule, &home_country);
+        // Compiled in: both nodes know the same, whatever is installed on them.
+        let zone = TimeZoneDatabase::bundled().get(time_zone);
+        let rule = "must be a time zone's name, such as Asia/Shanghai or UTC";
+        rules.need_text(zone.is_ok(), "server.time_zone", rule, time_zone);
+        analytics::Settings { time_zone: zone.unwrap_or(TimeZone::UTC), geo_database: path(geo_database), home_country }
     }
 }
 

@@ -1,4 +1,5 @@
 use crate::accounts;
+use crate::analytics;
 use crate::attachments;
 use crate::breaker;
 use crate::cache;
@@ -60,6 +61,7 @@ pub(crate) struct Config {
     /// Run when the node's role changes.
     pub(crate) role_hook: Option<PathBuf>,
     pub(crate) accounts: accounts::Settings,
+    pub(crate) analytics: analytics::Settings,
     pub(crate) cache: cache::Settings,
     pub(crate) limits: limiter::Rules,
     pub(crate) http: http::Settings,
@@ -206,10 +208,12 @@ fn check(file: File, rules: &mut Rules) -> Config {
         metrics,
         otlp,
         limits,
+        analytics,
     } = file;
     let memory_given = limits.memory_bytes;
     let public_url = Some(server.public_url.clone()).filter(|url| !url.is_empty());
     let (memory_bytes, limits) = limits.check(rules);
+    let analytics = analytics.check(&server.time_zone, rules);
     let (server, mut http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     http.frontend = frontend.check(rules);
     let (state_dir, runtime_dir) = node.check(rules);
@@ -233,6 +237,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         pair,
         role_hook,
         accounts: auth.check(rules),
+        analytics,
         cache: cache.check(memory_given, rules),
         limits,
         shutdown_grace,
@@ -259,6 +264,7 @@ fn check_edge(
         body_bytes_max,
         comment_every_ms,
         shutdown_grace_ms,
+        time_zone: _,
         tls,
     } = server;
     let address = listen.parse::<SocketAddr>();

@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     pub(super) otlp: Otlp,
     pub(super) limits: Limits,
+    pub(super) analytics: Analytics,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +39,15 @@ pub(super) struct Server {
     pub(super) body_bytes_max: u64,
     pub(super) comment_every_ms: u64,
     pub(super) shutdown_grace_ms: u64,
+    pub(super) time_zone: String,
     pub(super) tls: Tls,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Analytics {
+    pub(super) geo_database: String,
+    pub(super) home_country: String,
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,9 @@ use super::reply::Reply;
 use super::settings::Settings;
 use crate::accounts::Caller;
 use crate::agents::{self, Agents, AgentsError, Roster};
+use crate::analytics::Geo;
 use crate::attachments::Attachments;
-use crate::base::Label;
+use crate::base::{Label, Region};
 use crate::breaker::State;
 use crate::clock;
 use crate::limiter::Limiter;
@@ -39,6 +40,7 @@ pub(crate) struct Parts {
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) client: Client,
     pub(crate) telemetry: Telemetry,
+    pub(crate) geo: Geo,
     pub(crate) settings: Settings,
     pub(crate) leave: Leave,
 }
@@ -101,7 +103,9 @@ impl Gateway {
             Begun::Reserved(reserved) => reserved,
         };
         attachments.check(&caller.owner, &mut request.attached).await?;
-        let asked = asked(&request);
+        // Where the conversation goes on it is not asked.
+        let region = origin.address.filter(|_| reserved.is_first).and_then(|address| self.parts.geo.region(address));
+        let asked = asked(&request, region);
         self.run(Run { agent, admission, slot, reserved, asked }, (caller, origin), request, entered).await
     }
 
@@ -250,7 +254,7 @@ fn body_hash(request: &ChatRequest) -> [u8; 32] {
 }
 
 /// The question as it is stored, with its files.
-fn asked(request: &ChatRequest) -> Asked {
+fn asked(request: &ChatRequest, region: Option<Region>) -> Asked {
     let last = request.messages.last();
     let question = last.map(|message| {
         let attached = request.attached.last().cloned().unwrap_or_default();
@@ -262,6 +266,7 @@ fn asked(request: &ChatRequest) -> Asked {
             .unwrap_or_default(),
         settings: request.settings(),
         title: last.map(Message::title).unwrap_or_default(),
+        region,
     }
 }
 

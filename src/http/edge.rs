@@ -4,6 +4,7 @@ use super::limits::Limits;
 use super::settings::Settings;
 use crate::accounts::{Accounts, Visitors};
 use crate::agents::Agents;
+use crate::analytics::Analytics;
 use crate::attachments::Attachments;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
@@ -22,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Gateway,
     pub(crate) agents: Agents,
     pub(crate) history: History,
+    pub(crate) analytics: Analytics,
     pub(crate) breakers: Breakers,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) visitors: Visitors,

@@ -38,6 +38,7 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/api/chat/sessions/{id}/messages", get(api::history::messages))
         .route("/api/chat/feedback", post(api::after::feedback))
         .route("/api/chat/stop", post(api::after::stop))
+        .merge(analytics())
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -64,6 +65,19 @@ fn file_routes() -> Router<Edge> {
         .route("/api/upload/{file}/info", get(api::uploads::info))
         .route("/api/upload/{file}", delete(api::uploads::remove))
         .route("/uploads/{file}", get(api::files::file))
+}
+
+/// What happened, in numbers.
+fn analytics() -> Router<Edge> {
+    use api::analytics;
+    Router::new()
+        .route("/api/admin/analytics/overview", get(analytics::overview))
+        .route("/api/admin/analytics/conversations/series", get(analytics::series))
+        .route("/api/admin/analytics/conversations/agents", get(analytics::conversations))
+        .route("/api/admin/analytics/province-heatmap", get(analytics::heat_map))
+        .route("/api/admin/analytics/agents", get(analytics::agents))
+        .route("/api/admin/analytics/trends", get(analytics::trends))
+        .route("/api/admin/analytics/geo", get(analytics::geo))
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

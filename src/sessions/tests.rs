@@ -46,7 +46,7 @@ fn agent() -> AgentId {
 
 fn asked(question: &str) -> Asked {
     let text = serde_json::json!({ "role": "user", "content": question }).to_string();
-    Asked { question: text, settings: None, title: question.to_owned() }
+    Asked { question: text, settings: None, title: question.to_owned(), region: None }
 }
 
 /// A turn under way, its question stored.

@@ -33,6 +33,7 @@ mod index;
 mod job;
 mod lease;
 mod leftovers;
+mod lists;
 mod log;
 mod logins;
 mod open;
@@ -55,6 +56,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod usage;
 mod users;
 mod verify;
 mod writer;
@@ -87,5 +89,6 @@ pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use tests::opened;
 pub(crate) use turns::{NewTurn, Past, Session, StoredEvent, Turn, TurnEnd, TurnState};
+pub(crate) use usage::{Census, PastAgent, QUARTER_MS, Usage};
 pub(crate) use users::{Changed, EmailChange, NewUser, UserChange};
 pub(crate) use verify::Checked;

@@ -123,13 +123,13 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self, page: Page) -> rusqlite::Result<Found> {
-        let theirs = match self.owner {
-            Some(owner) => Some(self.sessions_of(owner)?),
-            None => None,
+        let (theirs, is_small) = match self.owner {
+            Some(owner) => (Some(self.sessions_of(owner)?), self.count_turns(owner)? <= self.reach.unindexed),
+            None => (None, false),
         };
         self.titles()?;
         match (&theirs, expression(&self.words)) {
-            (Some(theirs), _) if self.count_turns(theirs)? <= self.reach.unindexed => self.all_of(theirs)?,
+            (Some(theirs), _) if is_small => self.all_of(theirs)?,
             (theirs, Some(expression)) => {
                 self.not_indexed(theirs.as_ref())?;
                 self.indexed(theirs.as_ref(), &expression)?;
@@ -151,17 +151,10 @@ impl<'a> Search<'a> {
         statement.query_map([owner.as_str()], |row| row.get(0))?.collect()
     }
 
-    fn count_turns(&self, theirs: &HashSet<i64>) -> rusqlite::Result<usize> {
-        let mut count = 0_usize;
-        let mut statement = self.rows.prepare_cached("SELECT count(*) FROM turns WHERE session_id = ?1")?;
-        for session in theirs {
-            let turns: i64 = statement.query_row([session], |row| row.get(0))?;
-            count = count.saturating_add(usize::try_from(turns).unwrap_or(usize::MAX));
-            if count > self.reach.unindexed {
-                break;
-            }
-        }
-        Ok(count)
+    fn count_turns(&self, owner: &Owner) -> rusqlite::Result<usize> {
+        let sql = "SELECT coalesce(sum(turn_count), 0) FROM sessions WHERE owner = ?1";
+        let turns: i64 = self.rows.prepare_cached(sql)?.query_row([owner.as_str()], |row| row.get(0))?;
+        Ok(usize::try_from(turns).unwrap_or(usize::MAX))
     }
 
     fn titles(&mut self) -> rusqlite::Result<()> {

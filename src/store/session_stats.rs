@@ -2,6 +2,7 @@
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
 use super::sessions::{Filter, conditions};
 use crate::base::UnixMillis;
@@ -50,10 +51,11 @@ impl Store {
 fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) -> rusqlite::Result<SessionStats> {
     let (conditions, values) = conditions(filter);
     let mut stats = SessionStats::default();
-    let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), BTreeMap::<String, (u64, u64)>::new());
+    let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
+    let mut of_agents = Vec::<(u64, u64)>::new();
     let sql = format!(
-        "SELECT created_at, archived_at IS NOT NULL, agent_id,
-            (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') FROM sessions {conditions}"
+        "SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, turn_count FROM sessions {} {conditions}",
+        lists::access(filter)
     );
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
@@ -64,21 +66,19 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
         stats.archived += u64::from(is_archived);
         stats.turns += turns;
         *days.entry(day(UnixMillis(began))).or_default() += 1;
-        let agent_id = row.get_ref(2)?.as_str()?;
-        if !agents.contains_key(agent_id) {
-            agents.insert(agent_id.to_owned(), (0, 0));
+        let agent = agents.number(row.get_ref(2)?.as_str()?);
+        if agent == of_agents.len() {
+            of_agents.push((0, 0));
         }
-        if let Some((sessions, of_agent)) = agents.get_mut(agent_id) {
-            *sessions += 1;
-            *of_agent += turns;
-        }
+        of_agents[agent].0 += 1;
+        of_agents[agent].1 += turns;
     }
     stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();
     stats.by_day.reverse();
     let of_agent = |(agent_id, (sessions, turns))| OfAgent { agent_id, sessions, turns };
-    stats.by_agent = agents.into_iter().map(of_agent).collect();
-    // Stable: of as many sessions, by their names.
-    stats.by_agent.sort_by_key(|agent| std::cmp::Reverse(agent.sessions));
+    stats.by_agent = agents.names.into_iter().zip(of_agents).map(of_agent).collect();
+    let by = |agent: &OfAgent| std::cmp::Reverse(agent.sessions);
+    stats.by_agent.sort_by(|one, other| by(one).cmp(&by(other)).then_with(|| one.agent_id.cmp(&other.agent_id)));
     stats.by_agent.truncate(AGENTS_MAX);
     Ok(stats)
 }

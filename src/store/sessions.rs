@@ -3,10 +3,11 @@
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::Pending;
+use super::lists;
 use super::readers::{Budget, Snapshot};
 use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use std::fmt::Write as _;
 
 /// About what the deletion of one session writes besides its turns: rows of three tables and their indexes.
@@ -31,6 +32,7 @@ pub(crate) struct SessionRow {
     pub(crate) asked_at: UnixMillis,
     /// That, or when a person changed the session itself.
     pub(crate) updated_at: UnixMillis,
+    pub(crate) spent: Spent,
 }
 
 /// What was spent on one conversation.
@@ -96,11 +98,10 @@ pub(crate) enum Change {
     Unarchive,
 }
 
-/// The columns that [`row`] reads, in its order. The turns are counted in the index of their names, which has the
-/// attempts of [`super::retry`] at its end.
+/// The columns that [`row`] reads, in its order. What is counted is kept by triggers of the schema.
 pub(super) const COLUMNS: &str = "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title,
-    archived_at IS NOT NULL, (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') AS turns,
-    sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed";
+    archived_at IS NOT NULL, turn_count, sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed,
+    token_sum, answered_count, answer_ms_sum";
 
 impl Store {
     /// The conversations of `filter`, a page of them, and how many there are; as this node has them, which may not be
@@ -112,23 +113,7 @@ impl Store {
         page: Page,
     ) -> Result<Snapshot<Listed<SessionRow>>, StoreError> {
         let query = move |rows: &Connection| {
-            let (conditions, values) = conditions(&filter);
-            let counted = format!("SELECT count(*) FROM sessions {conditions}");
-            let (by, direction) = (column(key), direction(order));
-            let listed = format!(
-                "SELECT {COLUMNS} FROM sessions {conditions} ORDER BY {by} {direction}, sessions.id {direction}
-                 LIMIT {} OFFSET {}",
-                page.limit, page.offset
-            );
-            let read = || {
-                let total: i64 =
-                    rows.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get(0))?;
-                let mut statement = rows.prepare_cached(&listed)?;
-                let found = statement.query_map(params_from_iter(&values), row)?;
-                let rows = found.collect::<rusqlite::Result<Vec<_>>>()?;
-                Ok(Listed { rows, total: total.cast_unsigned() })
-            };
-            read().map_err(StoreError::sql("list sessions"))
+            lists::list(rows, &filter, (key, order), page).map_err(StoreError::sql("list sessions"))
         };
         self.snapshot(Budget::Copy, query).await
     }
@@ -149,15 +134,10 @@ impl Store {
     /// What was spent on each of `sessions`, in their order.
     pub(crate) async fn sessions_spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
         let query = move |rows: &Connection| {
-            let sql = "SELECT total(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)),
-                avg(finished_at - created_at) FILTER (WHERE state = 'complete')
-                FROM turns WHERE session_id = ?1 AND label < '~'";
+            let sql = "SELECT token_sum, answered_count, answer_ms_sum FROM sessions WHERE id = ?1 AND created_at = ?2";
             let read = |id: &SessionId| {
-                let spent = |row: &Row<'_>| {
-                    let mean: Option<f64> = row.get(1)?;
-                    Ok(Spent { tokens: whole(row.get(0)?), answer_ms_mean: whole(mean.unwrap_or_default()) })
-                };
-                rows.prepare_cached(sql)?.query_row([id.row], spent)
+                let found = rows.prepare_cached(sql)?.query_row([id.row, id.began.0], |row| spent(row, 0));
+                found.optional().map(Option::unwrap_or_default)
             };
             let all = sessions.iter().map(read).collect::<rusqlite::Result<Vec<_>>>();
             all.map_err(StoreError::sql("sum up sessions"))
@@ -204,30 +184,6 @@ impl Store {
     }
 }
 
-/// A sum or mean of the database's as a number of ours: never negative, and no larger than what a clock or a bill counts.
-fn whole(number: f64) -> u64 {
-    // Exact up to 2^53, which is past every sum of tokens; the text of a whole float is its digits.
-    format!("{:.0}", number.max(0.0)).parse().unwrap_or(u64::MAX)
-}
-
-fn column(key: Key) -> &'static str {
-    match key {
-        Key::CreatedAt => "sessions.created_at",
-        Key::UpdatedAt => "changed",
-        Key::AskedAt => "sessions.updated_at",
-        Key::Title => "title",
-        Key::AgentId => "agent_id",
-        Key::Turns => "turns",
-    }
-}
-
-fn direction(order: Order) -> &'static str {
-    match order {
-        Order::Ascending => "ASC",
-        Order::Descending => "DESC",
-    }
-}
-
 /// The `WHERE` of a filter and its values, in order. Only what is said is written, so that an owner's are found by the
 /// index.
 pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
@@ -249,6 +205,14 @@ pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
         let _ = write!(sql, "{joint} {condition} ?{}{escape} ", values.len());
     }
     (sql, values)
+}
+
+/// `token_sum` and, behind it, `answered_count` and `answer_ms_sum`: never negative.
+fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
+    let number = |index| row.get::<_, i64>(from + index).map(|number| number.max(0).cast_unsigned());
+    let (tokens, answered, answer_ms) = (number(0)?, number(1)?, number(2)?);
+    let answer_ms_mean = answer_ms.saturating_add(answered / 2).checked_div(answered).unwrap_or_default();
+    Ok(Spent { tokens, answer_ms_mean })
 }
 
 /// The letters of `part`, none of which means anything to `LIKE`.
@@ -274,6 +238,7 @@ pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         turns: row.get::<_, i64>(7)?.cast_unsigned(),
         asked_at: UnixMillis(row.get(8)?),
         updated_at: UnixMillis(row.get(9)?),
+        spent: spent(row, 10)?,
     })
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod after;
 pub(super) mod agents;
 pub(super) mod agents_edit;
+pub(super) mod analytics;
 pub(super) mod attachments;
 pub(super) mod audit;
 pub(super) mod auth;
@@ -77,6 +78,11 @@ fn plain(data: &Value) -> Value {
 fn listed(data: &[Value], number: u32, page: Page, total: u32) -> Value {
     let pagination = Pagination::of(number, page, u64::from(total));
     json!({ "code": "OK", "message": "ok", "data": data, "pagination": pagination })
+}
+
+/// Envelope E4, of numbers.
+fn counted(data: &Value) -> Value {
+    json!({ "success": true, "data": data, "timestamp": clock::timestamp() })
 }
 
 /// Which part of a list: the query's `page`, from 1 on, and `pageSize` or `limit`.

@@ -158,6 +158,7 @@ impl Made {
             title: session.title.clone(),
             settings: None,
             replaces: None,
+            region: None,
             at: UnixMillis(session.asked),
         }
     }

@@ -122,6 +122,7 @@ fn question(owner: &str, chat: &str, turn: &str, id: &str) -> NewTurn {
         title: String::new(),
         settings: None,
         replaces: None,
+        region: None,
         at: UnixMillis(1),
     }
 }
