@@ -4,6 +4,7 @@ mod attachments;
 mod audit;
 mod commits;
 mod conversations;
+mod cost;
 mod logs;
 mod made;
 mod reads;
@@ -12,6 +13,7 @@ mod refused;
 mod retry;
 mod search;
 mod sessions;
+mod usage;
 mod verify;
 
 use super::handle::Store;
