@@ -107,7 +107,7 @@ fn open(path: &Path) -> Result<Database, GeoError> {
     Reader::from_source(bytes).map_err(|source| GeoError::Nonsense { path: path.to_owned(), source })
 }
 
-pub(crate) fn is_country(code: &str) -> bool {
+fn is_country(code: &str) -> bool {
     code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 

@@ -60,7 +60,7 @@ fn head(kind: u8, length: usize, into: &mut Vec<u8>) {
     let length = u8::try_from(length).expect("it is small");
     let (size, more) = if length < 29 { (length, None) } else { (29, Some(length - 29)) };
     if kind < 8 {
-        into.push(kind << 5 | size);
+        into.push((kind << 5) | size);
     } else {
         into.extend([size, kind - 7]);
     }
@@ -77,7 +77,7 @@ pub(crate) fn database(networks: &[(Ipv4Addr, u32, Item)]) -> Vec<u8> {
         item.write(&mut data);
         let mut node = 0;
         for bit in 0..*bits {
-            let side = usize::from(address.to_bits() << bit >> 31 == 1);
+            let side = usize::from((address.to_bits() << bit) >> 31 == 1);
             if bit + 1 == *bits {
                 nodes[node][side] = Branch::Data(offset);
             } else if let Branch::Node(next) = nodes[node][side] {

@@ -340,3 +340,22 @@ fn files_that_can_be_read_must_also_be_of_use() {
         [format!("server.tls.cert: {no_certificate}"), format!("upstream.ca_file: {no_certificate}")]
     );
 }
+
+#[test]
+fn a_time_zone_is_one_that_is_compiled_in_and_a_country_two_letters() {
+    let (config, _) = good("server.time_zone = \"Asia/Kathmandu\"\nanalytics.home_country = \"NP\"", &[]);
+    assert_eq!(config.analytics.time_zone.iana_name(), Some("Asia/Kathmandu"));
+    assert_eq!(good("", &[]).0.analytics.time_zone.iana_name(), Some("UTC"));
+    // A database that is not there is for the log, and no reason not to start.
+    assert!(good("analytics.geo_database = \"/nonexistent/x.mmdb\"", &[]).0.analytics.geo_database.is_some());
+    for (text, key) in [
+        ("server.time_zone = \"Mars/Base\"", "server.time_zone"),
+        ("server.time_zone = \"\"", "server.time_zone"),
+        ("server.time_zone = \"+08:00\"", "server.time_zone"),
+        ("analytics.home_country = \"China\"", "analytics.home_country"),
+        ("analytics.home_country = \"cn\"", "analytics.home_country"),
+    ] {
+        let problems = bad(text, &[]);
+        assert!(problems.len() == 1 && problems[0].contains(key), "{text}: {problems:?}");
+    }
+}

@@ -237,7 +237,8 @@ async fn numbers(store: &Store, specs: &[Spec]) -> bool {
         }
         is_quick &= times.tell(&format!("statistics of {name}"));
     }
-    is_quick & series(store, specs).await
+    let series = series(store, specs).await;
+    is_quick && series
 }
 
 /// A year of days in a zone whose days are whole quarters and no whole hours.
@@ -278,7 +279,8 @@ async fn series(store: &Store, specs: &[Spec]) -> bool {
         let active = specs.iter().filter(|spec| spec.asked >= since).count();
         assert_eq!((census.sessions, census.active), (specs.len().try_into().unwrap(), active.try_into().unwrap()));
     }
-    is_quick & times.tell("census")
+    let census = times.tell("census");
+    is_quick && census
 }
 
 #[tokio::test(flavor = "multi_thread")]

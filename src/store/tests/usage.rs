@@ -125,7 +125,7 @@ async fn what_was_stored_before_there_were_counters_is_counted_once() {
     rows.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;").unwrap();
     old.iter().for_each(|migration| rows.execute_batch(migration).unwrap());
     rows.pragma_update(None, "application_id", crate::store::open::APPLICATION_ID).unwrap();
-    rows.pragma_update(None, "user_version", old.len()).unwrap();
+    rows.pragma_update(None, "user_version", 5).unwrap();
     for (id, agent, at) in [(1, "a", 0), (2, "a", QUARTER_MS), (3, "b", DAY_MS), (4, "b", DAY_MS)] {
         let sql = "INSERT INTO sessions (id, owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
             VALUES (?1, 'visitor:1', ?2, 'c' || ?1, 'u' || ?1, ?3, ?3)";
@@ -290,7 +290,7 @@ impl Counted {
         let listed = store.sessions_list(Filter::default(), everything, Page { offset: 0, limit: 99 }).await.unwrap();
         assert_eq!(listed.value.total, u64::try_from(self.chats.len()).unwrap());
         for row in &listed.value.rows {
-            let turns = &self.chats[&row.chat[1..].parse().unwrap()];
+            let turns = &self.chats[&row.chat[1..].parse::<u8>().unwrap()];
             let complete: Vec<u64> =
                 turns.values().filter(|turn| turn.state == TurnState::Complete).map(|turn| turn.took).collect();
             let count = u64::try_from(complete.len()).unwrap();
