@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 /// A year, also a leap year.
-const DAYS_MAX: i32 = 366;
+const DAYS_MAX: usize = 366;
 /// Where nothing is said: the last so many, today among them.
 const DAYS_USUAL: i32 = 30;
 /// `2026-11-26`.
@@ -62,7 +62,7 @@ impl Range {
         while let Some(last) = dates.last()
             && *last < end
         {
-            if dates.len() >= usize::try_from(DAYS_MAX).unwrap_or_default() {
+            if dates.len() >= DAYS_MAX {
                 return Err(far);
             }
             dates.push(last.tomorrow().map_err(|_| far)?);
