@@ -3,8 +3,8 @@
 mod accounts;
 mod after;
 mod agents;
-mod attachments;
 mod analytics;
+mod attachments;
 mod breaker;
 mod cli;
 mod dify;
