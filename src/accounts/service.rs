@@ -62,6 +62,8 @@ pub(crate) struct Remote {
 pub(crate) enum Actor {
     /// With a token.
     User(Arc<Login>, Remote),
+    /// With an administrator's, which they have to be still when it is done.
+    Admin(Arc<Login>, Remote),
     /// Without one.
     Visitor(Remote),
     /// By a command on the machine itself.
@@ -226,6 +228,12 @@ impl Accounts {
         let entry = entry((Some(&login.user), from), "logout", ("user", login.user.id), &json!({}), None);
         self.changed(self.store.login_end(login.id.clone(), entry)?).await?;
         Ok(())
+    }
+
+    /// Ends every login of everybody; how many.
+    pub(crate) async fn log_all_out(&self, actor: &Actor, why: &str) -> Result<usize, AccountsError> {
+        let entry = actor.entry("logout-all", ("user", ""), &json!({ "why": why }));
+        Ok(self.changed(self.store.logins_end_all(entry)?).await?)
     }
 
     /// Takes another password, and ends every other login of the user.
@@ -413,13 +421,14 @@ impl Actor {
     ) -> AuditEntry {
         let nobody = Remote::default();
         let (user, from) = match self {
-            Self::User(login, from) => (Some(&login.user), from),
+            Self::User(login, from) | Self::Admin(login, from) => (Some(&login.user), from),
             Self::Visitor(from) => (None, from),
             Self::Operator => (None, &nobody),
         };
         let entry = entry((user, from), action, resource, details, None);
         match self {
             Self::User(..) | Self::Visitor(_) => entry,
+            Self::Admin(..) => AuditEntry { needs_admin: true, ..entry },
             Self::Operator => AuditEntry { username: Some("(operator)".to_owned()), ..entry },
         }
     }
@@ -445,5 +454,6 @@ fn entry(
         ip_address: from.ip_address.clone(),
         user_agent,
         error,
+        needs_admin: false,
     }
 }

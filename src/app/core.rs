@@ -1,4 +1,4 @@
-use crate::accounts::{self, Accounts, FirstAdmin, Visitors};
+use crate::accounts::{self, Accounts, Actor, FirstAdmin, Visitors};
 use crate::agents::{self, Agents, FileError, Import, Roster};
 use crate::attachments::Attachments;
 use crate::backup;
@@ -230,7 +230,19 @@ impl Core {
         let (store, log, expect) = (self.store.clone(), self.log.clone(), self.expect);
         let led = tokio::task::spawn_blocking(move || store.lead(epoch, expect, Box::new(log)));
         led.await.context("open the store")??;
-        self.note_open()
+        self.note_open()?;
+        self.end_restored_logins().await
+    }
+
+    /// Ends the logins that a restore has brought back: who was logged out since, and whose token was used up, would be
+    /// in again. A primary does so before it serves anybody.
+    pub(crate) async fn end_restored_logins(&self) -> Result<()> {
+        if !self.node.is_restored()? {
+            return Ok(());
+        }
+        let ended = self.accounts.log_all_out(&Actor::Operator, "restored from a backup").await;
+        tracing::info!(logins = ended.context("end the logins of the backup")?, "restored: everybody has to log in again");
+        Ok(self.node.note_restored(false)?)
     }
 
     fn accounts(config: &Config, store: &Store, secrets: &Secrets, caches: &Caches) -> Accounts {

@@ -282,6 +282,9 @@ async fn serve(
         () = core.pair.decided() => {}
         () = stop.cancelled() => return Ok(()),
     }
+    if core.pair.role().now() == Role::Primary {
+        core.end_restored_logins().await?;
+    }
     if let Some(import) = import.clone()
         && core.pair.role().now() == Role::Primary
     {

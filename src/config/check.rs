@@ -282,6 +282,7 @@ impl Limits {
             chat_window_ms,
             chat_block_ms,
             login_failures_max,
+            address_failures_max,
             login_window_ms,
             clients_max,
         } = self;
@@ -300,10 +301,12 @@ impl Limits {
             rules.ms("limits.chat_block_ms", chat_block_ms, 0..=DAY_MS),
         );
         let lockout = rules.ms("limits.login_window_ms", login_window_ms, window);
-        let login = limit(rules.number("limits.login_failures_max", login_failures_max, times), lockout, lockout);
+        let login = limit(rules.number("limits.login_failures_max", login_failures_max, times.clone()), lockout, lockout);
+        let failures = rules.number("limits.address_failures_max", address_failures_max, times);
+        let address = limit(failures, lockout, lockout);
         let keys_max = rules.number("limits.clients_max", clients_max, 1_024..=16 << 20);
         let memory_bytes = rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44);
-        (memory_bytes, limiter::Rules { api, chat, login, keys_max })
+        (memory_bytes, limiter::Rules { api, chat, login, address, keys_max })
     }
 }
 

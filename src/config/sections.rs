@@ -210,6 +210,7 @@ pub(super) struct Limits {
     pub(super) chat_window_ms: u64,
     pub(super) chat_block_ms: u64,
     pub(super) login_failures_max: u64,
+    pub(super) address_failures_max: u64,
     pub(super) login_window_ms: u64,
     pub(super) clients_max: u64,
 }

@@ -2,11 +2,11 @@
 //! by then the request is where it is answered.
 
 use super::edge::Edge;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::extract::{client_address, cookie, visitor};
 use crate::accounts::{AccountsError, Actor, Caller, Remote};
 use crate::base::{Chain, Owner};
-use crate::store::{Budget, Login};
+use crate::store::{Budget, Login, StoreError};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
@@ -129,13 +129,13 @@ impl Credentials {
         if login.user.is_admin() {
             Ok(login)
         } else {
-            Err(ApiError::new(StatusCode::FORBIDDEN, "ADMIN_REQUIRED", "only an administrator may do that"))
+            Err(error::not_admin())
         }
     }
 
     /// As [`Credentials::admin`], as the one who does something.
     pub(super) async fn acting_admin(&self, edge: &Edge) -> Result<Actor, ApiError> {
-        Ok(Actor::User(self.admin(edge).await?, self.from.clone()))
+        Ok(Actor::Admin(self.admin(edge).await?, self.from.clone()))
     }
 
     /// The login, where none is needed: a token that is worth nothing is no token.
@@ -182,14 +182,14 @@ impl Whose {
 }
 
 impl From<AccountsError> for ApiError {
-    fn from(error: AccountsError) -> Self {
+    fn from(failed: AccountsError) -> Self {
         use crate::accounts::TokenError;
-        let (status, code) = match &error {
+        let (status, code) = match &failed {
             AccountsError::WrongCredentials => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
             AccountsError::Inactive => (StatusCode::FORBIDDEN, "ACCOUNT_INACTIVE"),
             AccountsError::WrongOldPassword => (StatusCode::BAD_REQUEST, "INVALID_OLD_PASSWORD"),
             AccountsError::Weak(_) => (StatusCode::BAD_REQUEST, "WEAK_PASSWORD"),
-            AccountsError::Broken(field, broken) => return super::error::validation(field, broken.0),
+            AccountsError::Broken(field, broken) => return error::validation(field, broken.0),
             AccountsError::NoRegistration => (StatusCode::FORBIDDEN, "REGISTRATION_DISABLED"),
             AccountsError::Taken => (StatusCode::CONFLICT, "USERNAME_TAKEN"),
             AccountsError::Unknown => (StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
@@ -197,13 +197,14 @@ impl From<AccountsError> for ApiError {
             AccountsError::Token(TokenError::Expired) => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED"),
             AccountsError::Token(TokenError::Revoked) => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED"),
             AccountsError::Token(TokenError::Invalid) => (StatusCode::UNAUTHORIZED, "TOKEN_INVALID"),
-            AccountsError::TooMany(_) => return super::error::soon("too many people log in; try again"),
+            AccountsError::TooMany(_) => return error::soon("too many people log in; try again"),
+            AccountsError::Store(StoreError::NotPermitted) => return error::not_admin(),
             AccountsError::Store(cause) => {
                 tracing::error!(error = %Chain(cause), "the store failed an account");
-                return super::error::soon("the accounts cannot be reached; try again");
+                return error::soon("the accounts cannot be reached; try again");
             }
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, failed.to_string())
     }
 }
 

@@ -97,6 +97,7 @@ impl Store {
                 ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, api_key = excluded.api_key,
                 source = excluded.source, updated_at = excluded.updated_at
                 WHERE NOT ?7 OR agents.source = 'file'";
+            entry.as_ref().map_or(Ok(()), |entry| audit::permit(scope, entry))?;
             let mut statement = scope.rows.prepare_cached(sql).map_err(StoreError::sql("write an agent"))?;
             for (agent, profile, api_key) in &prepared {
                 let source = match agent.source {
@@ -118,6 +119,7 @@ impl Store {
     /// Removes an agent; its sessions stay. `false` when there was none.
     pub(crate) fn agent_remove(&self, id: AgentId, entry: Option<AuditEntry>) -> Result<Pending<bool>, StoreError> {
         self.write(id.as_str().len(), move |scope| {
+            entry.as_ref().map_or(Ok(()), |entry| audit::permit(scope, entry))?;
             let removed = scope
                 .rows
                 .query_row("DELETE FROM agents WHERE id = ?1 RETURNING id", [id.as_str()], |_| Ok(()))

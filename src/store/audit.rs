@@ -30,6 +30,8 @@ pub(crate) struct AuditEntry {
     pub(crate) user_agent: Option<String>,
     /// Why it was refused; `None` where it was done.
     pub(crate) error: Option<&'static str>,
+    /// It is the right of an administrator alone, which `user_id` has to be when it is done.
+    pub(crate) needs_admin: bool,
 }
 
 impl AuditEntry {
@@ -124,6 +126,16 @@ impl AuditRow {
 
 fn status(is_failure: bool) -> &'static str {
     if is_failure { "failure" } else { "success" }
+}
+
+/// Whether who does it may do so, in the transaction that does it: a role may have been taken away since it was looked at.
+pub(super) fn permit(scope: &Scope<'_>, entry: &AuditEntry) -> Result<(), StoreError> {
+    if !entry.needs_admin {
+        return Ok(());
+    }
+    let sql = "SELECT 1 FROM users WHERE id = ?1 AND role = 'admin' AND status = 'active'";
+    let is_admin = scope.rows.prepare_cached(sql).and_then(|mut statement| statement.exists([entry.user_id]));
+    if is_admin.map_err(StoreError::sql("look for an administrator"))? { Ok(()) } else { Err(StoreError::NotPermitted) }
 }
 
 /// Writes `entry` behind all others, in the transaction of what it tells of.

@@ -22,6 +22,9 @@ pub(crate) enum StoreError {
     /// The rows are not as the caller thought; nothing was written.
     #[error("the rows have changed meanwhile")]
     Conflict,
+    /// Whoever wanted it is no administrator any more; nothing was written.
+    #[error("only an administrator may do that")]
+    NotPermitted,
     /// The commit may or may not be on disk. Repeat only what is idempotent.
     #[error("it is not known whether the write is on disk")]
     OutcomeUnknown,

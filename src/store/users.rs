@@ -155,6 +155,7 @@ impl Store {
     /// Adds a user; `None` where the name is taken.
     pub(crate) fn user_add(&self, new: NewUser, entry: AuditEntry) -> Result<Pending<Option<User>>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let sql = "INSERT INTO users (username, email, role, status, password, created_at, updated_at)
                 VALUES (?1, ?2, ?3, 'active', ?4, ?5, ?5) ON CONFLICT (username) DO NOTHING";
             let add = || {
@@ -181,6 +182,7 @@ impl Store {
         entry: AuditEntry,
     ) -> Result<Pending<Changed>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let Some(user) = find(scope.rows, id).map_err(StoreError::sql("read a user"))? else {
                 return Ok(Changed::Unknown);
             };
@@ -210,6 +212,7 @@ impl Store {
     /// Removes a user and their logins; what they chatted stays until it is erased.
     pub(crate) fn user_remove(&self, id: i64, entry: AuditEntry) -> Result<Pending<Changed>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let Some(user) = find(scope.rows, id).map_err(StoreError::sql("read a user"))? else {
                 return Ok(Changed::Unknown);
             };

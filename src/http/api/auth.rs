@@ -36,10 +36,10 @@ pub(in crate::http) async fn log_in(
         }
     }
     let attempt = attempt(&credentials, &username);
-    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| error::locked(refused.retry_after))?;
+    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| not_yet(&refused))?;
     let tried = kept(edge.accounts.log_in(&username, &Secret::new(password), credentials.from)).await;
     match &tried {
-        Ok(_) => edge.limiter.login_succeeded(attempt),
+        Ok(_) => edge.limiter.login_succeeded(attempt, clock::now()),
         Err(AccountsError::WrongCredentials) => edge.limiter.login_failed(attempt, clock::now()),
         Err(_) => edge.limiter.login_abandoned(attempt, clock::now()),
     }
@@ -48,6 +48,16 @@ pub(in crate::http) async fn log_in(
 
 fn attempt(credentials: &Credentials, username: &str) -> limiter::Login {
     limiter::Login::new(credentials.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), username)
+}
+
+/// One user is locked for whoever is at that address; or the address, for all of them.
+fn not_yet(refused: &limiter::Refused) -> ApiError {
+    match refused.scope {
+        limiter::Scope::Address => error::too_many(refused.retry_after),
+        limiter::Scope::Api | limiter::Scope::Chat | limiter::Scope::Login | limiter::Scope::Agent => {
+            error::locked(refused.retry_after)
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -154,7 +164,7 @@ pub(in crate::http) async fn change_password(
     let (old, new) = (Secret::new(old), Secret::new(new));
     // Whoever has somebody's open page is not to guess their password at it.
     let attempt = attempt(&credentials, login.user.username.as_str());
-    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| error::locked(refused.retry_after))?;
+    edge.limiter.login_allowed(attempt, clock::now()).map_err(|refused| not_yet(&refused))?;
     let changed = kept(edge.accounts.change_password(&login, (&old, &new), credentials.from)).await;
     match &changed {
         Err(AccountsError::WrongOldPassword) => edge.limiter.login_failed(attempt, clock::now()),

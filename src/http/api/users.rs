@@ -123,7 +123,7 @@ pub(in crate::http) async fn remove(
 ) -> Result<Json<Value>, ApiError> {
     drop(write.release());
     let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
-    if matches!(&actor, Actor::User(login, _) if login.user.id == id) {
+    if matches!(&actor, Actor::Admin(login, _) if login.user.id == id) {
         return Err(error::validation("id", "must be another's: nobody removes themselves"));
     }
     Ok(one(&kept(edge.accounts.remove(id, &actor)).await?))

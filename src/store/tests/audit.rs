@@ -14,6 +14,7 @@ fn entry(action: &'static str) -> AuditEntry {
         ip_address: None,
         user_agent: None,
         error: None,
+        needs_admin: false,
     }
 }
 
