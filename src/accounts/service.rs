@@ -68,6 +68,8 @@ pub(crate) enum Actor {
     Visitor(Remote),
     /// By a command on the machine itself.
     Operator,
+    /// Nobody: by a rule that the service follows.
+    Service,
 }
 
 /// What somebody who logs in is given.
@@ -93,7 +95,7 @@ pub(crate) struct Parts {
 /// The door to accounts. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Accounts {
-    store: Store,
+    pub(super) store: Store,
     settings: Settings,
     tokens: Tokens,
     hasher: Hasher,
@@ -333,7 +335,7 @@ impl Accounts {
     }
 
     /// What comes of a change. It is in force once it is stored, also where nobody waits for that any more.
-    async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
+    pub(super) async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
         let accounts = self.clone();
         let changed = TaskTracker::new().spawn(async move {
             let changed = change.await;
@@ -423,13 +425,14 @@ impl Actor {
         let (user, from) = match self {
             Self::User(login, from) | Self::Admin(login, from) => (Some(&login.user), from),
             Self::Visitor(from) => (None, from),
-            Self::Operator => (None, &nobody),
+            Self::Operator | Self::Service => (None, &nobody),
         };
         let entry = entry((user, from), action, resource, details, None);
         match self {
             Self::User(..) | Self::Visitor(_) => entry,
             Self::Admin(..) => AuditEntry { needs_admin: true, ..entry },
             Self::Operator => AuditEntry { username: Some("(operator)".to_owned()), ..entry },
+            Self::Service => AuditEntry { username: Some("(llmchat)".to_owned()), ..entry },
         }
     }
 }

@@ -241,7 +241,10 @@ impl Core {
             return Ok(());
         }
         let ended = self.accounts.log_all_out(&Actor::Operator, "restored from a backup").await;
-        tracing::info!(logins = ended.context("end the logins of the backup")?, "restored: everybody has to log in again");
+        tracing::info!(
+            logins = ended.context("end the logins of the backup")?,
+            "restored: everybody has to log in again"
+        );
         Ok(self.node.note_restored(false)?)
     }
 

@@ -6,6 +6,7 @@ mod hook;
 mod node;
 mod observe;
 mod peers;
+mod retention;
 mod slots;
 mod witness;
 

@@ -1,4 +1,5 @@
 use super::core::{Core, read_agents};
+use super::retention::Keeper;
 use super::{hook, observe, peers};
 use crate::agents::Import;
 use crate::analytics::{Analytics, Geo};
@@ -14,7 +15,7 @@ use crate::replica::{Pair, Role};
 use crate::sessions::{self, Elsewhere, History, Sessions};
 use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
-use crate::telemetry::{Exporter, Telemetry};
+use crate::telemetry::{self, Exporter, Telemetry};
 use crate::watched::{News, Watched};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -73,12 +74,12 @@ pub(crate) async fn run(
     core.note_open()?;
     let pair = core.pair.clone();
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
-    let (telemetry, exporter) = telemetry(&config, &core)?;
+    let (telemetry, exporter) = instruments(&config, &core)?;
     let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
     let sessions = sessions(&config, &core);
     let geo = geo(&config).await;
     let gateway = gateway(&config, &core, (&telemetry, &geo), (&sessions, &breakers, &limiter));
-    let edge = edge(&config, &core, (&telemetry, &geo), (&gateway, sessions, &breakers, &limiter));
+    let edge = edge(&config, &core, (&telemetry, &geo), (&gateway, sessions.clone(), &breakers, &limiter));
     observe::all(&telemetry, &core, (&gateway, breakers, limiter));
     let control = control_socket(&config)?;
 
@@ -98,6 +99,8 @@ pub(crate) async fn run(
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
     beside(&mut tasks, &config, (&pair, &core), listeners.tls.clone());
+    let keeps = (History::new(core.store.clone(), sessions), core.accounts.clone());
+    keep(&mut tasks, Keeper::new(keeps, config.retention, &telemetry), &pair);
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -169,6 +172,15 @@ fn beside(tasks: &mut Supervisor, config: &Config, (pair, core): (&Pair, &Core),
     let scrubs = pair.clone();
     tasks.spawn("scrub", async move |stop| {
         scrubs.scrub(stop).await;
+        Ok(())
+    });
+}
+
+/// Removes what has to go.
+fn keep(tasks: &mut Supervisor, keeper: Keeper, pair: &Pair) {
+    let leads = pair.role();
+    tasks.spawn("retention", async move |stop| {
+        keeper.follow(|| leads.now() == Role::Primary, stop).await;
         Ok(())
     });
 }
@@ -352,7 +364,7 @@ impl Elsewhere for AtThePrimary {
 }
 
 /// The instruments; and an exporter where the metrics are pushed.
-fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter>)> {
+fn instruments(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter>)> {
     let made = match &config.export {
         None => Telemetry::new().map(|telemetry| (telemetry, None)),
         Some(export) => {
@@ -384,6 +396,8 @@ fn edge(
     (telemetry, geo): (&Telemetry, &Geo),
     (gateway, sessions, breakers, limiter): (&Gateway, Sessions, &Breakers, &Arc<Limiter>),
 ) -> Edge {
+    let log = telemetry::recent();
+    log.keep_for(config.retention.logs);
     Edge::new(http::Parts {
         gateway: gateway.clone(),
         history: History::new(core.store.clone(), sessions),
@@ -399,6 +413,8 @@ fn edge(
         telemetry: telemetry.clone(),
         settings: config.http.clone(),
         state_dir: config.state_dir.clone(),
+        log,
+        configured: config.loaded.clone().map(|loaded| -> Arc<dyn http::Configured> { loaded }),
         cache_hits: Arc::clone(&core.caches.counters),
     })
 }

@@ -301,7 +301,8 @@ impl Limits {
             rules.ms("limits.chat_block_ms", chat_block_ms, 0..=DAY_MS),
         );
         let lockout = rules.ms("limits.login_window_ms", login_window_ms, window);
-        let login = limit(rules.number("limits.login_failures_max", login_failures_max, times.clone()), lockout, lockout);
+        let login =
+            limit(rules.number("limits.login_failures_max", login_failures_max, times.clone()), lockout, lockout);
         let failures = rules.number("limits.address_failures_max", address_failures_max, times);
         let address = limit(failures, lockout, lockout);
         let keys_max = rules.number("limits.clients_max", clients_max, 1_024..=16 << 20);

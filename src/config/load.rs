@@ -5,9 +5,11 @@ use crate::breaker;
 use crate::cache;
 use crate::config::check::{CONTROL_SOCKET, allowed};
 use crate::config::layers::{Layers, Origin};
+use crate::config::loaded::Loaded;
 use crate::config::old_names;
 use crate::config::otel_names;
 use crate::config::problems::{Note, Problem, Problems};
+use crate::config::retention::Retention;
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
 use crate::config::sections::{Agents, File, Metrics};
@@ -27,6 +29,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Read when no file is named, where it exists.
@@ -67,6 +70,9 @@ pub(crate) struct Config {
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
     pub(crate) export: Option<Export>,
+    pub(crate) retention: Retention,
+    /// The same, for administrators to look at.
+    pub(crate) loaded: Option<Arc<Loaded>>,
 }
 
 impl Config {
@@ -96,7 +102,7 @@ pub(crate) struct Server {
 }
 
 /// What the layers are read from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sources {
     /// The operator's file and whether it must exist.
     file: (PathBuf, bool),
@@ -127,7 +133,10 @@ impl Sources {
 ///
 /// Everything that is wrong in any of them, at once.
 pub(crate) fn load(sources: &Sources) -> Result<(Config, Vec<Note>), Problems> {
-    read(sources).map(|(_, config, notes)| (config, notes))
+    read(sources).map(|(layers, config, notes)| {
+        let loaded = Some(Arc::new(Loaded::new(sources, &layers, &notes)));
+        (Config { loaded, ..config }, notes)
+    })
 }
 
 /// As [`load`], with the layers it came from.
@@ -209,6 +218,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         otlp,
         limits,
         analytics,
+        retention,
     } = file;
     let memory_given = limits.memory_bytes;
     let public_url = Some(server.public_url.clone()).filter(|url| !url.is_empty());
@@ -243,6 +253,8 @@ fn check(file: File, rules: &mut Rules) -> Config {
         shutdown_grace,
         http,
         export: otlp.check(rules),
+        retention: retention.check(rules),
+        loaded: None,
     }
 }
 

@@ -8,11 +8,13 @@
 mod check;
 mod layers;
 mod load;
+mod loaded;
 mod old_names;
 mod otel_names;
 mod otlp;
 mod print;
 mod problems;
+mod retention;
 mod rules;
 mod sections;
 #[cfg(test)]
@@ -22,3 +24,4 @@ mod unit;
 pub(crate) use load::{Config, Sources, load};
 pub(crate) use print::effective;
 pub(crate) use problems::Problems;
+pub(crate) use retention::Retention;

@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) otlp: Otlp,
     pub(super) limits: Limits,
     pub(super) analytics: Analytics,
+    pub(super) retention: Retention,
 }
 
 #[derive(Deserialize)]
@@ -213,4 +214,12 @@ pub(super) struct Limits {
     pub(super) address_failures_max: u64,
     pub(super) login_window_ms: u64,
     pub(super) clients_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) messages: String,
+    pub(super) audit: String,
+    pub(super) logs: String,
 }

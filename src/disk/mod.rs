@@ -4,6 +4,7 @@
 pub(crate) mod faults;
 mod file;
 mod lock;
+mod machine;
 mod place;
 mod room;
 mod space;
@@ -15,6 +16,7 @@ pub(crate) use file::{
     read_text, remove_if_present, remove_tree, rename, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
+pub(crate) use machine::{Machine, machine};
 pub(crate) use place::{is_on_one_device, is_there, resolve, why_fixed};
 pub(crate) use room::{Room, device_of};
 pub(crate) use space::{free_bytes, resident_bytes};

@@ -126,11 +126,7 @@ impl Credentials {
     /// The same, of an administrator.
     pub(super) async fn admin(&self, edge: &Edge) -> Result<Arc<Login>, ApiError> {
         let login = self.user(edge).await?;
-        if login.user.is_admin() {
-            Ok(login)
-        } else {
-            Err(error::not_admin())
-        }
+        if login.user.is_admin() { Ok(login) } else { Err(error::not_admin()) }
     }
 
     /// As [`Credentials::admin`], as the one who does something.

@@ -1,3 +1,4 @@
+use super::configured::Configured;
 use super::drain::Drain;
 use super::error::{self, ApiError};
 use super::limits::Limits;
@@ -12,7 +13,7 @@ use crate::limiter::Limiter;
 use crate::replica::Pair;
 use crate::sessions::History;
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Recent, Telemetry};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +36,10 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     /// Its free space is a health check.
     pub(crate) state_dir: PathBuf,
+    /// The last lines of this node's log.
+    pub(crate) log: Recent,
+    /// What the node was started with; nothing in a process that was started with nothing.
+    pub(crate) configured: Option<Arc<dyn Configured>>,
     /// Hits and misses of every cache so far.
     pub(crate) cache_hits: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
 }

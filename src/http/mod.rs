@@ -6,6 +6,7 @@
 mod api;
 mod backup;
 mod cluster;
+mod configured;
 mod control;
 mod credentials;
 mod drain;
@@ -28,6 +29,7 @@ mod users;
 mod witness;
 mod write;
 
+pub(crate) use configured::{Configured, Fault, Setting};
 pub(crate) use control::{Control, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};
 pub(crate) use error::ApiError;

@@ -48,6 +48,7 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/health/detailed", get(health::detailed))
         .route("/metrics", get(health::metrics))
         .merge(file_routes())
+        .merge(administration())
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
@@ -78,6 +79,21 @@ fn analytics() -> Router<Edge> {
         .route("/api/admin/analytics/agents", get(analytics::agents))
         .route("/api/admin/analytics/trends", get(analytics::trends))
         .route("/api/admin/analytics/geo", get(analytics::geo))
+}
+
+/// What administrators see of a node, and what they do with somebody's data.
+fn administration() -> Router<Edge> {
+    Router::new()
+        .route("/api/admin/logs", get(api::logs::list))
+        .route("/api/admin/logs/export", get(api::logs::export))
+        .route("/api/admin/system-info", get(api::system::info))
+        .route("/api/admin/stats", get(api::system::stats))
+        .route("/api/admin/metrics", get(api::system::metrics))
+        .route("/api/admin/config/health", get(api::config::health))
+        .route("/api/admin/config/compare", get(api::config::compare))
+        .route("/api/admin/config/details", get(api::config::details))
+        .route("/api/admin/users/{id}/export", get(api::user_data::export))
+        .route("/api/admin/users/{id}/erase", post(api::user_data::erase))
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

@@ -325,7 +325,11 @@ impl NodeState {
             writing.set_durability(Durability::Immediate)?;
             {
                 let mut table = writing.open_table(TABLE)?;
-                if is_there { table.insert(row, &[VERSION][..])? } else { table.remove(row)? };
+                if is_there {
+                    table.insert(row, &[VERSION][..])?
+                } else {
+                    table.remove(row)?
+                };
             }
             Ok(writing.commit()?)
         };

@@ -40,8 +40,8 @@ pub(crate) struct Batched {
 /// node has, and where in the history that is, which may not be durable yet. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct History {
-    store: Store,
-    sessions: Sessions,
+    pub(super) store: Store,
+    pub(super) sessions: Sessions,
 }
 
 impl History {
@@ -221,11 +221,11 @@ impl History {
 
     /// Holds `claimed` until it is known what came of a deletion, also where nobody waits for that any more: who goes on
     /// with the conversation must not find what is about to go.
-    async fn until_known(
+    pub(super) async fn until_known<T: Send + 'static>(
         &self,
-        deletion: Pending<usize>,
+        deletion: Pending<T>,
         claimed: impl Send + Sync + 'static,
-    ) -> Result<usize, HistoryError> {
+    ) -> Result<T, HistoryError> {
         let known = self.sessions.deletions.spawn(async move {
             let deleted = deletion.await;
             drop(claimed);
@@ -236,7 +236,7 @@ impl History {
     }
 
     /// Keeps what others may not have meanwhile, and stops the turns that have it.
-    async fn claim(&self, claim: Claim, which: &Which<'_>) -> Result<Claimed, HistoryError> {
+    pub(super) async fn claim(&self, claim: Claim, which: &Which<'_>) -> Result<Claimed, HistoryError> {
         let by = clock::now() + STOPS_WITHIN;
         loop {
             if let Some(claimed) = self.sessions.running.claim(vec![claim.clone()]) {
@@ -286,7 +286,7 @@ async fn all(over: Vec<CancellationToken>) {
 }
 
 /// Where it is known by; what was stored was checked.
-fn place(session: &SessionRow) -> Option<(Owner, AgentId, Label)> {
+pub(super) fn place(session: &SessionRow) -> Option<(Owner, AgentId, Label)> {
     let (agent_id, chat) = (AgentId::parse(&session.agent_id).ok()?, Label::parse(&session.chat).ok()?);
     Some((Owner::stored(&session.owner), agent_id, chat))
 }

@@ -46,7 +46,7 @@ pub(crate) async fn follow(store: Store, leads: impl Fn() -> bool, stop: Cancell
     }
 }
 
-fn rest(began: Instant) -> Duration {
+pub(super) fn rest(began: Instant) -> Duration {
     ((clock::now() - began) * REST_TIMES).clamp(REST_MIN, IDLE)
 }
 

@@ -10,6 +10,7 @@
 mod history;
 mod indexer;
 mod known;
+mod retire;
 mod running;
 mod service;
 #[cfg(test)]

@@ -195,6 +195,55 @@ async fn everything_of_an_owner_is_deleted_and_nothing_of_another() {
 }
 
 #[tokio::test]
+async fn what_is_idle_goes_and_a_chat_in_which_a_turn_runs_stays() {
+    let (_dir, store, sessions, history) = doors();
+    let owner = Owner::visitor("1");
+    for chat in 0..25 {
+        answered(&sessions, (&owner, &format!("c{chat}"), "t"), "q", "x").await;
+    }
+    let turn = begun(&sessions, (&owner, "c7", "u"), "q").await;
+    let later = crate::base::UnixMillis(clock::unix_millis().0 + 1_000);
+    let sweep = async |before| {
+        let (mut deleted, mut after) = (0, Some(0));
+        while let Some(from) = after {
+            let swept = history.expire(before, from).await.unwrap();
+            (deleted, after) = (deleted + swept.deleted, swept.next);
+        }
+        deleted
+    };
+    assert_eq!(sweep(crate::base::UnixMillis(1_000)).await, 0);
+    assert_eq!(sweep(later).await, 24);
+    assert_eq!(ids(&history, &owner).await.len(), 1);
+    ended(turn, Outcome::Complete(None), "x").await;
+    // What the memory of conversations knew of the others is forgotten with them.
+    answered(&sessions, (&owner, "c3", "t"), "q", "anew").await;
+    assert_eq!(sweep(later).await, 2);
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_erased_leaves_nothing_and_a_running_turn_is_stopped_for_it() {
+    let (_dir, store, sessions, history) = doors();
+    let (one, other) = (Owner::user(1), Owner::user(2));
+    for chat in 0..25 {
+        answered(&sessions, (&one, &format!("c{chat}"), "t"), "q", "x").await;
+    }
+    answered(&sessions, (&other, "c", "t"), "q", "x").await;
+    let turn = begun(&sessions, (&one, "c7", "u"), "q").await;
+    let stopped = turn.stopped();
+    let ends = async {
+        stopped.cancelled().await;
+        ended(turn, Outcome::Interrupted, "").await;
+    };
+    let (erased, ()) = tokio::join!(history.erase(&one), ends);
+    assert_eq!((erased.unwrap(), history.erase(&one).await.unwrap()), (25, 0));
+    assert_eq!((ids(&history, &one).await.len(), ids(&history, &other).await.len()), (0, 1));
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_does_not_stop_in_time_is_busy_and_stays() {
     let (_dir, store, sessions, history) = doors();
     let owner = Owner::visitor("1");

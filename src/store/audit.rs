@@ -7,11 +7,12 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
 use super::readers::Budget;
+use super::trim::{self, Start};
 use crate::base::UnixMillis;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
-const COLUMNS: &str = "id, at, user_id, username, action, resource_type, resource_id, details, ip_address, user_agent, status, error_message, chain";
+pub(super) const COLUMNS: &str = "id, at, user_id, username, action, resource_type, resource_id, details, ip_address, user_agent, status, error_message, chain";
 /// Of one read transaction of a check.
 const CHECKED_AT_ONCE: i64 = 10_000;
 
@@ -68,6 +69,8 @@ pub(crate) struct AuditFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AuditCheck {
     pub(crate) rows: u64,
+    /// What is verified begins with this row; those before it were removed by a rule of retention.
+    pub(crate) from: i64,
     /// The first row that does not follow from those before it.
     pub(crate) broken_at: Option<i64>,
 }
@@ -105,7 +108,7 @@ impl AuditRow {
         hash.finalize().into()
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<(Self, Vec<u8>)> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(Self, Vec<u8>)> {
         let read = Self {
             id: row.get(0)?,
             at: UnixMillis(row.get(1)?),
@@ -148,7 +151,10 @@ fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
         .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
         .optional()?;
-    let (id, before) = last.map_or((1, vec![0; 32]), |(id, chain)| (id + 1, chain));
+    let (id, before) = match last {
+        Some((id, chain)) => (id + 1, chain),
+        None => Start::read(rows).map(|start| (start.removed + 1, start.chain))?,
+    };
     let row = AuditRow {
         id,
         at: entry.at,
@@ -216,8 +222,21 @@ impl Store {
 
     /// Computes every row's hash anew, in portions, so that no read lasts.
     pub(crate) async fn audit_check(&self) -> Result<AuditCheck, StoreError> {
-        let mut check = AuditCheck { rows: 0, broken_at: None };
-        let (mut after, mut before) = (0, vec![0; 32]);
+        loop {
+            let start = self.audit_start().await?;
+            let check = self.audit_check_from(&start).await?;
+            // Rows that were removed meanwhile are no sign of anything.
+            if self.audit_start().await? == start {
+                return Ok(check);
+            }
+        }
+    }
+
+    async fn audit_check_from(&self, start: &Start) -> Result<AuditCheck, StoreError> {
+        let mut check = AuditCheck { rows: 0, from: start.removed + 1, broken_at: None };
+        let (mut after, mut before) = (start.removed, start.chain.clone());
+        // That it begins there is said by a row of its own, the last of its kind.
+        let mut is_said = start.removed == 0;
         loop {
             let from = after;
             let sql = format!("SELECT {COLUMNS} FROM audit WHERE id > ?1 ORDER BY id LIMIT {CHECKED_AT_ONCE}");
@@ -231,6 +250,7 @@ impl Store {
             });
             let portion = portion.await?;
             if portion.is_empty() {
+                check.broken_at = (!is_said).then_some(check.from);
                 return Ok(check);
             }
             for (row, chain) in portion {
@@ -238,6 +258,9 @@ impl Store {
                 if row.id != after + 1 || row.hash(&before)[..] != chain[..] {
                     check.broken_at = Some(row.id);
                     return Ok(check);
+                }
+                if row.action == trim::ACTION {
+                    is_said = start.is_said_by(&row.details);
                 }
                 (after, before) = (row.id, chain);
             }

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../data/migrations/0005_sessions.sql"),
     include_str!("../../data/migrations/0006_attachments.sql"),
     include_str!("../../data/migrations/0007_usage.sql"),
+    include_str!("../../data/migrations/0008_retention.sql"),
 ];
 /// Fixed for the life of a database: its pages are what is replicated.
 const PAGE_BYTES: u32 = 4096;

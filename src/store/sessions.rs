@@ -250,7 +250,7 @@ pub(super) fn one(rows: &Connection, id: SessionId, owner: Option<&Owner>) -> ru
     rows.prepare_cached(&sql)?.query_row(values, row).optional()
 }
 
-fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
+pub(super) fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
     let (row, began) = (id.row, id.began.0);
     let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2";
     if !rows.prepare_cached(sql)?.exists([row, began])? {

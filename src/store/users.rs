@@ -80,7 +80,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<User> {
     })
 }
 
-fn find(rows: &Connection, id: i64) -> rusqlite::Result<Option<User>> {
+pub(super) fn find(rows: &Connection, id: i64) -> rusqlite::Result<Option<User>> {
     rows.prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE id = ?1"))?.query_row([id], read).optional()
 }
 
@@ -226,7 +226,7 @@ impl Store {
     }
 }
 
-fn is_last_admin(scope: &Scope<'_>, id: i64) -> Result<bool, StoreError> {
+pub(super) fn is_last_admin(scope: &Scope<'_>, id: i64) -> Result<bool, StoreError> {
     has_other_admin(scope.rows, id).map(|has| !has).map_err(StoreError::sql("look for an administrator"))
 }
 

@@ -10,6 +10,7 @@ mod export;
 mod log;
 mod meter;
 mod pair;
+mod recent;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -17,3 +18,4 @@ mod tests;
 pub(crate) use export::{Compression, Export, Exporter, Protocol};
 pub(crate) use log::log;
 pub(crate) use meter::Telemetry;
+pub(crate) use recent::{Line, Recent, Severity, recent};

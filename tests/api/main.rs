@@ -1,6 +1,7 @@
 //! The API and the command line as their users meet them: the real binary, a real socket server in FastGPT's place.
 
 mod accounts;
+mod admin;
 mod after;
 mod agents;
 mod analytics;

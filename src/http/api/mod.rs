@@ -8,12 +8,16 @@ pub(super) mod attachments;
 pub(super) mod audit;
 pub(super) mod auth;
 pub(super) mod chat;
+pub(super) mod config;
 pub(super) mod files;
 pub(super) mod history;
 pub(super) mod init;
+pub(super) mod logs;
 mod pages;
 mod stream;
+pub(super) mod system;
 pub(super) mod uploads;
+pub(super) mod user_data;
 pub(super) mod users;
 
 use super::error::ApiError;
@@ -72,6 +76,11 @@ fn envelope<T>(code: &'static str, data: T) -> Envelope<T> {
 /// Envelope E2, of accounts.
 fn plain(data: &Value) -> Value {
     json!({ "code": "SUCCESS", "message": "ok", "data": data, "timestamp": clock::timestamp() })
+}
+
+/// Envelope E3, of what is no list.
+fn described(data: &Value) -> Value {
+    json!({ "code": "OK", "message": "ok", "data": data })
 }
 
 /// Envelope E3, of an administrator's lists.

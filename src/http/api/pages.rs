@@ -23,9 +23,39 @@ pub(super) fn page(page: Option<&str>, page_size: Option<&str>) -> Result<(Page,
     Ok((Page { offset: (page - 1) * limit, limit }, page))
 }
 
+/// A text as a cell of CSV. What a spreadsheet would take for a formula begins with an apostrophe there.
+pub(super) fn cell(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let escaped = if is_formula { format!("'{text}") } else { text.to_owned() };
+    if is_formula || escaped.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", escaped.replace('"', "\"\""));
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_one_cell_and_no_formula() {
+        for (text, expected) in [
+            ("plain text", "plain text"),
+            ("a,b", "\"a,b\""),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("two\nlines", "\"two\nlines\""),
+            ("=1+1", "\"'=1+1\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
+            ("@x", "\"'@x\""),
+            ("\tx", "\"'\tx\""),
+            ("\rx", "\"'\rx\""),
+            ("1=1", "1=1"),
+            ("", ""),
+        ] {
+            assert_eq!(cell(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_page_is_within_its_bounds_or_refused() {

@@ -51,3 +51,89 @@ async fn each_way_to_change_the_audit_shows_at_the_row_that_was_touched() {
         store.close().await.unwrap();
     }
 }
+
+fn at(action: &'static str, at: i64) -> AuditEntry {
+    AuditEntry { at: UnixMillis(at), ..entry(action) }
+}
+
+async fn trim(store: &Store, now: i64, keep_ms: i64) -> usize {
+    let mut removed = 0;
+    loop {
+        let step = store.audit_trim((UnixMillis(now), keep_ms), at("trim", now)).unwrap().await.unwrap().value;
+        removed += step.removed;
+        if !step.goes_on {
+            return removed;
+        }
+    }
+}
+
+/// A store whose audit has 12 old rows and 3 new ones, of which the old were removed.
+async fn trimmed(dir: &TempDir) -> Store {
+    let store = open(dir);
+    for row in 0..12 {
+        store.audit(at("old", row)).unwrap().await.unwrap();
+    }
+    for row in 0..3 {
+        store.audit(at("new", 100_000 + row)).unwrap().await.unwrap();
+    }
+    assert_eq!(trim(&store, 100_010, 50_000).await, 12);
+    store
+}
+
+async fn tampered(store: &Store, sql: &'static str) -> AuditCheck {
+    let tamper = store.write(0, move |scope| scope.rows.execute_batch(sql).map_err(StoreError::sql("tamper")));
+    tamper.unwrap().await.unwrap();
+    store.audit_check().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_audit_whose_old_rows_are_removed_is_verified_from_there_on_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let store = trimmed(&dir).await;
+    let (rows, total) = store.audit_rows(AuditFilter::default(), (0, 100)).await.unwrap();
+    assert_eq!((total, rows[0].action.as_str(), rows[3].id), (4, "trim-audit", 13));
+    assert!(rows[0].details.contains("\"through\":12"), "{}", rows[0].details);
+    let check = store.audit_check().await.unwrap();
+    assert_eq!(check, AuditCheck { rows: 4, from: 13, broken_at: None });
+    assert_eq!(trim(&store, 100_010, 50_000).await, 0, "nothing else is old");
+    assert_eq!(store.audit_check().await.unwrap().rows, 4, "and nothing was written about that");
+    store.audit(at("later", 100_020)).unwrap().await.unwrap();
+    assert_eq!(trim(&store, 900_000, 50_000).await, 5, "also the row about the last time");
+    let check = store.audit_check().await.unwrap();
+    assert_eq!(check, AuditCheck { rows: 1, from: 18, broken_at: None });
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_is_a_little_too_old_is_not_worth_a_row_about_it() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.audit(at("one", 1_000)).unwrap().await.unwrap();
+    assert_eq!(trim(&store, 1_000 + 10_000 + 999, 10_000).await, 0);
+    assert_eq!(store.audit_check().await.unwrap().rows, 1);
+    assert_eq!(trim(&store, 1_000 + 10_000 + 1_001, 10_000).await, 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_beginning_that_was_moved_by_hand_shows() {
+    for (sql, broken_at) in [
+        ("UPDATE audit SET at = at", None),
+        ("DELETE FROM audit_start", Some(13)),
+        ("UPDATE audit_start SET removed = 13, chain = (SELECT chain FROM audit WHERE id = 13)", Some(14)),
+        (
+            "UPDATE audit_start SET removed = 13, chain = (SELECT chain FROM audit WHERE id = 13);
+            DELETE FROM audit WHERE id = 13",
+            Some(14),
+        ),
+        ("UPDATE audit_start SET chain = zeroblob(32)", Some(13)),
+        ("DELETE FROM audit WHERE id = 13", Some(14)),
+        ("DELETE FROM audit WHERE id = 16", Some(13)),
+        ("DELETE FROM audit", Some(13)),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let store = trimmed(&dir).await;
+        assert_eq!(tampered(&store, sql).await.broken_at, broken_at, "{sql}");
+        store.close().await.unwrap();
+    }
+}

@@ -10,6 +10,7 @@ mod made;
 mod reads;
 mod recover;
 mod refused;
+mod retire;
 mod retry;
 mod search;
 mod sessions;

@@ -1,0 +1,178 @@
+//! What goes by itself, on the primary: what is older than it is to be kept, and what erased users have left.
+
+use crate::accounts::{Accounts, AccountsError};
+use crate::base::{Chain, Owner, UnixMillis};
+use crate::clock;
+use crate::config::Retention;
+use crate::sessions::{History, HistoryError};
+use crate::store::StoreError;
+use crate::telemetry::Telemetry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Between looks for somebody who is to be erased.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between runs, and a share of the shortest age where that is less.
+const RUN_EVERY_MAX: Duration = Duration::from_hours(1);
+const RUNS_PER_AGE: u32 = 24;
+/// Between steps that remove rows of the audit.
+const AUDIT_REST: Duration = Duration::from_millis(50);
+/// What was asked as a user who is being erased is stored by then, if it is.
+const ERASED_AFTER_MS: i64 = 60_000;
+/// What went wrong is tried again after so long.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// What was removed since the start.
+#[derive(Debug, Default)]
+struct Removed {
+    sessions: AtomicU64,
+    audit: AtomicU64,
+    erased: AtomicU64,
+}
+
+/// Removes what has to go.
+pub(super) struct Keeper {
+    history: History,
+    accounts: Accounts,
+    rule: Retention,
+    removed: Arc<Removed>,
+}
+
+/// Why nothing goes for now.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("remove conversations")]
+    History(#[from] HistoryError),
+    #[error("look after accounts and their audit")]
+    Accounts(#[from] AccountsError),
+}
+
+impl Failed {
+    /// Chats have all that there is, somebody else leads by now, or a turn does not stop: worth no word.
+    fn is_passing(&self) -> bool {
+        let (Self::History(HistoryError::Store(cause)) | Self::Accounts(AccountsError::Store(cause))) = self else {
+            return matches!(self, Self::History(HistoryError::Busy));
+        };
+        matches!(cause, StoreError::NotHere | StoreError::Conflict | StoreError::Overloaded | StoreError::Unavailable)
+    }
+}
+
+impl Keeper {
+    pub(super) fn new((history, accounts): (History, Accounts), rule: Retention, telemetry: &Telemetry) -> Self {
+        let removed = Arc::new(Removed::default());
+        let seen = Arc::clone(&removed);
+        telemetry.observe_totals_by(
+            "llmchat_retention_removed_total",
+            "Conversations and rows of the audit that were removed for their age, and conversations of erased users.",
+            "kind",
+            move || {
+                let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+                vec![
+                    ("sessions", count(&seen.sessions)),
+                    ("audit", count(&seen.audit)),
+                    ("erased", count(&seen.erased)),
+                ]
+            },
+        );
+        Self { history, accounts, rule, removed }
+    }
+
+    /// Removes what has to go, as long as `leads` says that this node writes; until `stop`.
+    pub(super) async fn follow(self, leads: impl Fn() -> bool, stop: CancellationToken) {
+        let mut pause = LOOK_EVERY;
+        let mut next_run = None;
+        let mut has_failed = false;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            if !leads() {
+                // Whoever begins to lead does so with a run.
+                (pause, next_run) = (LOOK_EVERY, None);
+                continue;
+            }
+            let Some(done) = stop.run_until_cancelled(self.once(&mut next_run)).await else { return };
+            pause = match done {
+                Ok(()) => {
+                    has_failed = false;
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    if !has_failed && !error.is_passing() {
+                        tracing::error!(error = %Chain(&error), "what has to go cannot be removed; it is tried again");
+                        has_failed = true;
+                    }
+                    AFTER_FAILURE.min(self.every().max(LOOK_EVERY))
+                }
+            };
+        }
+    }
+
+    async fn once(&self, next_run: &mut Option<Instant>) -> Result<(), Failed> {
+        self.erase().await?;
+        let every = self.every();
+        if next_run.is_some_and(|at| clock::now() < at) {
+            return Ok(());
+        }
+        self.run().await?;
+        *next_run = Some(clock::now() + every);
+        Ok(())
+    }
+
+    fn every(&self) -> Duration {
+        let shortest = [self.rule.messages, self.rule.audit].into_iter().flatten().min();
+        shortest.map_or(RUN_EVERY_MAX, |age| (age / RUNS_PER_AGE).clamp(LOOK_EVERY, RUN_EVERY_MAX))
+    }
+
+    async fn erase(&self) -> Result<(), Failed> {
+        for (user, since) in self.accounts.erasures().await? {
+            let deleted = self.history.erase(&Owner::user(user)).await?;
+            count(&self.removed.erased, deleted);
+            if deleted > 0 {
+                tracing::info!(user.id = user, sessions = deleted, "an erased user's conversations are removed");
+            }
+            if clock::unix_millis().0.saturating_sub(since.0) >= ERASED_AFTER_MS {
+                self.accounts.end_erasure(user).await?;
+                tracing::info!(user.id = user, "a user is erased");
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&self) -> Result<(), Failed> {
+        let began = clock::now();
+        let (mut sessions, mut audit) = (0, 0);
+        if let Some(keep) = self.rule.messages {
+            let before = UnixMillis(clock::unix_millis().0.saturating_sub(millis(keep)));
+            let mut after = Some(0);
+            while let Some(from) = after {
+                let swept = self.history.expire(before, from).await?;
+                count(&self.removed.sessions, swept.deleted);
+                (sessions, after) = (sessions + swept.deleted, swept.next);
+            }
+        }
+        if let Some(keep) = self.rule.audit {
+            loop {
+                let trimmed = self.accounts.trim_audit(keep).await?;
+                count(&self.removed.audit, trimmed.removed);
+                audit += trimmed.removed;
+                if !trimmed.goes_on {
+                    break;
+                }
+                tokio::time::sleep(AUDIT_REST).await;
+            }
+        }
+        if sessions + audit > 0 {
+            let took_ms = millis(clock::now() - began);
+            tracing::info!(sessions, audit, took_ms, "removed what is older than it is to be kept");
+        }
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn count(total: &AtomicU64, more: usize) {
+    total.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
+}

@@ -1,0 +1,62 @@
+//! What is stored of a user: `GET /api/admin/users/{id}/export` and `POST /api/admin/users/{id}/erase`.
+
+use super::described;
+use crate::accounts::{Actor, Export};
+use crate::base::Chain;
+use crate::http::credentials::Credentials;
+use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
+use crate::http::write::{Write, kept};
+use crate::protocol::account::User;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::{Value, json};
+
+pub(in crate::http) async fn export(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<Response, ApiError> {
+    credentials.admin(&edge).await?;
+    Ok(answer(edge.accounts.export(known_id(id)?).await?))
+}
+
+/// All of `export`, as it is read. It is broken off where it cannot be read to its end.
+pub(in crate::http) fn answer(export: Export) -> Response {
+    let name = format!("attachment; filename=\"user-{}.json\"", export.user().id);
+    let pieces = stream::try_unfold(export, async |mut export: Export| {
+        let piece = export.next().await.inspect_err(|error| {
+            tracing::warn!(error = %Chain(error), "what is stored of a user is broken off");
+        })?;
+        Ok::<_, crate::store::StoreError>(piece.map(|piece| (Bytes::from(piece), export)))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// The account is gone with the answer; what it has left goes behind it.
+pub(in crate::http) async fn erase(
+    State(edge): State<Edge>,
+    credentials: Credentials,
+    id: Result<Path<i64>, PathRejection>,
+    write: Write,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    drop(write.release());
+    let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
+    if matches!(&actor, Actor::Admin(login, _) if login.user.id == id) {
+        return Err(error::validation("id", "must be another's: nobody erases themselves"));
+    }
+    let user = kept(edge.accounts.erase(id, &actor)).await?;
+    let username = user.as_ref().map(|user: &User| user.username.as_str());
+    Ok((StatusCode::ACCEPTED, Json(described(&json!({ "id": id, "username": username, "status": "erasing" })))))
+}
+
+fn known_id(id: Result<Path<i64>, PathRejection>) -> Result<i64, ApiError> {
+    id.map(|Path(id)| id).map_err(|_| error::validation("id", "must be a user's number"))
+}

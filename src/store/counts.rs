@@ -1,0 +1,51 @@
+//! How much is stored.
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::readers::Budget;
+use rusqlite::Connection;
+
+/// Rows, by what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) users: u64,
+    pub(crate) active_users: u64,
+    /// Active ones among them.
+    pub(crate) admins: u64,
+    /// Also those whose time is over, as far as they are not swept yet.
+    pub(crate) logins: u64,
+    pub(crate) sessions: u64,
+    pub(crate) archived_sessions: u64,
+    pub(crate) turns: u64,
+    pub(crate) good: u64,
+    pub(crate) bad: u64,
+    pub(crate) audit: u64,
+}
+
+impl Store {
+    /// Counts what is stored, as this node has it.
+    pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
+        let query = |rows: &Connection| {
+            let count = |sql: &str| rows.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+            let read = || -> rusqlite::Result<Counts> {
+                Ok(Counts {
+                    users: count("SELECT count(*) FROM users")?.cast_unsigned(),
+                    active_users: count("SELECT count(*) FROM users WHERE status = 'active'")?.cast_unsigned(),
+                    admins: count("SELECT count(*) FROM users WHERE status = 'active' AND role = 'admin'")?
+                        .cast_unsigned(),
+                    logins: count("SELECT count(*) FROM logins")?.cast_unsigned(),
+                    sessions: count("SELECT count(*) FROM sessions")?.cast_unsigned(),
+                    archived_sessions: count("SELECT count(*) FROM sessions WHERE archived_at IS NOT NULL")?
+                        .cast_unsigned(),
+                    // In the index of their names, which has the attempts to answer anew at its end.
+                    turns: count("SELECT count(*) FROM turns WHERE label < '~'")?.cast_unsigned(),
+                    good: count("SELECT count(*) FROM feedback WHERE verdict = 'good'")?.cast_unsigned(),
+                    bad: count("SELECT count(*) FROM feedback WHERE verdict = 'bad'")?.cast_unsigned(),
+                    audit: count("SELECT count(*) FROM audit")?.cast_unsigned(),
+                })
+            };
+            read().map_err(StoreError::sql("count what is stored"))
+        };
+        self.read(Budget::Copy, query).await
+    }
+}
