@@ -98,9 +98,7 @@ pub(crate) async fn run(
     tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
-    beside(&mut tasks, &config, (&pair, &core), listeners.tls.clone());
-    let keeps = (History::new(core.store.clone(), sessions), core.accounts.clone());
-    keep(&mut tasks, Keeper::new(keeps, config.retention, &telemetry), &pair);
+    beside(&mut tasks, &config, (&core, sessions, &telemetry), listeners.tls.clone());
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -148,7 +146,15 @@ pub(crate) async fn run(
 }
 
 /// What nobody waits for.
-fn beside(tasks: &mut Supervisor, config: &Config, (pair, core): (&Pair, &Core), tls: Option<ServerTls>) {
+fn beside(
+    tasks: &mut Supervisor,
+    config: &Config,
+    (core, sessions, telemetry): (&Core, Sessions, &Telemetry),
+    tls: Option<ServerTls>,
+) {
+    let (pair, store) = (&core.pair, &core.store);
+    let keeps = (History::new(store.clone(), sessions), core.accounts.clone());
+    keep(tasks, Keeper::new(keeps, config.retention, telemetry), pair);
     pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
