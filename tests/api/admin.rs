@@ -287,26 +287,32 @@ fn an_address_that_tries_many_names_is_refused_all_of_them() {
     assert_eq!(tries("203.0.113.2", &name, &password).status, 200);
 }
 
-/// Everything of somebody, and nothing of anybody else.
-#[test]
-fn a_users_data_are_exported_and_erased_for_good() {
-    let upstream = Upstream::saying("an answer");
-    let home = Home::new(&[Agent::of("a", &upstream)]);
-    let node = home.start();
-    let admin = admin(&home, &node);
-    let (ann, anns) = user(&node, &admin, "ann");
-    let (_, bobs) = user(&node, &admin, "bob");
+/// Two users with two chats each, of which ann has judged one: her number and token, and bob's token.
+fn two_users(node: &Node, admin: &str) -> (i64, String, String) {
+    let (ann, anns) = user(node, admin, "ann");
+    let (_, bobs) = user(node, admin, "bob");
     for (name, token) in [("ann", &anns), ("bob", &bobs)] {
         for chat in ["c1", "c2"] {
             let mut asked = question(&format!("{name} asks in {chat}"), false);
             asked["chatId"] = chat.into();
-            assert_eq!(as_user(&node, Some(token)).chat(&asked).answer(), "an answer");
+            assert_eq!(as_user(node, Some(token)).chat(&asked).answer(), "an answer");
         }
     }
     let judged = json!({ "agentId": "a", "chatId": "c1", "dataId": "1-a", "userGoodFeedback": "very good" });
-    assert_eq!(post(&node, "/api/chat/feedback", Some(&anns), &judged).status, 200);
+    assert_eq!(post(node, "/api/chat/feedback", Some(&anns), &judged).status, 200);
+    (ann, anns, bobs)
+}
 
+/// Everything of somebody, and nothing of anybody else.
+#[test]
+fn a_users_data_are_exported_by_http_and_by_command() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let (ann, ..) = two_users(&node, &admin);
     let path = format!("/api/admin/users/{ann}");
+    assert_eq!(as_user(&node, Some(&admin)).get("/api/admin/users/9999/export").code(404), "USER_NOT_FOUND");
     let exported = as_user(&node, Some(&admin)).get(&format!("{path}/export"));
     assert_eq!(exported.header("content-type"), Some("application/json"));
     let name = format!("attachment; filename=\"user-{ann}.json\"");
@@ -333,7 +339,25 @@ fn a_users_data_are_exported_and_erased_for_good() {
     assert_eq!(again.code, Some(1), "a file is not written over: {}", again.stdout);
     let nobody = home.run(&["user", "export", "nobody", "--out", home.path("x").to_str().expect("UTF-8")]);
     assert!(nobody.code == Some(1) && nobody.stderr.contains("no such user") && !home.path("x").exists());
+    drop(node);
+    // Without a node the same command reads the directory.
+    let out = home.path("bob.json");
+    let ran = home.run(&["user", "export", "bob", "--out", out.to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let written: Value = serde_json::from_slice(&fs::read(&out).expect("it is there")).expect("JSON");
+    assert_eq!((&written["user"]["username"], written["sessions"].as_array().map(Vec::len)), (&json!("bob"), Some(2)));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&out).expect("it is there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
 
+#[test]
+fn a_user_is_erased_at_once_and_what_they_have_left_behind_it() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let (ann, anns, bobs) = two_users(&node, &admin);
+    let path = format!("/api/admin/users/{ann}");
     let erase = |path: &str| as_user(&node, Some(&admin)).request("POST", &format!("{path}/erase"), None);
     assert_eq!(erase("/api/admin/users/9999").code(404), "USER_NOT_FOUND");
     assert_eq!(erase("/api/admin/users/x").code(400), "VALIDATION_ERROR");
@@ -357,15 +381,6 @@ fn a_users_data_are_exported_and_erased_for_good() {
     assert_eq!((&row["resource_id"], &row["username"]), (&json!(ann.to_string()), &json!("admin")));
     assert!(home.run(&["audit", "verify"]).stdout.contains("each as it was written"));
     assert!(home.run(&["user", "erase", "admin"]).stderr.contains("no administrator left"));
-    drop(node);
-    // Without a node the same command reads the directory.
-    let out = home.path("bob.json");
-    let ran = home.run(&["user", "export", "bob", "--out", out.to_str().expect("UTF-8")]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let written: Value = serde_json::from_slice(&fs::read(&out).expect("it is there")).expect("JSON");
-    assert_eq!((&written["user"]["username"], written["sessions"].as_array().map(Vec::len)), (&json!("bob"), Some(2)));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&out).expect("it is there").permissions());
-    assert_eq!(mode & 0o777, 0o600);
 }
 
 /// Goal: an erasure that was begun is finished by whoever runs next. Method: the node dies at once behind the answer.
