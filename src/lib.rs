@@ -25,6 +25,7 @@ mod journal;
 pub mod limiter;
 mod net;
 mod node_state;
+mod postgres;
 #[doc(hidden)]
 pub mod protocol;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod data;
 mod first;
+mod import;
 mod password;
 mod service;
 mod settings;

@@ -8,6 +8,7 @@ mod compare;
 mod custom;
 mod edit;
 mod file;
+mod import_old;
 mod probe;
 mod service;
 

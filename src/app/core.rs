@@ -15,7 +15,7 @@ use crate::protocol::cluster::{Config as ClusterConfig, Kind, Member, Mode, Rule
 use crate::protocol::record::ClusterId;
 use crate::register::Promises;
 use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
-use crate::sessions::{KNOWN_BYTES, Known};
+use crate::sessions::{Imports, KNOWN_BYTES, Known};
 use crate::store::{Base, Expect, Login, Store};
 use crate::upstream::Client;
 use crate::watched::Watched;
@@ -321,7 +321,7 @@ impl Core {
     /// What operators may do; other nodes would reach this one on `peer_listen`.
     pub(crate) fn control(&self, peer_listen: SocketAddr) -> Control {
         Control::new(
-            (self.agents.clone(), self.accounts.clone()),
+            (self.agents.clone(), self.accounts.clone(), Imports::new(self.store.clone())),
             self.pair.clone(),
             self.state_dir.clone(),
             peer_listen,

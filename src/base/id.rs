@@ -142,6 +142,11 @@ impl Owner {
         Self(format!("visitor:{id}").into())
     }
 
+    /// Nobody: of what was imported and is no user's. No cookie names such a visitor, so administrators alone see it.
+    pub fn imported() -> Self {
+        Self("visitor:imported".into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

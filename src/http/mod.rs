@@ -16,6 +16,7 @@ mod extract;
 mod forward;
 mod frontend;
 mod health;
+mod import;
 mod layers;
 mod levels;
 mod limits;

@@ -15,6 +15,7 @@ pub mod fastgpt;
 pub mod head;
 pub mod history;
 pub mod media;
+pub mod import;
 pub mod openai;
 pub mod pages;
 pub mod peer;

@@ -8,6 +8,7 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "for the routes of those who have logged in"))]
 mod history;
+mod import;
 mod indexer;
 mod known;
 mod retire;
@@ -20,6 +21,7 @@ mod turn;
 mod words;
 
 pub(crate) use history::{History, HistoryError};
+pub(crate) use import::Imports;
 pub(crate) use indexer::follow as follow_with_index;
 pub(crate) use known::{KNOWN_BYTES, Known};
 pub(crate) use service::{Ask, Asked, Begun, Reserved, Sessions, SessionsError};

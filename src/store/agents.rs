@@ -134,7 +134,7 @@ impl Store {
 }
 
 /// What is sealed of an agent: its key, and a line for each header with its value. Neither has a line's end in it.
-fn secrets(agent: &Agent) -> String {
+pub(super) fn secrets(agent: &Agent) -> String {
     let mut lines = agent.api_key.expose().to_owned();
     for (name, value) in &agent.profile.features.custom_headers.0 {
         lines.extend(["\n", name, ":", value.expose()]);

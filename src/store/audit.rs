@@ -147,16 +147,8 @@ pub(super) fn append(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreEr
 }
 
 fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
-    let last = rows
-        .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
-        .optional()?;
-    let (id, before) = match last {
-        Some((id, chain)) => (id + 1, chain),
-        None => Start::read(rows).map(|start| (start.removed + 1, start.chain))?,
-    };
     let row = AuditRow {
-        id,
+        id: 0,
         at: entry.at,
         user_id: entry.user_id,
         username: entry.username,
@@ -169,6 +161,20 @@ fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
         is_failure: entry.error.is_some(),
         error: entry.error.map(ToOwned::to_owned),
     };
+    put_row(rows, row)
+}
+
+/// Writes `row` behind all others, under the number that follows theirs.
+pub(super) fn put_row(rows: &Connection, row: AuditRow) -> rusqlite::Result<()> {
+    let last = rows
+        .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let (id, before) = match last {
+        Some((id, chain)) => (id + 1, chain),
+        None => Start::read(rows).map(|start| (start.removed + 1, start.chain))?,
+    };
+    let row = AuditRow { id, ..row };
     let chain = row.hash(&before);
     let sql = format!("INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     rows.prepare_cached(&sql)?.execute(params![

@@ -1,0 +1,78 @@
+//! `llmchat import`, over the control socket: what the command has read of the old service's database, a batch at a time.
+
+use super::control::Control;
+use super::error::{self, ApiError};
+use crate::protocol::import::{Batch, Rows, Tally};
+use crate::sessions::HistoryError;
+use crate::store::StoreError;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+/// Two messages of the longest kind, every letter of which is escaped, are more, and skipped by the command.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+pub(super) fn routes(control: Control) -> Router {
+    Router::new()
+        .route("/import/begin", post(begin))
+        .route("/import/batch", post(batch))
+        .route("/import/end", post(end))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(control)
+}
+
+impl Control {
+    async fn import_batch(&self, Batch { merge_users, rows }: Batch) -> Result<Tally, StoreError> {
+        match rows {
+            Rows::Users(rows) => self.accounts().import_users(rows, merge_users).await,
+            Rows::Agents(rows) => self.agents().import_old(rows).await,
+            Rows::Sessions(rows) => self.imports().sessions(rows).await,
+            Rows::Turns(rows) => self.imports().turns(rows).await,
+            Rows::Audit(rows) => self.accounts().import_audit(rows).await,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Begin {
+    last_user_id: i64,
+    /// Nothing is written: whether it could be.
+    dry: bool,
+}
+
+async fn begin(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {
+    let begin: Begin = parsed(&text)?;
+    control.refuse_standby()?;
+    if !begin.dry {
+        control.accounts().import_begin(begin.last_user_id).await.map_err(failed)?;
+    }
+    Ok(Json(json!({})))
+}
+
+async fn batch(State(control): State<Control>, text: String) -> Result<Json<Tally>, ApiError> {
+    let batch: Batch = parsed(&text)?;
+    drop(text);
+    control.refuse_standby()?;
+    // On a task of its own: what is written is in force, also where the command was killed meanwhile.
+    let done = TaskTracker::new().spawn(async move { control.import_batch(batch).await }).await;
+    done.unwrap_or(Err(StoreError::OutcomeUnknown)).map(Json).map_err(failed)
+}
+
+async fn end(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {
+    let brought: Value = parsed(&text)?;
+    control.refuse_standby()?;
+    control.accounts().import_end(&brought).await.map_err(failed)?;
+    Ok(Json(json!({})))
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|_| error::validation("body", "is no part of an import that is known"))
+}
+
+fn failed(cause: StoreError) -> ApiError {
+    HistoryError::Store(cause).into()
+}
