@@ -1,5 +1,6 @@
 //! Conversations as their owner and an administrator see them: lists, and what people change.
 
+use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::Pending;
@@ -145,14 +146,16 @@ impl Store {
         self.snapshot(Budget::Copy, query).await
     }
 
-    /// Changes a conversation, of `owner` where one is given; `false` where there is none.
+    /// Changes a conversation, of `owner` where one is given, and writes `entry` where somebody did it whose doings are
+    /// audited; the conversation as it is then, or `None` where there is none.
     pub(crate) fn session_change(
         &self,
         id: SessionId,
         owner: Option<&Owner>,
         (change, at): (Change, UnixMillis),
-    ) -> Result<Pending<bool>, StoreError> {
-        let owner = owner.map(|owner| owner.as_str().to_owned());
+        entry: Option<AuditEntry>,
+    ) -> Result<Pending<Option<SessionRow>>, StoreError> {
+        let owner = owner.cloned();
         self.write(DELETION_BYTES, move |scope| {
             let (set, value) = match &change {
                 Change::Rename(title) => ("title = ?4", Value::from(title.clone())),
@@ -162,16 +165,24 @@ impl Store {
             let sql = format!(
                 "UPDATE sessions SET changed_at = ?5, {set} WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner)"
             );
+            let whose = owner.as_ref().map(Owner::as_str);
             let changed = scope.rows.prepare_cached(&sql).and_then(|mut update| {
-                update.execute(params![id.row, id.began.0, owner, value, at.0])
+                update.execute(params![id.row, id.began.0, whose, value, at.0])?;
+                one(scope.rows, id, owner.as_ref())
             });
-            changed.map(|rows| rows == 1).map_err(StoreError::sql("change a session"))
+            let changed = changed.map_err(StoreError::sql("change a session"))?;
+            entry.filter(|_| changed.is_some()).map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            Ok(changed)
         })
     }
 
     /// Deletes conversations with all that was said in them; how many there were. At most [`DELETED_AT_ONCE`]. None of
-    /// them may have a turn that runs: its end would find no beginning.
-    pub(crate) fn sessions_delete(&self, sessions: Vec<SessionId>) -> Result<Pending<usize>, StoreError> {
+    /// them may have a turn that runs: its end would find no beginning. `entry` is written where there was any.
+    pub(crate) fn sessions_delete(
+        &self,
+        sessions: Vec<SessionId>,
+        entry: Option<AuditEntry>,
+    ) -> Result<Pending<usize>, StoreError> {
         let weight = DELETION_BYTES.saturating_mul(sessions.len());
         self.write(weight, move |scope| {
             let deleted = sessions.iter().map(|id| delete(scope.rows, *id));
@@ -179,7 +190,9 @@ impl Store {
                 step_back(scope.rows)?;
                 Ok(deleted.into_iter().filter(|deleted| *deleted).count())
             });
-            deleted.map_err(StoreError::sql("delete sessions"))
+            let deleted = deleted.map_err(StoreError::sql("delete sessions"))?;
+            entry.filter(|_| deleted > 0).map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            Ok(deleted)
         })
     }
 }

@@ -325,7 +325,8 @@ fn begin(scope: &Scope<'_>, new: &NewTurn, files: &[String]) -> Result<(), Store
     let (owner, agent_id, chat) = (new.owner.as_str(), new.agent_id.as_str(), new.chat.as_str());
     let sql = "INSERT INTO sessions (owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at, title)
         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)
-        ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at
+        ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at,
+            title = coalesce(nullif(title, ''), excluded.title)
         WHERE upstream_chat_id = excluded.upstream_chat_id RETURNING id, turn_count = 0 AND created_at = ?5";
     let session: Option<(i64, bool)> = rows
         .prepare_cached(sql)

@@ -83,8 +83,8 @@ async fn change_some(store: &Store, made: &mut Made, count: usize) {
             Change::Unarchive => false,
         };
         let owner = Owner::visitor(&made.sessions[number].owner);
-        let changed = store.session_change(id, Some(&owner), (change, UnixMillis(at))).unwrap().await.unwrap();
-        assert!(changed.value);
+        let changed = store.session_change(id, Some(&owner), (change, UnixMillis(at)), None).unwrap().await.unwrap();
+        assert_eq!(changed.value.map(|session| session.id), Some(id));
         let session = &mut made.sessions[number];
         session.title = title.unwrap_or_else(|| session.title.clone());
         (session.is_archived, session.changed) = (is_archived, at);
@@ -176,18 +176,18 @@ async fn a_session_is_changed_by_its_owner_or_an_administrator_and_by_nobody_els
     let (owner, other) = (Owner::visitor("1"), Owner::visitor("2"));
     let id = store.sessions_named(&owner, None, &label("c")).await.unwrap().value.rows[0].id;
     let rename = |title: &str| (Change::Rename(title.to_owned()), UnixMillis(9));
-    assert!(!store.session_change(id, Some(&other), rename("theirs")).unwrap().await.unwrap().value);
+    assert!(store.session_change(id, Some(&other), rename("theirs"), None).unwrap().await.unwrap().value.is_none());
     assert!(store.session(id, Some(&other)).await.unwrap().value.is_none());
-    assert!(store.session_change(id, None, rename("a title")).unwrap().await.unwrap().value);
+    assert!(store.session_change(id, None, rename("a title"), None).unwrap().await.unwrap().value.is_some());
     let found = store.session(id, Some(&owner)).await.unwrap().value.unwrap();
     assert_eq!((found.title.as_str(), found.updated_at, found.asked_at), ("a title", UnixMillis(9), UnixMillis(1)));
     let spent = store.sessions_spent(vec![id]).await.unwrap().value;
     assert_eq!(spent, [Spent { tokens: 7, answer_ms_mean: 1 }]);
     // The same row of another time is another session.
     let later = crate::base::SessionId { began: UnixMillis(id.began.0 + 1), ..id };
-    assert!(!store.session_change(later, None, rename("nobody's")).unwrap().await.unwrap().value);
-    assert_eq!(store.sessions_delete(vec![later]).unwrap().await.unwrap().value, 0);
-    assert_eq!(store.sessions_delete(vec![id, id]).unwrap().await.unwrap().value, 1);
+    assert!(store.session_change(later, None, rename("nobody's"), None).unwrap().await.unwrap().value.is_none());
+    assert_eq!(store.sessions_delete(vec![later], None).unwrap().await.unwrap().value, 0);
+    assert_eq!(store.sessions_delete(vec![id, id], None).unwrap().await.unwrap().value, 1);
     assert!(store.session(id, None).await.unwrap().value.is_none());
     store.close().await.unwrap();
 }
@@ -223,7 +223,7 @@ async fn a_deleted_session_leaves_no_row_of_it_anywhere() {
     }
     assert_eq!(before, [2, 3, 2, 2, 2, 1]);
     let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
-    store.sessions_delete(vec![id]).unwrap().await.unwrap();
+    store.sessions_delete(vec![id], None).unwrap().await.unwrap();
     let mut after = Vec::new();
     for table in tables {
         after.push(count(table).await);
