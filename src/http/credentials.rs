@@ -175,6 +175,15 @@ impl Whose {
         let user = self.credentials.known(edge).await?;
         Ok(user.map_or(self.visitor, |login| Owner::user(login.user.id)))
     }
+
+    /// As [`Whose::owner`], for what administrators may read whosever it is: `None` for them.
+    pub(super) async fn owner_or_admin(self, edge: &Edge) -> Result<Option<Owner>, ApiError> {
+        match self.credentials.known(edge).await? {
+            Some(login) if login.user.is_admin() => Ok(None),
+            Some(login) => Ok(Some(Owner::user(login.user.id))),
+            None => Ok(Some(self.visitor)),
+        }
+    }
 }
 
 impl From<AccountsError> for ApiError {

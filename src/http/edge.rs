@@ -53,6 +53,8 @@ pub(crate) struct Edge {
     pub(super) started_at: Instant,
     /// One question to the disk at a time.
     pub(super) asking_disk: Arc<Semaphore>,
+    /// Of exports, each for as long as its client reads.
+    pub(super) exports: Arc<Semaphore>,
     /// In KiB: what bodies that are being read and parsed may take.
     bodies: Arc<Semaphore>,
     /// In KiB: what files on their way in may take.
@@ -77,6 +79,8 @@ const FILES_SHARE: u64 = 16;
 const UPLOAD_BYTES_MAX: u64 = 54 << 20;
 /// Of one on its way out: a piece that is being sent, and the next.
 const DOWNLOAD_BYTES: u64 = 512 << 10;
+/// Each reads the database as fast as its client takes it: two leave most readers to everybody else.
+const EXPORTS_MAX: usize = 2;
 
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -91,6 +95,7 @@ impl Edge {
             limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
             asking_disk: Arc::new(Semaphore::new(1)),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             bodies: Arc::new(Semaphore::new(kib)),
             parts: Arc::new(parts),
         }

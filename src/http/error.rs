@@ -165,6 +165,7 @@ impl From<HistoryError> for ApiError {
             HistoryError::Unknown => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             HistoryError::Busy => Self::new(StatusCode::CONFLICT, "CHAT_BUSY", message),
             HistoryError::Store(StoreError::NotPermitted) => not_admin(),
+            HistoryError::Exists => Self::new(StatusCode::CONFLICT, "SESSION_EXISTS", message),
             HistoryError::Store(cause) => {
                 tracing::warn!(error = %Chain(&cause), "a change to a chat is not stored");
                 no_primary("it is not known to be stored; ask again")

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{delete, get, get_service, post, put};
+use axum::routing::{delete, get, get_service, patch, post, put};
 use std::path::Path;
 
 /// Every route of the service, and the layers around them.
@@ -49,6 +49,7 @@ pub(super) fn router(edge: &Edge) -> Router {
         .route("/metrics", get(health::metrics))
         .merge(file_routes())
         .merge(administration())
+        .merge(session_routes())
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
@@ -94,6 +95,35 @@ fn administration() -> Router<Edge> {
         .route("/api/admin/config/details", get(api::config::details))
         .route("/api/admin/users/{id}/export", get(api::user_data::export))
         .route("/api/admin/users/{id}/erase", post(api::user_data::erase))
+}
+
+/// Conversations: their owners', those with an agent, and all of them.
+fn session_routes() -> Router<Edge> {
+    use api::export;
+    use api::sessions::{admin, of_agent, own};
+    Router::new()
+        .route("/api/chat-sessions", get(own::list).post(own::make))
+        .route("/api/chat-sessions/search", get(own::search))
+        .route("/api/chat-sessions/stats", get(own::stats))
+        .route("/api/chat-sessions/{id}", get(own::one).delete(own::delete))
+        .route("/api/chat-sessions/{id}/title", patch(own::rename))
+        .route("/api/chat-sessions/{id}/archive", post(own::archive))
+        .route("/api/sessions/{agent_id}/enhanced", get(of_agent::enhanced))
+        .route("/api/sessions/{agent_id}/stats", get(of_agent::stats))
+        .route("/api/sessions/{agent_id}/events", get(of_agent::events))
+        .route("/api/sessions/{agent_id}/batch", post(of_agent::batch))
+        .route("/api/sessions/{agent_id}/export", post(export::of_agent))
+        .route("/api/sessions/{agent_id}/{id}", get(of_agent::one))
+        .route("/api/admin/sessions", get(admin::list))
+        .route("/api/admin/sessions/stats", get(admin::stats))
+        .route("/api/admin/sessions/export", get(export::all))
+        .route("/api/admin/sessions/batch-delete", post(admin::batch_delete))
+        .route("/api/admin/sessions/batch-archive", post(admin::batch_archive))
+        .route("/api/admin/sessions/batch-unarchive", post(admin::batch_unarchive))
+        .route("/api/admin/sessions/{id}", get(admin::one).delete(admin::delete))
+        .route("/api/admin/sessions/{id}/archive", post(admin::archive))
+        .route("/api/admin/sessions/{id}/unarchive", post(admin::unarchive))
+        .route("/api/admin/sessions/{id}/export", get(export::one))
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

@@ -10,8 +10,8 @@ mod history;
 mod import;
 mod indexer;
 mod known;
-mod retire;
 mod manage;
+mod retire;
 mod running;
 mod service;
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod breaker;
 mod cli;
 mod dify;
 mod edge;
+mod exports;
 mod fixtures;
 mod frontend;
 mod history;
@@ -24,6 +25,7 @@ mod providers;
 mod recorded;
 mod repeat;
 mod service;
+mod sessions;
 mod uploads;
 
 #[path = "../support/mod.rs"]

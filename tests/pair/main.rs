@@ -20,6 +20,7 @@ mod load;
 mod loss;
 mod restore;
 mod service;
+mod sessions;
 mod upkeep;
 mod witness;
 

@@ -141,7 +141,7 @@ pub(in crate::http) async fn detail(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-/// `GET /api/chat/sessions/:id/messages`
+/// `GET /api/chat/sessions/:id/messages`: for its owner, and for administrators.
 pub(in crate::http) async fn messages(
     State(edge): State<Edge>,
     reading: Reading,
@@ -149,7 +149,7 @@ pub(in crate::http) async fn messages(
     Path(id): Path<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
-    let owner = whose.owner(&edge).await?;
+    let owner = whose.owner_or_admin(&edge).await?;
     let asked = Asked::of(asking)?;
     let id: SessionId = id.parse().map_err(|_| HistoryError::Unknown)?;
     let ((offset, limit), role) = (asked.messages()?, asked.role()?);
@@ -158,7 +158,7 @@ pub(in crate::http) async fn messages(
         None => turns_of(offset, limit),
     };
     let _share = edge.share_of_bodies(None)?; // As above.
-    let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
+    let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
     let said = said.filter(|(_, speaker)| role.is_none_or(|role| role == *speaker));

@@ -1,0 +1,130 @@
+//! A line for each message, as spreadsheets read it.
+
+use super::{Writer, answered_at, asked, state};
+use crate::store::{Said, SessionRow};
+
+/// Without it Excel takes Chinese for something else.
+const MARK: char = '\u{feff}';
+const END: &str = "\r\n";
+pub(super) const COLUMNS: [&str; 11] =
+    ["sessionId", "userId", "agentId", "title", "status", "turnId", "role", "state", "failure", "createdAt", "content"];
+
+#[derive(Default)]
+pub(super) struct Csv {
+    has_head: bool,
+    has_turns: bool,
+}
+
+/// The cells of one message, in the order of [`COLUMNS`].
+pub(super) type Cells = [String; COLUMNS.len()];
+
+/// The two messages of a turn.
+pub(super) fn cells(session: &SessionRow, turn: &Said) -> [Cells; 2] {
+    let mut user = beginning(session);
+    let mut assistant = user.clone();
+    let failure = turn.failure.clone().unwrap_or_default();
+    fill(&mut user, [&turn.label, "user", "", "", &turn.asked_at.to_string(), &asked(turn)]);
+    fill(&mut assistant, [&turn.label, "assistant", state(turn), &failure, &answered_at(turn), &turn.answer]);
+    [user, assistant]
+}
+
+/// A session in which nothing is said has a line all the same.
+pub(super) fn beginning(session: &SessionRow) -> Cells {
+    let status = if session.is_archived { "archived" } else { "active" };
+    let mut cells = Cells::default();
+    let known = [&session.id.to_string(), &session.owner, &session.agent_id, &session.title, status];
+    cells.iter_mut().zip(known).for_each(|(cell, text)| text.clone_into(cell));
+    cells
+}
+
+fn fill(cells: &mut Cells, texts: [&str; 6]) {
+    cells.iter_mut().skip(5).zip(texts).for_each(|(cell, text)| text.clone_into(cell));
+}
+
+impl Csv {
+    fn head(&mut self, out: &mut String) {
+        if !std::mem::replace(&mut self.has_head, true) {
+            out.push(MARK);
+            out.push_str(&COLUMNS.join(","));
+            out.push_str(END);
+        }
+    }
+}
+
+impl Writer for Csv {
+    fn session(&mut self, _: &SessionRow, out: &mut String) {
+        self.head(out);
+        self.has_turns = false;
+    }
+
+    fn turn(&mut self, session: &SessionRow, turn: &Said, out: &mut String) {
+        self.has_turns = true;
+        cells(session, turn).iter().for_each(|cells| line(cells, out));
+    }
+
+    fn session_end(&mut self, session: &SessionRow, out: &mut String) {
+        if !self.has_turns {
+            line(&beginning(session), out);
+        }
+    }
+
+    fn end(&mut self, out: &mut String) {
+        self.head(out); // Of nothing, too.
+    }
+}
+
+fn line(cells: &Cells, out: &mut String) {
+    for (index, text) in cells.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        cell(text, out);
+    }
+    out.push_str(END);
+}
+
+/// Every cell in quotes, and what a spreadsheet would take for a formula behind an apostrophe, which makes it text.
+fn cell(text: &str, out: &mut String) {
+    out.push('"');
+    if is_formula(text) {
+        out.push('\'');
+    }
+    for letter in text.chars() {
+        if letter == '"' {
+            out.push('"');
+        }
+        out.push(letter);
+    }
+    out.push('"');
+}
+
+/// Some take the wide forms of the signs for the signs, and look past white space.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['\t', '\r', '\n'])
+        || text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_text_whatever_stands_in_it() {
+        let written = |text: &str| {
+            let mut out = String::new();
+            cell(text, &mut out);
+            out
+        };
+        assert_eq!(written("杭州, \"天气\"\r\n好"), "\"杭州, \"\"天气\"\"\r\n好\"");
+        assert_eq!(written(""), "\"\"");
+        for formula in
+            ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1", "＠1", "\u{3000}=1"]
+        {
+            let inner = formula.replace('"', "\"\"");
+            assert_eq!(written(formula), format!("\"'{inner}\""), "{formula:?}");
+        }
+        for text in ["1+1", "a=1", "'=1", "天=1", "\"=1"] {
+            assert!(!written(text).starts_with("\"'") || text.starts_with('\''), "{text}");
+        }
+    }
+}
