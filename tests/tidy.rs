@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["node_state"]),
     ("tokio_postgres", &["postgres"]),
     ("indicatif", &["cli"]),
+    ("utoipa", &["http"]),
     ("reqwest", &["upstream", "replica"]),
     ("sd_notify", &["supervisor"]),
     ("unbounded_channel", &[]),

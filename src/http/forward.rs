@@ -4,6 +4,7 @@
 //! was forwarded is never forwarded again.
 
 use super::credentials;
+use super::docs;
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::Peer;
@@ -228,7 +229,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
     let is_stored = path.starts_with("/api/") || path.starts_with(UPLOADS);
-    let is_ours = is_probe(path) || !is_stored || !is_read;
+    let is_ours = is_probe(path) || docs::is_here(path) || !is_stored || !is_read;
     if is_ours {
         return next.run(request).await;
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod configured;
 mod control;
 mod credentials;
+mod docs;
 mod drain;
 mod edge;
 mod error;

@@ -1,52 +1,20 @@
 use super::edge::Edge;
-use super::{api, error, frontend, health, layers, upload};
+use super::{api, docs, error, frontend, health, layers, upload};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{delete, get, get_service, patch, post, put};
 use std::path::Path;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Every route of the service, and the layers around them.
 pub(super) fn router(edge: &Edge) -> Router {
     let body_bytes_max = edge.settings.body_bytes_max;
-    let routes = Router::new()
-        .route("/api/agents", get(api::agents::list).post(api::agents_edit::create))
-        .route("/api/agents/reload", post(api::agents_edit::reload))
-        .route("/api/agents/import", post(api::agents_edit::import))
-        .route("/api/agents/fetch-info", post(api::agents_edit::fetch_info))
-        .route("/api/agents/{id}", get(api::agents::one).put(api::agents_edit::update).delete(api::agents_edit::remove))
-        .route("/api/agents/{id}/status", get(api::agents::status))
-        .route("/api/agents/{id}/validate", get(api::agents_edit::validate))
-        .route("/api/chat/completions", post(api::chat::completions))
-        .route("/api/chat/messages", post(api::chat::completions))
-        .route("/api/chat/init", get(api::init::init))
-        .route("/api/auth/login", post(api::auth::log_in))
-        .route("/api/auth/logout", post(api::auth::log_out))
-        .route("/api/auth/refresh", post(api::auth::refresh))
-        .route("/api/auth/verify", get(api::auth::verify).post(api::auth::verify_posted))
-        .route("/api/auth/change-password", post(api::auth::change_password))
-        .route("/api/auth/register", post(api::auth::register))
-        .route("/api/auth/profile", get(api::auth::profile).put(api::auth::set_profile))
-        .route("/api/admin/users", get(api::users::list).post(api::users::add))
-        .route("/api/admin/users/{id}", put(api::users::change).delete(api::users::remove))
-        .route("/api/admin/users/{id}/reset-password", post(api::users::reset_password))
-        .route("/api/admin/audit", get(api::audit::list))
-        .route("/api/chat/history", get(api::history::list).delete(api::history::delete_every))
-        .route("/api/chat/history/{chat_id}", get(api::history::detail).delete(api::history::delete))
-        .route("/api/chat/history/{chat_id}/retry", post(api::after::retry))
-        .route("/api/chat/sessions/{id}/messages", get(api::history::messages))
-        .route("/api/chat/feedback", post(api::after::feedback))
-        .route("/api/chat/stop", post(api::after::stop))
+    let (routes, _) = api().split_for_parts();
+    let routes = routes
         .merge(analytics())
-        .route("/health", get(health::health))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/health/startup", get(health::startup))
-        .route("/health/primary", get(health::primary))
-        .route("/health/standby", get(health::standby))
-        .route("/health/detailed", get(health::detailed))
-        .route("/metrics", get(health::metrics))
         .merge(file_routes())
         .merge(administration())
         .merge(session_routes())
@@ -124,6 +92,48 @@ fn session_routes() -> Router<Edge> {
         .route("/api/admin/sessions/{id}/archive", post(admin::archive))
         .route("/api/admin/sessions/{id}/unarchive", post(admin::unarchive))
         .route("/api/admin/sessions/{id}/export", get(export::one))
+}
+
+/// Every route but pages, each with its document: how that is written is told in [`docs`].
+pub(super) fn api() -> OpenApiRouter<Edge> {
+    OpenApiRouter::with_openapi(docs::outline())
+        .routes(routes!(api::agents::list, api::agents_edit::create))
+        .routes(routes!(api::agents_edit::reload))
+        .routes(routes!(api::agents_edit::import))
+        .routes(routes!(api::agents_edit::fetch_info))
+        .routes(routes!(api::agents::one, api::agents_edit::update, api::agents_edit::remove))
+        .routes(routes!(api::agents::status))
+        .routes(routes!(api::agents_edit::validate))
+        .routes(routes!(api::chat::completions))
+        .routes(routes!(api::chat::messages))
+        .routes(routes!(api::init::init))
+        .routes(routes!(api::auth::log_in))
+        .routes(routes!(api::auth::log_out))
+        .routes(routes!(api::auth::refresh))
+        .routes(routes!(api::auth::verify, api::auth::verify_posted))
+        .routes(routes!(api::auth::change_password))
+        .routes(routes!(api::auth::register))
+        .routes(routes!(api::auth::profile, api::auth::set_profile))
+        .routes(routes!(api::users::list, api::users::add))
+        .routes(routes!(api::users::change, api::users::remove))
+        .routes(routes!(api::users::reset_password))
+        .routes(routes!(api::audit::list))
+        .routes(routes!(api::history::list, api::history::delete_every))
+        .routes(routes!(api::history::detail, api::history::delete))
+        .routes(routes!(api::after::retry))
+        .routes(routes!(api::history::messages))
+        .routes(routes!(api::after::feedback))
+        .routes(routes!(api::after::stop))
+        .routes(routes!(docs::document))
+        .routes(routes!(docs::page))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::startup))
+        .routes(routes!(health::primary))
+        .routes(routes!(health::standby))
+        .routes(routes!(health::detailed))
+        .routes(routes!(health::metrics))
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

@@ -9,6 +9,7 @@ mod attachments;
 mod breaker;
 mod cli;
 mod dify;
+mod docs;
 mod edge;
 mod exports;
 mod fixtures;

@@ -4,9 +4,10 @@ use super::chat::reply;
 use super::history::{answered, chat_name};
 use crate::base::AgentId;
 use crate::http::credentials::{Credentials, Whose};
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{Asker, JsonBody};
+use crate::http::extract::{Asker, InPath, JsonBody};
 use crate::http::forward::{self, Asked, Place};
 use crate::http::levels;
 use crate::http::write::{Write, kept};
@@ -14,16 +15,28 @@ use crate::protocol::history::{FeedbackRequest, RetryRequest, stop_request};
 use crate::sessions::HistoryError;
 use crate::store::Verdict;
 use crate::upstream::Feedback;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 
-/// `POST /api/chat/history/:chatId/retry`: answered as the question itself was.
+/// Asks a question of the chat again; answered as the question itself was.
+#[utoipa::path(
+    post, path = "/api/chat/history/{chat_id}/retry", tag = "chat", request_body = docs::Retry,
+    params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$")),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (
+            status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
+            content((E1<docs::Completion> = "application/json"), (String = "text/event-stream")),
+        ),
+        Fails<(docs::Asks, docs::NoRetryTarget)>,
+    ),
+)]
 pub(in crate::http) async fn retry(
     State(edge): State<Edge>,
     credentials: Credentials,
     asker: Asker,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let Asker { caller, language, origin, .. } = asker;
@@ -39,7 +52,15 @@ pub(in crate::http) async fn retry(
     Ok(response)
 }
 
-/// `POST /api/chat/feedback`
+/// Says what one thinks of an answer.
+#[utoipa::path(
+    post, path = "/api/chat/feedback", tag = "chat", request_body = docs::Feedback,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It is kept", body = E1<docs::Judged>),
+        Fails<(docs::Writes, docs::NotFound, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn feedback(
     State(edge): State<Edge>,
     whose: Whose,
@@ -60,7 +81,16 @@ pub(in crate::http) async fn feedback(
     Ok(answered(&edge, json!({ "chatId": chat.as_str(), "dataId": turn.as_str(), "feedback": word })))
 }
 
-/// `POST /api/chat/stop`: where the turn runs, which is not always where the primary is.
+/// Stops the answer that is under way.
+#[utoipa::path(
+    post, path = "/api/chat/stop", tag = "chat", request_body = docs::Stop,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It has stopped, or there was none", body = E1<docs::Stopped>),
+        Fails<(docs::Writes, docs::NotFound)>,
+    ),
+)]
+// Where the turn runs, which is not always where the primary is.
 pub(in crate::http) async fn stop(
     State(edge): State<Edge>,
     request: Asked,

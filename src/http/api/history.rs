@@ -1,10 +1,12 @@
 //! What was said: the owner's chats, and the messages in them.
 
-use super::{Pagination, envelope, pages};
+use super::{PageQuery, Pagination, envelope, pages};
 use crate::base::{AgentId, Label, SessionId};
 use crate::http::credentials::Whose;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::{self, Reading};
 use crate::http::write::Write;
 use crate::protocol::attachment::{Attached, Question};
@@ -13,11 +15,12 @@ use crate::sessions::HistoryError;
 use crate::store::{Filter, Key, Order, Page, SessionRow, Told, TurnRow, TurnState, Verdict};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 /// Messages on a page, unless the client says how many.
 const MESSAGES: u32 = 100;
@@ -34,6 +37,26 @@ pub(in crate::http) struct Asked {
     limit: Option<String>,
     offset: Option<String>,
     role: Option<String>,
+}
+
+/// Of which agent.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfAgent {
+    #[param(rename = "agentId", value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
+    agent_id: (),
+}
+
+/// Which messages.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfMessages {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 200, default = 100)]
+    limit: (),
+    #[param(value_type = u32, required = false, minimum = 0, maximum = 1_000_000, default = 0)]
+    offset: (),
 }
 
 type Asking = Result<Query<Asked>, QueryRejection>;
@@ -71,7 +94,12 @@ impl Asked {
     }
 }
 
-/// `GET /api/chat/history`: the owner's chats, the last used first.
+/// The caller's chats, the last used first.
+#[utoipa::path(
+    get, path = "/api/chat/history", tag = "history", params(OfAgent, PageQuery),
+    security((), ("bearer" = []), ("session" = [])),
+    responses((status = 200, description = "A page", body = E1<Vec<docs::Chat>>), Fails<docs::FreshReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     reading: Reading,
@@ -107,12 +135,20 @@ fn status(session: &SessionRow) -> &'static str {
     if session.is_archived { "archived" } else { "active" }
 }
 
-/// `GET /api/chat/history/:chatId`: one chat with its messages; of those of that name with several agents, the last used.
+/// A chat with its messages; of those of that name with several agents, the last used.
+#[utoipa::path(
+    get, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$"), OfAgent, OfMessages),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "A page of its messages", body = E1<docs::ChatDetail>),
+        Fails<(docs::FreshReads, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn detail(
     State(edge): State<Edge>,
     reading: Reading,
     whose: Whose,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     let owner = whose.owner(&edge).await?;
@@ -141,12 +177,25 @@ pub(in crate::http) async fn detail(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-/// `GET /api/chat/sessions/:id/messages`: for its owner, and for administrators.
+/// The messages of a session, as they are stored.
+#[utoipa::path(
+    get, path = "/api/chat/sessions/{id}/messages", tag = "history",
+    params(
+        ("id" = String, Path, description = "The session's id, two numbers with a dash between them"),
+        ("role" = Option<docs::Speaker>, Query, description = "Of one side alone"),
+        OfMessages,
+    ),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "A page of them", body = E1<docs::SessionMessages>),
+        Fails<(docs::FreshReads, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn messages(
     State(edge): State<Edge>,
     reading: Reading,
     whose: Whose,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     let owner = whose.owner_or_admin(&edge).await?;
@@ -182,11 +231,19 @@ pub(in crate::http) async fn messages(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-/// `DELETE /api/chat/history/:chatId`: the owner's chat of that name, with one agent or with each.
+/// Deletes the caller's chat of that name, with one agent or with each.
+#[utoipa::path(
+    delete, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$"), OfAgent),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It is gone", body = E1<docs::DeletedChat>),
+        Fails<(docs::Writes, docs::NotFound, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
     whose: Whose,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     asking: Asking,
     write: Write,
 ) -> Result<Response, ApiError> {
@@ -197,7 +254,15 @@ pub(in crate::http) async fn delete(
     Ok(answered(&edge, json!({ "chatId": name.as_str(), "deleted": deleted })))
 }
 
-/// `DELETE /api/chat/history`: all chats of the owner, with one agent or with all.
+/// Deletes all chats of the caller, with one agent or with all.
+#[utoipa::path(
+    delete, path = "/api/chat/history", tag = "history", params(OfAgent),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "How many are gone", body = E1<docs::Deleted>),
+        Fails<(docs::Writes, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn delete_every(
     State(edge): State<Edge>,
     whose: Whose,

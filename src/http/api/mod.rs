@@ -27,6 +27,7 @@ use crate::clock;
 use crate::store::Page;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 /// Envelope E1.
 #[derive(Serialize)]
@@ -97,11 +98,16 @@ fn counted(data: &Value) -> Value {
 }
 
 /// Which part of a list: the query's `page`, from 1 on, and `pageSize` or `limit`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<String>,
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 100, default = 20)]
     page_size: Option<String>,
+    /// As `pageSize`, which wins.
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 100)]
     limit: Option<String>,
 }
 
