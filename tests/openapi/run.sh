@@ -41,7 +41,7 @@ said() {
 pids+=($!)
 sim=$(said "${pids[0]}" "$work/sim" 's|^\(http://[0-9.:]*\)$|\1|p')
 cat >"$work/agents.json" <<EOF
-{"agents": [{"id": "sim", "name": "Simulated", "provider": "fastgpt", "endpoint": "$sim",
+{"agents": [{"id": "assistant", "name": "Simulated", "provider": "fastgpt", "endpoint": "$sim",
   "apiKey": "fastgpt-simulated", "appId": "6700aa00bb11cc22dd33ee10"}]}
 EOF
 # The simulator stands in for every upstream that an agent may be given: nothing of this leaves the machine.
@@ -60,6 +60,10 @@ token() {
 mapfile -t admin <"$work/state/admin-password"
 first=$(token "${admin[0]}" "${admin[1]}")
 post -o /dev/null "$node/api/admin/users" -H "authorization: Bearer $first" -d '{"username": "user", "password": "Aa1!aaaa"}'
+
+# The document's examples speak of this chat.
+question='{"agentId": "assistant", "chatId": "session_1", "responseChatItemId": "turn_1",
+  "messages": [{"role": "user", "content": "What is new?"}]}'
 
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance
 checks+=,response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance
@@ -82,6 +86,9 @@ alive() {
 }
 
 second=$(token user 'Aa1!aaaa')
+for token in "$first" "$second"; do
+  post -o /dev/null "$node/api/chat/completions" -H "authorization: Bearer $token" -d "$question"
+done
 ask "an administrator" -H "Authorization: Bearer $first" --exclude-operation-id-regex "^($ends)\$"
 alive "$first"
 ask "a user" -H "Authorization: Bearer $second" --exclude-operation-id-regex "^($ends)\$"

@@ -22,7 +22,7 @@ use serde_json::json;
 /// Asks a question of the chat again; answered as the question itself was.
 #[utoipa::path(
     post, path = "/api/chat/history/{chat_id}/retry", tag = "chat", request_body = docs::Retry,
-    params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$")),
+    params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1")),
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (

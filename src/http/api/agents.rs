@@ -58,7 +58,7 @@ async fn is_admin(edge: &Edge, credentials: &Credentials) -> Result<bool, ApiErr
 
 /// One agent.
 #[utoipa::path(
-    get, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
+    get, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (status = 200, description = "As in the list", body = E1<docs::Agent>),
@@ -79,7 +79,7 @@ pub(in crate::http) async fn one(
 
 /// Whether an agent is served, and whether its upstream fails.
 #[utoipa::path(
-    get, path = "/api/agents/{id}/status", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
+    get, path = "/api/agents/{id}/status", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
     security(()),
     responses(
         (status = 200, description = "How it stands", body = E1<docs::AgentStatus>),

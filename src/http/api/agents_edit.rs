@@ -49,7 +49,7 @@ pub(in crate::http) async fn create(
 
 /// Changes an agent; what is left out stays.
 #[utoipa::path(
-    put, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id")), request_body = docs::AgentPatch,
+    put, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")), request_body = docs::AgentPatch,
     responses(
         (status = 200, description = "As it is now", body = E1<docs::AgentDetails>),
         Fails<(docs::AdminWrites, docs::UnknownAgent)>,
@@ -72,7 +72,7 @@ pub(in crate::http) async fn update(
 
 /// Removes an agent. What was said with it stays.
 #[utoipa::path(
-    delete, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
+    delete, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
     responses(
         (status = 200, description = "It is gone", body = E1<docs::Nothing>),
         Fails<(docs::AdminWrites, docs::UnknownAgent)>,
@@ -171,7 +171,7 @@ pub(in crate::http) async fn fetch_info(
 
 /// Whether there is such an agent, and what keeps it from being served.
 #[utoipa::path(
-    get, path = "/api/agents/{id}/validate", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
+    get, path = "/api/agents/{id}/validate", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
     responses((status = 200, description = "How it stands", body = E1<docs::AgentCheck>), Fails<docs::AdminReads>),
 )]
 pub(in crate::http) async fn validate(

@@ -1,6 +1,6 @@
 //! What was said: the owner's chats, and the messages in them.
 
-use super::{PageQuery, Pagination, envelope, pages};
+use super::{Pagination, envelope, pages};
 use crate::base::{AgentId, Label, SessionId};
 use crate::http::credentials::Whose;
 use crate::http::docs::{self, E1, Fails};
@@ -46,6 +46,17 @@ pub(in crate::http) struct Asked {
 struct OfAgent {
     #[param(rename = "agentId", value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
     agent_id: (),
+}
+
+/// Which chats.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfChats {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1_000_000, default = 1)]
+    page: (),
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 100, default = 20)]
+    page_size: (),
 }
 
 /// Which messages.
@@ -96,7 +107,7 @@ impl Asked {
 
 /// The caller's chats, the last used first.
 #[utoipa::path(
-    get, path = "/api/chat/history", tag = "history", params(OfAgent, PageQuery),
+    get, path = "/api/chat/history", tag = "history", params(OfAgent, OfChats),
     security((), ("bearer" = []), ("session" = [])),
     responses((status = 200, description = "A page", body = E1<Vec<docs::Chat>>), Fails<docs::FreshReads>),
 )]
@@ -137,7 +148,7 @@ fn status(session: &SessionRow) -> &'static str {
 
 /// A chat with its messages; of those of that name with several agents, the last used.
 #[utoipa::path(
-    get, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$"), OfAgent, OfMessages),
+    get, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1"), OfAgent, OfMessages),
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (status = 200, description = "A page of its messages", body = E1<docs::ChatDetail>),
@@ -233,7 +244,7 @@ pub(in crate::http) async fn messages(
 
 /// Deletes the caller's chat of that name, with one agent or with each.
 #[utoipa::path(
-    delete, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$"), OfAgent),
+    delete, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1"), OfAgent),
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (status = 200, description = "It is gone", body = E1<docs::DeletedChat>),

@@ -24,7 +24,7 @@ const PIECE_CHARS: usize = 32;
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
     /// The agent's id, whatever the name says.
-    #[param(value_type = String, required = true)]
+    #[param(value_type = String, required = true, example = "assistant")]
     app_id: Option<String>,
     #[param(value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
     chat_id: Option<String>,

@@ -130,7 +130,7 @@ struct Change {
 
 /// Changes a user; what is left out stays.
 #[utoipa::path(
-    put, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number")),
+    put, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number", example = 2)),
     request_body = Change,
     responses(
         (status = 200, description = "As they are now", body = E3<docs::User>),
@@ -156,7 +156,7 @@ pub(in crate::http) async fn change(
 
 /// Removes a user, who is not oneself. Their chats stay.
 #[utoipa::path(
-    delete, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number")),
+    delete, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number", example = 2)),
     responses(
         (status = 200, description = "As they were", body = E3<docs::User>),
         Fails<(docs::AdminWrites, docs::UnknownUser, docs::LastAdmin)>,
@@ -189,7 +189,7 @@ struct Reset {
 /// Gives a user another password, and ends all of their logins.
 #[utoipa::path(
     post, path = "/api/admin/users/{id}/reset-password", tag = "admin",
-    params(("id" = i64, Path, description = "The user's number")), request_body = Option<Reset>,
+    params(("id" = i64, Path, description = "The user's number", example = 2)), request_body = Option<Reset>,
     responses(
         (status = 200, description = "With the password, where it was made here", body = E3<docs::User>),
         Fails<(docs::AdminWrites, docs::UnknownUser, docs::WeakPassword)>,

@@ -241,7 +241,6 @@ enum BreakerState {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, named by the API")]
 pub(in crate::http) struct AgentCheck {
     agent_id: String,
     exists: bool,

@@ -17,17 +17,17 @@ pub(in crate::http) struct TurnKey {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Question {
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, example = "assistant")]
     agent_id: String,
     /// The last of them has to be a user's.
-    #[schema(min_items = 1, max_items = 1000)]
+    #[schema(min_items = 1, max_items = 1000, example = json!([{ "role": "user", "content": "What is new?" }]))]
     messages: Vec<AskedMessage>,
     /// As server-sent events.
     stream: Option<bool>,
     /// With what a workflow does on the way.
     detail: Option<bool>,
     /// The client's name for the chat; one is made where none is given.
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{0,128}$", example = "session_1")]
     chat_id: Option<String>,
     /// The client's name for the turn. Asked again under the same one, the stored answer is given.
     #[schema(pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
@@ -169,10 +169,10 @@ pub(in crate::http) struct Usage {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Retry {
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, example = "assistant")]
     agent_id: String,
     /// The `responseChatItemId` that it was asked under.
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "turn_1")]
     data_id: String,
     stream: Option<bool>,
     detail: Option<bool>,
@@ -182,12 +182,12 @@ pub(in crate::http) struct Retry {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Feedback {
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant")]
     agent_id: String,
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1")]
     chat_id: String,
     /// The `responseChatItemId` of the question.
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "turn_1")]
     data_id: String,
     #[schema(max_length = 1000)]
     user_good_feedback: Option<String>,
@@ -215,7 +215,7 @@ enum Verdict {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Stop {
-    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1")]
     chat_id: String,
 }
 

@@ -7,7 +7,7 @@ use utoipa::{PartialSchema, ToSchema};
 /// Envelope E1.
 #[derive(ToSchema)]
 pub(in crate::http) struct E1<T> {
-    code: Success,
+    code: DoneCode,
     message: String,
     data: T,
     #[schema(format = DateTime)]
@@ -17,7 +17,7 @@ pub(in crate::http) struct E1<T> {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
-enum Success {
+enum DoneCode {
     Ok,
     Created,
     Success,
