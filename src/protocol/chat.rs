@@ -367,7 +367,10 @@ fn content_fault(content: &Value) -> Option<(String, &'static str)> {
         let (holds, rule) = match kind {
             "text" => (text("/text"), "must have a text"),
             "image_url" => (text("/image_url/url"), "must have image_url.url"),
-            "file_url" => (text("/url") || text("/key"), "must have a url"),
+            "file_url" => {
+                let holds = |pointer: &str| text(pointer) || part.pointer(pointer).is_none_or(Value::is_null);
+                ((text("/url") || text("/key")) && holds("/url") && holds("/key"), "must have a url or a key, as text")
+            }
             "input_audio" => (text("/input_audio/data"), "must have input_audio.data"),
             "file" => (part.get("file").is_some_and(Value::is_object), "must have a file"),
             _ => (false, "type must be text, image_url, file_url, input_audio or file"),
@@ -441,6 +444,10 @@ mod tests {
                 "messages: must end with a user's message",
             ),
             (r#"{"agentId":"a","messages":[{"role":"user","content":" "}]}"#, "messages[0].content: must not be empty"),
+            (
+                r#"{"agentId":"a","messages":[{"role":"user","content":[{"type":"file_url","url":"u","key":5}]}]}"#,
+                "messages[0].content[0]: must have a url or a key, as text",
+            ),
             (r#"{"agentId":7,"messages":[{"role":"user","content":"q"}]}"#, "agentId: must be a text"),
         ] {
             assert_eq!(problems(body), [expected], "{body}");

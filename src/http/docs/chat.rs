@@ -91,9 +91,7 @@ enum Part {
     },
     /// With a `url` or a `key`.
     FileUrl {
-        #[schema(nullable = false)]
         url: Option<String>,
-        #[schema(nullable = false)]
         key: Option<String>,
     },
     InputAudio {
