@@ -27,7 +27,7 @@ use serde_json::json;
     responses(
         (
             status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
-            content((E1<docs::Completion> = "application/json"), (String = "text/event-stream")),
+            content((E1<docs::Completion> = "application/json"), (docs::ServerEvent = "text/event-stream")),
         ),
         Fails<(docs::Asks, docs::NoRetryTarget)>,
     ),

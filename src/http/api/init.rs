@@ -38,7 +38,7 @@ pub(in crate::http) struct Asked {
     responses(
         (
             status = 200, description = "The app, or with `stream` its welcome text as server-sent events",
-            content((E1<Value> = "application/json"), (String = "text/event-stream")),
+            content((E1<Value> = "application/json"), (docs::ServerEvent = "text/event-stream")),
         ),
         Fails<(docs::FreshReads, docs::UnknownAgent, docs::AgentInactive, docs::CircuitOpen, docs::OfUpstream)>,
     ),

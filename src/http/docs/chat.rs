@@ -163,6 +163,20 @@ pub(in crate::http) struct Usage {
     total_tokens: u64,
 }
 
+/// One of the server-sent events of an answer, in this order: `chatId`, `start`; as they come `chunk`, `reasoning`, `status`,
+/// `flowNodeStatus`, `flowResponses`, `usage` and whatever else an upstream says; `error` where it failed; and `end`, which
+/// says whether the turn is kept.
+#[derive(ToSchema)]
+pub(in crate::http) struct ServerEvent {
+    #[schema(min_length = 1)]
+    event: String,
+    /// JSON.
+    data: String,
+    /// Counts from 1.
+    #[schema(nullable = false)]
+    id: Option<String>,
+}
+
 /// A question of the chat that is to be asked again. Other fields are let through unread.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
