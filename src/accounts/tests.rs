@@ -89,6 +89,7 @@ async fn nobody_is_erased_who_is_the_last_to_administer_and_the_mark_goes_when_n
             title: String::new(),
             settings: None,
             replaces: None,
+            region: None,
             at: crate::base::UnixMillis(1),
         }
     };

@@ -100,6 +100,34 @@ fn open_log(
     }
 }
 
+/// What the database has to be like.
+fn expected(seen: LastSeen) -> Expect {
+    match seen {
+        LastSeen::Never => Expect::Nothing,
+        LastSeen::Open => Expect::Log,
+        LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
+    }
+}
+
+/// What of the journal has to be there: nothing for certain, where no database is bound to it.
+fn kept(seen: LastSeen, is_bound: bool) -> Kept {
+    match seen {
+        LastSeen::Closed(txid) if is_bound => Kept::Until(Txid::from_raw(txid)),
+        LastSeen::Open if is_bound => Kept::Until(Txid::default()),
+        LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
+    }
+}
+
+/// Before the first request of a reign: what is remembered of before may be old.
+fn forgets(caches: &Caches, agents: &Agents, accounts: &Accounts) -> Box<dyn Fn() + Send + Sync> {
+    let (known, agents, accounts) = (caches.known.clone(), agents.clone(), accounts.clone());
+    Box::new(move || {
+        known.clear();
+        agents.forget();
+        accounts.forget();
+    })
+}
+
 /// A node that is part of no cluster is one of its own.
 fn config_of(node: &NodeState) -> Result<ClusterConfig> {
     if let Some(config) = node.config()? {
@@ -138,18 +166,8 @@ impl Core {
         let secrets = Secrets::open_or_make(&state_dir)?;
         let (seen, has_journal, is_replaced) =
             (node.store_last_seen()?, node.has_journal()?, node.copying()?.is_some());
-        let expect = match seen {
-            _ if accept_loss => Expect::Nothing,
-            LastSeen::Never => Expect::Nothing,
-            LastSeen::Open => Expect::Log,
-            LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
-        };
-        let is_bound = has_journal && !accept_loss && !is_replaced;
-        let kept = match seen {
-            LastSeen::Closed(txid) if is_bound => Kept::Until(Txid::from_raw(txid)),
-            LastSeen::Open if is_bound => Kept::Until(Txid::default()),
-            LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
-        };
+        let expect = if accept_loss { Expect::Nothing } else { expected(seen) };
+        let kept = kept(seen, has_journal && !accept_loss && !is_replaced);
         let cluster_config = config_of(&node)?;
         let (cluster, me) = (ClusterId(node.cluster_id()?), node.member_id()?);
         let settings = config.journal;
@@ -189,14 +207,7 @@ impl Core {
             expect,
             accept_loss,
             secrets: secrets.text().to_owned(),
-            reign_begins: {
-                let (known, agents, accounts) = (caches.known.clone(), agents.clone(), accounts.clone());
-                Box::new(move || {
-                    known.clear();
-                    agents.forget();
-                    accounts.forget();
-                })
-            },
+            reign_begins: forgets(&caches, &agents, &accounts),
         };
         let pair = Pair::new(parts, cluster_config, peers.transpose()?)?;
         Ok(Self {

@@ -15,7 +15,7 @@ use crate::replica::{Pair, Role};
 use crate::sessions::{self, Elsewhere, History, Sessions};
 use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
-use crate::telemetry::{self, Exporter, Telemetry};
+use crate::telemetry::{self, Exporter, Pushing, Telemetry};
 use crate::watched::{News, Watched};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -117,13 +117,7 @@ pub(crate) async fn run(
         }
         served
     });
-    let pushing = exporter.map(Exporter::start).transpose()?;
-    if let Some(pushing) = &pushing {
-        tasks.spawn("otlp", |stop| {
-            let watch = pushing.watch(stop);
-            async move { Ok(watch.await?) }
-        });
-    }
+    let pushing = exporter.map(|exporter| push(&mut tasks, exporter)).transpose()?;
     let leaving = pair.clone();
     let (store, begun_anew, closing_max) = (core.store.clone(), again.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
@@ -143,6 +137,16 @@ pub(crate) async fn run(
         pushing.finish().await;
     }
     ran.and(closed).map(|()| if again.is_asked() && !ending.is_over { Ended::Again } else { Ended::Stopped })
+}
+
+/// Sends what is measured.
+fn push(tasks: &mut Supervisor, exporter: Exporter) -> Result<Pushing> {
+    let pushing = exporter.start()?;
+    tasks.spawn("otlp", |stop| {
+        let watch = pushing.watch(stop);
+        async move { Ok(watch.await?) }
+    });
+    Ok(pushing)
 }
 
 /// What nobody waits for.

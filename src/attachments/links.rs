@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_link_is_good_until_its_end_and_for_its_file_alone() {
-        let links = Links::new(&[7; 32], Some("https://chat.example/sub/"), Duration::from_secs(60));
+        let links = Links::new(&[7; 32], Some("https://chat.example/sub/"), Duration::from_mins(1));
         let (name, other) = (UploadName::random(Media::Png), UploadName::random(Media::Png));
         let link = links.make(&name, NOW).unwrap();
         assert!(link.starts_with(&format!("https://chat.example/sub/uploads/{}?", name.as_str())), "{link}");
@@ -96,13 +96,13 @@ mod tests {
         ] {
             assert!(!links.is_good(&name, bad, NOW), "{bad:?}");
         }
-        let foreign = Links::new(&[8; 32], Some("https://chat.example/sub"), Duration::from_secs(60));
+        let foreign = Links::new(&[8; 32], Some("https://chat.example/sub"), Duration::from_mins(1));
         assert!(!foreign.is_good(&name, (expires, signature), NOW));
     }
 
     #[test]
     fn nobody_is_told_an_address_that_is_not_known() {
-        let links = Links::new(&[7; 32], None, Duration::from_secs(60));
+        let links = Links::new(&[7; 32], None, Duration::from_mins(1));
         let name = UploadName::random(Media::Png);
         assert_eq!(links.make(&name, NOW), None);
         assert_eq!(links.within(&format!("https://chat.example{}", name.path())), None);

@@ -126,8 +126,8 @@ impl Attachments {
         if named.is_empty() {
             return Ok(());
         }
-        let names = named.iter().map(|(_, name)| name.clone()).collect();
-        let theirs = self.store.attachments_of(owner, names).await?;
+        let asked = named.iter().map(|(_, name)| name.clone()).collect();
+        let theirs = self.store.attachments_of(owner, asked).await?;
         let missing = named.into_iter().filter(|(_, name)| !theirs.contains(name));
         let rule = "must be an attachment of yours that is still there";
         let problems: Vec<_> = missing.map(|(field, _)| Problem { field, rule: rule.to_owned() }).collect();

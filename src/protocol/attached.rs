@@ -102,7 +102,7 @@ mod tests {
 
     const URL: &str = "/uploads/00112233445566778899aabbccddeeff.png";
 
-    fn parse(message: Value, beside: Value) -> Result<ChatRequest, Vec<String>> {
+    fn parse(message: &Value, beside: &Value) -> Result<ChatRequest, Vec<String>> {
         let mut body = json!({ "agentId": "a", "messages": [message] });
         body.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
         ChatRequest::parse(body.to_string().as_bytes()).map_err(|invalid| {
@@ -118,22 +118,25 @@ mod tests {
     fn files_are_named_in_the_message_or_beside_it_and_each_once() {
         let message = json!({ "role": "user", "content": "q", "attachments": [file(URL)] });
         let beside = json!({ "attachments": [file(URL), file("https://h/x")], "voiceNote": { "duration": 1.5, "mimeType": "audio/webm" } });
-        let request = parse(message, beside).unwrap();
+        let request = parse(&message, &beside).unwrap();
         let attached = &request.attached[0];
         let urls: Vec<&str> = attached.attachments.iter().map(|file| file.url.as_str()).collect();
         assert_eq!(urls, [URL, "https://h/x"]);
         assert_eq!(attached.voice_note.as_ref().map(|voice| voice.duration), Some(1.5));
         let options = json!({ "options": { "attachments": [file(URL)] } });
-        assert_eq!(parse(json!({ "role": "user", "content": "q" }), options).unwrap().attached[0].attachments.len(), 1);
+        assert_eq!(
+            parse(&json!({ "role": "user", "content": "q" }), &options).unwrap().attached[0].attachments.len(),
+            1
+        );
         let nothing = json!({ "attachments": null, "voiceNote": null });
-        assert!(parse(json!({ "role": "user", "content": "q" }), nothing).unwrap().attached[0].is_empty());
+        assert!(parse(&json!({ "role": "user", "content": "q" }), &nothing).unwrap().attached[0].is_empty());
     }
 
     #[test]
     fn a_message_with_a_file_needs_no_words() {
-        assert!(parse(json!({ "role": "user", "content": "", "attachments": [file(URL)] }), json!({})).is_ok());
-        assert!(parse(json!({ "role": "user", "content": " " }), json!({ "attachments": [file(URL)] })).is_ok());
-        assert!(parse(json!({ "role": "user", "content": null, "attachments": [file(URL)] }), json!({})).is_err());
+        assert!(parse(&json!({ "role": "user", "content": "", "attachments": [file(URL)] }), &json!({})).is_ok());
+        assert!(parse(&json!({ "role": "user", "content": " " }), &json!({ "attachments": [file(URL)] })).is_ok());
+        assert!(parse(&json!({ "role": "user", "content": null, "attachments": [file(URL)] }), &json!({})).is_err());
     }
 
     #[test]
@@ -168,10 +171,10 @@ mod tests {
             ),
             (json!({ "voiceNote": { "duration": 1, "mimeType": "", "url": "/x" } }), format!("voiceNote.url: {url}")),
         ] {
-            let problems = parse(json!({ "role": "user", "content": "q" }), beside.clone()).unwrap_err();
+            let problems = parse(&json!({ "role": "user", "content": "q" }), &beside).unwrap_err();
             assert_eq!(problems, [expected], "{beside}");
         }
-        let inside = parse(json!({ "role": "user", "content": "q", "attachments": [7] }), json!({})).unwrap_err();
+        let inside = parse(&json!({ "role": "user", "content": "q", "attachments": [7] }), &json!({})).unwrap_err();
         assert_eq!(inside, ["messages[0].attachments[0]: must be {url, name, mimeType, size}"]);
     }
 }

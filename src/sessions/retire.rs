@@ -36,7 +36,9 @@ impl History {
                 continue;
             }
             claims.extend(claimed.flatten());
-            place.iter().for_each(|place| self.sessions.known.remove(place));
+            if let Some(place) = &place {
+                self.sessions.known.remove(place);
+            }
             ids.push(session.id);
         }
         let deleted = self.retire(ids, Some(before), Arc::new(claims)).await?;

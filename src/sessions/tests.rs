@@ -89,6 +89,7 @@ fn entry(id: SessionId) -> AuditEntry {
         ip_address: None,
         user_agent: None,
         error: None,
+        needs_admin: false,
     }
 }
 

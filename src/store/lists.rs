@@ -162,8 +162,8 @@ fn by_agent(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
         Ok(())
     })?;
     let sorted: BTreeMap<&str, usize> =
-        agents.names.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
-    let mut places = vec![0_i64; agents.names.len()];
+        agents.texts.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
+    let mut places = vec![0_i64; agents.texts.len()];
     for (place, number) in (0..).zip(sorted.into_values()) {
         places[number] = place;
     }
@@ -174,7 +174,7 @@ fn by_agent(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
 /// Texts by numbers, each kept once.
 #[derive(Default)]
 pub(super) struct Names {
-    pub(super) names: Vec<String>,
+    pub(super) texts: Vec<String>,
     numbers: HashMap<String, usize>,
     last: usize,
 }
@@ -182,15 +182,15 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn number(&mut self, name: &str) -> usize {
         // Often the one before.
-        if self.names.get(self.last).is_some_and(|last| last == name) {
+        if self.texts.get(self.last).is_some_and(|last| last == name) {
             return self.last;
         }
         self.last = match self.numbers.get(name) {
             Some(number) => *number,
             None => {
-                self.names.push(name.to_owned());
-                self.numbers.insert(name.to_owned(), self.names.len() - 1);
-                self.names.len() - 1
+                self.texts.push(name.to_owned());
+                self.numbers.insert(name.to_owned(), self.texts.len() - 1);
+                self.texts.len() - 1
             }
         };
         self.last

@@ -76,7 +76,7 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
     stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();
     stats.by_day.reverse();
     let of_agent = |(agent_id, (sessions, turns))| OfAgent { agent_id, sessions, turns };
-    stats.by_agent = agents.names.into_iter().zip(of_agents).map(of_agent).collect();
+    stats.by_agent = agents.texts.into_iter().zip(of_agents).map(of_agent).collect();
     let by = |agent: &OfAgent| std::cmp::Reverse(agent.sessions);
     stats.by_agent.sort_by(|one, other| by(one).cmp(&by(other)).then_with(|| one.agent_id.cmp(&other.agent_id)));
     stats.by_agent.truncate(AGENTS_MAX);

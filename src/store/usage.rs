@@ -159,7 +159,7 @@ fn read(rows: &Connection, bounds: &[i64], agent_id: Option<&str>) -> rusqlite::
             cell.turns += turns;
         }
     }
-    Ok(Usage { agents: agents.names, cells })
+    Ok(Usage { agents: agents.texts, cells })
 }
 
 fn slots(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u64>> {

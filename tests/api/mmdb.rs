@@ -1,4 +1,4 @@
-//! Writes tiny databases of places, in the form that the usual ones have (MaxMind DB 2.0, IPv4, records of 24 bits).
+//! Writes tiny databases of places, in the form that the usual ones have (`MaxMind` DB 2.0, IPv4, records of 24 bits).
 
 use std::net::Ipv4Addr;
 
@@ -49,7 +49,9 @@ impl Item {
             }
             Self::List(items) => {
                 head(11, items.len(), into);
-                items.iter().for_each(|item| item.write(into));
+                for item in items {
+                    item.write(into);
+                }
             }
         }
     }

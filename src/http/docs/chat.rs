@@ -201,10 +201,10 @@ pub(in crate::http) struct Feedback {
     /// The `responseChatItemId` of the question.
     #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "turn_1")]
     data_id: String,
-    #[schema(max_length = 1000)]
-    user_good_feedback: Option<String>,
-    #[schema(max_length = 1000)]
-    user_bad_feedback: Option<String>,
+    #[schema(rename = "userGoodFeedback", max_length = 1000)]
+    good: Option<String>,
+    #[schema(rename = "userBadFeedback", max_length = 1000)]
+    bad: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -243,7 +243,8 @@ pub(in crate::http) struct Stopped {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Chat {
-    chat_id: String,
+    #[schema(rename = "chatId")]
+    name: String,
     session_id: String,
     agent_id: String,
     app_id: String,

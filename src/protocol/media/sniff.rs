@@ -2,7 +2,8 @@ use super::Media;
 use memchr::memmem;
 
 pub(super) fn binary(bytes: &[u8]) -> Option<Media> {
-    const MATCHERS: [(fn(&[u8]) -> bool, Media); 12] = [
+    type Matcher = fn(&[u8]) -> bool;
+    const MATCHERS: [(Matcher, Media); 12] = [
         (is_png, Media::Png),
         (infer::image::is_jpeg, Media::Jpeg),
         (is_gif, Media::Gif),

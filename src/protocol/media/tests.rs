@@ -143,7 +143,7 @@ fn an_archive_that_lies_is_refused_and_nothing_else_happens() {
     let mut commented = good;
     commented.truncate(end + 20);
     commented.extend([0xff, 0xff]);
-    commented.extend([b' '; 0xffff]);
+    commented.extend(vec![b' '; 0xffff]);
     assert_eq!(of(&commented), Some(Media::Docx));
 }
 

@@ -38,7 +38,7 @@ async fn what_is_idle_is_found_by_its_last_question_or_change_in_one_pass() {
     let renamed = said(&store, ("1", "renamed"), 1, 1_000).await;
     said(&store, ("2", "new"), 1, 5_000).await;
     let change = (Change::Rename("mine".to_owned()), UnixMillis(6_000));
-    store.session_change(renamed, None, change).unwrap().await.unwrap();
+    store.session_change(renamed, None, change, None).unwrap().await.unwrap();
     let idle = async |before, after| {
         let Idle { sessions, next } = store.sessions_idle(UnixMillis(before), after).await.unwrap();
         (sessions.into_iter().map(|session| session.id).collect::<Vec<_>>(), next)

@@ -60,7 +60,7 @@ async fn a_session_counts_its_turns_however_they_end_and_forgets_none() {
     assert_eq!(days(&store, 3).await, [(1, 1), (0, 1), (0, 0)]);
     // What was deleted has happened all the same, and under the same name another begins.
     let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
-    store.sessions_delete(vec![id]).unwrap().await.unwrap();
+    store.sessions_delete(vec![id], None).unwrap().await.unwrap();
     store
         .turn_begin(NewTurn { upstream_chat_id: "other".into(), ..ask("t", "id5", 2 * DAY_MS) })
         .unwrap()
@@ -123,7 +123,9 @@ async fn what_was_stored_before_there_were_counters_is_counted_once() {
     ];
     let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
     rows.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;").unwrap();
-    old.iter().for_each(|migration| rows.execute_batch(migration).unwrap());
+    for migration in old {
+        rows.execute_batch(migration).unwrap();
+    }
     rows.pragma_update(None, "application_id", crate::store::open::APPLICATION_ID).unwrap();
     rows.pragma_update(None, "user_version", 5).unwrap();
     for (id, agent, at) in [(1, "a", 0), (2, "a", QUARTER_MS), (3, "b", DAY_MS), (4, "b", DAY_MS)] {
@@ -342,7 +344,7 @@ async fn walk(steps: Vec<Step>) {
                     ids.extend(named.unwrap().value.rows.iter().map(|row| row.id));
                     counted.chats.remove(&chat);
                 }
-                store.sessions_delete(ids).unwrap().await.unwrap();
+                store.sessions_delete(ids, None).unwrap().await.unwrap();
             }
         }
     }

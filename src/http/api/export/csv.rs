@@ -59,7 +59,9 @@ impl Writer for Csv {
 
     fn turn(&mut self, session: &SessionRow, turn: &Said, out: &mut String) {
         self.has_turns = true;
-        cells(session, turn).iter().for_each(|cells| line(cells, out));
+        for cells in &cells(session, turn) {
+            line(cells, out);
+        }
     }
 
     fn session_end(&mut self, session: &SessionRow, out: &mut String) {

@@ -267,7 +267,9 @@ impl UnderWay {
             if *is_first {
                 self.writer.session(session, &mut out);
             }
-            turns.iter().for_each(|turn| self.writer.turn(session, turn, &mut out));
+            for turn in turns {
+                self.writer.turn(session, turn, &mut out);
+            }
             if *is_last {
                 self.writer.session_end(session, &mut out);
             }

@@ -116,7 +116,7 @@ fn fitted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::base::{SessionId, UnixMillis};
-    use crate::store::{Said, SessionRow, TurnState};
+    use crate::store::{Said, SessionRow, Spent, TurnState};
 
     fn part(answer: &str) -> Part {
         let session = SessionRow {
@@ -127,6 +127,7 @@ mod tests {
             title: "=cmd|' /C calc'!A0".into(),
             is_archived: false,
             turns: 1,
+            spent: Spent::default(),
             asked_at: UnixMillis(1),
             updated_at: UnixMillis(1),
         };
