@@ -251,10 +251,10 @@ fn an_upstream_is_told_of_files_and_may_fetch_them_for_a_while() {
     let (text, image, file) = (&said[0]["text"], &said[1], &said[2]);
     let lines: Vec<&str> = text.as_str().expect("text").lines().collect();
     assert_eq!(lines[..2], ["what is this?", ""]);
-    let base = "http://chat.example:8080/base";
+    let public = "http://chat.example:8080/base";
     let link = lines[2].strip_prefix("附件1: 图.png (33 B) -> ").expect("the first file");
-    assert!(link.starts_with(&format!("{base}{}?expires=", path(&png))), "{link}");
-    assert!(lines[3].starts_with(&format!("附件2: x.pdf (25 B) -> {base}{}?expires=", path(&pdf))), "{}", lines[3]);
+    assert!(link.starts_with(&format!("{public}{}?expires=", path(&png))), "{link}");
+    assert!(lines[3].starts_with(&format!("附件2: x.pdf (25 B) -> {public}{}?expires=", path(&pdf))), "{}", lines[3]);
     assert_eq!(lines[4..], ["附件3: f (2.0 KB) -> https://other.example/f"]);
     assert_eq!(*image, json!({ "type": "image_url", "image_url": { "url": link } }));
     assert_eq!((&file["type"], &file["name"]), (&json!("file_url"), &json!("x.pdf")));
@@ -264,7 +264,7 @@ fn an_upstream_is_told_of_files_and_may_fetch_them_for_a_while() {
         "no field that FastGPT does not know"
     );
 
-    links_are_good_for_their_file(&node, link.strip_prefix(base).expect("it begins so"), &path(&pdf));
+    links_are_good_for_their_file(&node, link.strip_prefix(public).expect("it begins so"), &path(&pdf));
 
     let mut to = |agent: &str, turn: &str, files: &[&Value]| {
         let mut body = about(files);
@@ -327,14 +327,14 @@ fn a_question_names_files_of_its_asker_and_no_others() {
         file["url"] = bad.into();
         refused(&mut browser, &about(&[&file]), "attachments[0].url");
     }
-    let note = json!({ "duration": 1, "mimeType": "audio/ogg", "url": voice["url"], "size": 10 });
+    let spoken_note = json!({ "duration": 1, "mimeType": "audio/ogg", "url": voice["url"], "size": 10 });
     let mut spoken = question("hi", false);
-    spoken["voiceNote"] = note.clone();
+    spoken["voiceNote"] = spoken_note.clone();
     refused(&mut other, &spoken, "voiceNote.url");
     assert_eq!(upstream.count(), 0, "nobody was asked");
 
     let mut body = about(&[&png]);
-    body["voiceNote"] = note.clone();
+    body["voiceNote"] = spoken_note.clone();
     assert_eq!(browser.chat(&body).answer(), "an answer");
     assert_eq!(browser.chat(&body).answer(), "an answer");
     assert_eq!(upstream.count(), 1, "the same turn again");
@@ -343,7 +343,7 @@ fn a_question_names_files_of_its_asker_and_no_others() {
     let chat = browser.get("/api/chat/history/session_1").json();
     let (asked, answered) = (&chat["data"]["messages"][0], &chat["data"]["messages"][1]);
     assert_eq!(asked["content"], "what is this?", "as it was said, not as the upstream was told");
-    assert_eq!((&asked["attachments"][0]["url"], &asked["voiceNote"]), (&png["url"], &note));
+    assert_eq!((&asked["attachments"][0]["url"], &asked["voiceNote"]), (&png["url"], &spoken_note));
     assert_eq!(asked["raw"]["attachments"][0]["name"], "a.png");
     assert!(answered.get("attachments").is_none() && answered.get("voiceNote").is_none());
     let again = json!({ "agentId": "a", "dataId": "1-a", "stream": false });

@@ -2,7 +2,6 @@
 
 use crate::edge::is_refused;
 use crate::support::Home;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -47,8 +46,7 @@ fn a_method_without_a_document_is_refused_and_those_that_have_one_are_named() {
             assert_eq!(allowed, documented, "{method} {path}");
         }
     }
-    let none = Value::Null;
-    assert_eq!(document["paths"].get("/").unwrap_or(&none), &none, "a page is no part of the API");
+    assert_eq!(document["paths"].get("/"), None, "a page is no part of the API");
 }
 
 #[test]

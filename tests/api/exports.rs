@@ -120,12 +120,12 @@ fn sessions_are_exported_by_the_filters_of_the_list() {
     assert_eq!(all["sessions"][3]["messages"], json!([]));
     assert_eq!(told(&mut admin, "filter%5Bsearch%5D=%E6%9D%AD")["sessions"][0]["title"], "杭州");
     assert_eq!(told(&mut admin, "format=&filter[agentId]=a")["total"], 3);
-    let none = told(&mut admin, "filter[tags][]=x");
-    assert_eq!((&none["sessions"], &none["total"]), (&json!([]), &json!(0)));
+    let untagged = told(&mut admin, "filter[tags][]=x");
+    assert_eq!((&untagged["sessions"], &untagged["total"]), (&json!([]), &json!(0)));
 
     let csv = admin.get(&path("format=csv"));
     let name = csv.header("content-disposition").expect("it is a file").to_owned();
-    assert!(name.contains("filename=\"sessions-2") && name.ends_with(".csv"), "{name}");
+    assert!(name.contains("filename=\"sessions-2") && name.contains(".csv"), "{name}");
     let lines = cells(file(&csv, "text/csv; charset=utf-8"));
     assert_eq!(lines.len(), 1 + 6 + 1);
     assert_eq!(lines[3][10], "'+1+1");

@@ -151,13 +151,18 @@ fn wait(what: &str, node: &Node, is: impl Fn() -> bool) {
     }
 }
 
+/// A form of two files, of three pieces each.
+fn two_files() -> Vec<u8> {
+    form(&[("files", "a.txt", &vec![b'a'; 600_000]), ("files", "b.txt", &vec![b'b'; 600_000])])
+}
+
 #[test]
 fn a_crash_between_two_pieces_leaves_nothing_to_read_and_that_is_swept() {
     let home = Home::new(&[]);
     let node = home.start();
     let token = admin(&home, &node);
     // The first file is stored by the time that the second comes, which never ends.
-    let mut whole = form(&[("files", "a.txt", &[b'a'; 600_000]), ("files", "b.txt", &[b'b'; 600_000])]);
+    let mut whole = two_files();
     let head = format!(
         "POST /api/upload/multiple HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
          content-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n",
@@ -182,7 +187,7 @@ fn who_leaves_in_the_middle_leaves_nothing() {
     let home = Home::new(&[]);
     let node = home.start();
     let token = admin(&home, &node);
-    let whole = form(&[("files", "a.txt", &[b'a'; 600_000]), ("files", "b.txt", &[b'b'; 600_000])]);
+    let whole = two_files();
     let head = format!(
         "POST /api/upload/multiple HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
          content-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n",
