@@ -13,6 +13,7 @@ mod docs;
 mod edge;
 mod exports;
 mod fixtures;
+mod front_end;
 mod frontend;
 mod history;
 mod hostile;
@@ -27,6 +28,7 @@ mod recorded;
 mod repeat;
 mod service;
 mod sessions;
+mod shape;
 mod uploads;
 
 #[path = "../support/mod.rs"]
