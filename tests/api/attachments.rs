@@ -254,7 +254,7 @@ fn an_upstream_is_told_of_files_and_may_fetch_them_for_a_while() {
     let public = "http://chat.example:8080/base";
     let link = lines[2].strip_prefix("附件1: 图.png (33 B) -> ").expect("the first file");
     assert!(link.starts_with(&format!("{public}{}?expires=", path(&png))), "{link}");
-    assert!(lines[3].starts_with(&format!("附件2: x.pdf (25 B) -> {public}{}?expires=", path(&pdf))), "{}", lines[3]);
+    assert!(lines[3].starts_with(&format!("附件2: x.pdf (23 B) -> {public}{}?expires=", path(&pdf))), "{}", lines[3]);
     assert_eq!(lines[4..], ["附件3: f (2.0 KB) -> https://other.example/f"]);
     assert_eq!(*image, json!({ "type": "image_url", "image_url": { "url": link } }));
     assert_eq!((&file["type"], &file["name"]), (&json!("file_url"), &json!("x.pdf")));
@@ -327,7 +327,7 @@ fn a_question_names_files_of_its_asker_and_no_others() {
         file["url"] = bad.into();
         refused(&mut browser, &about(&[&file]), "attachments[0].url");
     }
-    let spoken_note = json!({ "duration": 1, "mimeType": "audio/ogg", "url": voice["url"], "size": 10 });
+    let spoken_note = json!({ "duration": 1.5, "mimeType": "audio/ogg", "url": voice["url"], "size": 10 });
     let mut spoken = question("hi", false);
     spoken["voiceNote"] = spoken_note.clone();
     refused(&mut other, &spoken, "voiceNote.url");

@@ -113,7 +113,8 @@ fn office(bytes: &[u8]) -> Option<Media> {
 
 /// Text without a zero: a drawing, a picture in XML, or just text.
 pub(super) fn text(bytes: &[u8], (name, claimed): (&str, &str)) -> Option<Media> {
-    if bytes.is_empty() || memchr::memchr(0, bytes).is_some() {
+    // The head of an archive is text by its letters, and by nothing else.
+    if bytes.is_empty() || bytes.starts_with(b"PK\x03\x04") || memchr::memchr(0, bytes).is_some() {
         return None;
     }
     let text = std::str::from_utf8(bytes).ok()?;

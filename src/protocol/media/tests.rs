@@ -129,7 +129,9 @@ fn what_is_none_of_them_is_not_taken_whatever_it_is_called() {
 fn an_archive_that_lies_is_refused_and_nothing_else_happens() {
     let good = archive(&[TYPES, "word/document.xml"]);
     for at in 0..good.len() {
-        assert_eq!(of(&good[..at]), None, "cut at {at}");
+        // Less than its head is a text of one word.
+        let rest = (at > 0 && at < 4).then_some(Media::Txt);
+        assert_eq!(of(&good[..at]), rest, "cut at {at}");
         for byte in [0, 1, 0x7f, 0x80, 0xff] {
             let mut bad = good.clone();
             bad[at] = byte;
