@@ -9,7 +9,9 @@ const MARK: &[u8] = b"\xab\xcd\xefMaxMind.com";
 /// A value of a record.
 pub(crate) enum Item {
     Text(String),
-    Number(u16),
+    Short(u16),
+    Number(u32),
+    Long(u64),
     Map(Vec<(&'static str, Item)>),
     List(Vec<Item>),
 }
@@ -35,8 +37,16 @@ impl Item {
                 head(2, text.len(), into);
                 into.extend_from_slice(text.as_bytes());
             }
-            Self::Number(number) => {
+            Self::Short(number) => {
                 head(5, 2, into);
+                into.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::Number(number) => {
+                head(6, 4, into);
+                into.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::Long(number) => {
+                head(9, 8, into);
                 into.extend_from_slice(&number.to_be_bytes());
             }
             Self::Map(fields) => {
@@ -105,16 +115,15 @@ pub(crate) fn database(networks: &[(Ipv4Addr, u32, Item)]) -> Vec<u8> {
     file.extend([0; 16]);
     file.extend(data);
     file.extend_from_slice(MARK);
-    let few = u16::try_from(count).expect("they are few");
     let metadata = Item::Map(vec![
-        ("node_count", Item::Number(few)),
-        ("record_size", Item::Number(24)),
-        ("ip_version", Item::Number(4)),
+        ("node_count", Item::Number(count)),
+        ("record_size", Item::Short(24)),
+        ("ip_version", Item::Short(4)),
         ("database_type", text("Test-City")),
         ("languages", Item::List(vec![text("en")])),
-        ("binary_format_major_version", Item::Number(2)),
-        ("binary_format_minor_version", Item::Number(0)),
-        ("build_epoch", Item::Number(1)),
+        ("binary_format_major_version", Item::Short(2)),
+        ("binary_format_minor_version", Item::Short(0)),
+        ("build_epoch", Item::Long(1)),
         ("description", Item::Map(vec![("en", text("for tests"))])),
     ]);
     metadata.write(&mut file);
