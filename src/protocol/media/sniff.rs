@@ -83,6 +83,7 @@ fn office(bytes: &[u8]) -> Option<Media> {
     }
     let from = bytes.len().checked_sub(END_BYTES)?.saturating_sub(COMMENT_BYTES_MAX);
     let end = from + memmem::rfind(bytes.get(from..)?, b"PK\x05\x06")?;
+    bytes.get(end..end.checked_add(END_BYTES)?)?;
     let (count, size, begin) = (u16_at(bytes, end + 10)?, u32_at(bytes, end + 12)?, u32_at(bytes, end + 16)?);
     // The large form of the format says all ones here.
     let list = bytes.get(begin..begin.checked_add(size)?).filter(|_| count <= PARTS_MAX)?;
