@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{delete, get, get_service, patch, post};
+use axum::routing::{delete, get, get_service, post};
 use std::path::Path;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,10 +14,8 @@ pub(super) fn router(edge: &Edge) -> Router {
     let body_bytes_max = edge.settings.body_bytes_max;
     let (routes, _) = api().split_for_parts();
     let routes = routes
-        .merge(analytics())
         .merge(file_routes())
         .merge(administration())
-        .merge(session_routes())
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
@@ -38,16 +36,15 @@ fn file_routes() -> Router<Edge> {
 }
 
 /// What happened, in numbers.
-fn analytics() -> Router<Edge> {
-    use api::analytics;
-    Router::new()
-        .route("/api/admin/analytics/overview", get(analytics::overview))
-        .route("/api/admin/analytics/conversations/series", get(analytics::series))
-        .route("/api/admin/analytics/conversations/agents", get(analytics::conversations))
-        .route("/api/admin/analytics/province-heatmap", get(analytics::heat_map))
-        .route("/api/admin/analytics/agents", get(analytics::agents))
-        .route("/api/admin/analytics/trends", get(analytics::trends))
-        .route("/api/admin/analytics/geo", get(analytics::geo))
+fn analytics() -> OpenApiRouter<Edge> {
+    OpenApiRouter::new()
+        .routes(routes!(api::analytics::overview))
+        .routes(routes!(api::analytics::series))
+        .routes(routes!(api::analytics::conversations))
+        .routes(routes!(api::analytics::heat_map))
+        .routes(routes!(api::analytics::agents))
+        .routes(routes!(api::analytics::trends))
+        .routes(routes!(api::analytics::geo))
 }
 
 /// What administrators see of a node, and what they do with somebody's data.
@@ -66,32 +63,32 @@ fn administration() -> Router<Edge> {
 }
 
 /// Conversations: their owners', those with an agent, and all of them.
-fn session_routes() -> Router<Edge> {
+fn session_routes() -> OpenApiRouter<Edge> {
     use api::export;
     use api::sessions::{admin, of_agent, own};
-    Router::new()
-        .route("/api/chat-sessions", get(own::list).post(own::make))
-        .route("/api/chat-sessions/search", get(own::search))
-        .route("/api/chat-sessions/stats", get(own::stats))
-        .route("/api/chat-sessions/{id}", get(own::one).delete(own::delete))
-        .route("/api/chat-sessions/{id}/title", patch(own::rename))
-        .route("/api/chat-sessions/{id}/archive", post(own::archive))
-        .route("/api/sessions/{agent_id}/enhanced", get(of_agent::enhanced))
-        .route("/api/sessions/{agent_id}/stats", get(of_agent::stats))
-        .route("/api/sessions/{agent_id}/events", get(of_agent::events))
-        .route("/api/sessions/{agent_id}/batch", post(of_agent::batch))
-        .route("/api/sessions/{agent_id}/export", post(export::of_agent))
-        .route("/api/sessions/{agent_id}/{id}", get(of_agent::one))
-        .route("/api/admin/sessions", get(admin::list))
-        .route("/api/admin/sessions/stats", get(admin::stats))
-        .route("/api/admin/sessions/export", get(export::all))
-        .route("/api/admin/sessions/batch-delete", post(admin::batch_delete))
-        .route("/api/admin/sessions/batch-archive", post(admin::batch_archive))
-        .route("/api/admin/sessions/batch-unarchive", post(admin::batch_unarchive))
-        .route("/api/admin/sessions/{id}", get(admin::one).delete(admin::delete))
-        .route("/api/admin/sessions/{id}/archive", post(admin::archive))
-        .route("/api/admin/sessions/{id}/unarchive", post(admin::unarchive))
-        .route("/api/admin/sessions/{id}/export", get(export::one))
+    OpenApiRouter::new()
+        .routes(routes!(own::list, own::make))
+        .routes(routes!(own::search))
+        .routes(routes!(own::stats))
+        .routes(routes!(own::one, own::delete))
+        .routes(routes!(own::rename))
+        .routes(routes!(own::archive))
+        .routes(routes!(of_agent::enhanced))
+        .routes(routes!(of_agent::stats))
+        .routes(routes!(of_agent::events))
+        .routes(routes!(of_agent::batch))
+        .routes(routes!(export::of_agent))
+        .routes(routes!(of_agent::one))
+        .routes(routes!(admin::list))
+        .routes(routes!(admin::stats))
+        .routes(routes!(export::all))
+        .routes(routes!(admin::batch_delete))
+        .routes(routes!(admin::batch_archive))
+        .routes(routes!(admin::batch_unarchive))
+        .routes(routes!(admin::one, admin::delete))
+        .routes(routes!(admin::archive))
+        .routes(routes!(admin::unarchive))
+        .routes(routes!(export::one))
 }
 
 /// Every route but pages, each with its document: how that is written is told in [`docs`].
@@ -134,6 +131,8 @@ pub(super) fn api() -> OpenApiRouter<Edge> {
         .routes(routes!(health::standby))
         .routes(routes!(health::detailed))
         .routes(routes!(health::metrics))
+        .merge(session_routes())
+        .merge(analytics())
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

@@ -6,6 +6,7 @@ use crate::analytics::{Range, RangeError, Where};
 use crate::base::AgentId;
 use crate::clock;
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E4, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::levels::Reading;
@@ -17,15 +18,24 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use utoipa::IntoParams;
 
 /// Of the overview.
 const TOP_AGENTS: usize = 10;
 
-#[derive(Deserialize)]
+/// Which days, 366 at most, and of which agent.
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
+    /// The first day, or a time, which stands for its day; the last 30 days up to `end` where nothing is said.
+    #[param(value_type = String, required = false, pattern = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?)?$", max_length = 64, example = "2026-01-01")]
     start: Option<String>,
+    /// The last day, today where nothing is said.
+    #[param(value_type = String, required = false, pattern = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?)?$", max_length = 64, example = "2026-12-31")]
     end: Option<String>,
+    /// One that nobody knows has no numbers.
+    #[param(value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$", example = "assistant")]
     agent_id: Option<String>,
 }
 
@@ -124,6 +134,10 @@ fn answer(mut head: Value, more: Value) -> Json<Value> {
 }
 
 /// How things stand.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/overview", tag = "analytics",
+    responses((status = 200, description = "The numbers", body = E4<docs::Overview>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn overview(
     State(edge): State<Edge>,
     reading: Reading,
@@ -157,6 +171,11 @@ pub(in crate::http) async fn overview(
 }
 
 /// Conversations by day and agent.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/conversations/series", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::Series>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn series(
     State(edge): State<Edge>,
     reading: Reading,
@@ -196,6 +215,11 @@ pub(in crate::http) async fn series(
 }
 
 /// Conversations by agent: every agent that there is, and those of the past that have any.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/conversations/agents", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentSessions>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn conversations(
     State(edge): State<Edge>,
     reading: Reading,
@@ -209,7 +233,12 @@ pub(in crate::http) async fn conversations(
     .await
 }
 
-/// The same, with questions and answers.
+/// Conversations, questions and answers by agent.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/agents", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentUse>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn agents(
     State(edge): State<Edge>,
     reading: Reading,
@@ -244,6 +273,11 @@ async fn per_agent(
 }
 
 /// Conversations, questions and answers by day.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/trends", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::Trends>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn trends(
     State(edge): State<Edge>,
     reading: Reading,
@@ -267,6 +301,11 @@ pub(in crate::http) async fn trends(
 }
 
 /// Conversations by the province that they were begun from.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/province-heatmap", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::HeatMap>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn heat_map(
     State(edge): State<Edge>,
     reading: Reading,
@@ -281,6 +320,11 @@ pub(in crate::http) async fn heat_map(
 }
 
 /// Conversations by the country that they were begun from.
+#[utoipa::path(
+    get, path = "/api/admin/analytics/geo", tag = "analytics",
+    params(Asked),
+    responses((status = 200, description = "The numbers", body = E4<docs::Countries>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn geo(
     State(edge): State<Edge>,
     reading: Reading,

@@ -261,7 +261,7 @@ pub(in crate::http) struct Chat {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum ChatStatus {
+pub(in crate::http) enum ChatStatus {
     Active,
     Archived,
 }
@@ -320,7 +320,7 @@ struct Kept {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum TurnState {
+pub(in crate::http) enum TurnState {
     Running,
     Complete,
     Failed,

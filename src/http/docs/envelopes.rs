@@ -33,8 +33,12 @@ struct Metadata {
 }
 
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 struct Extra {
     total: u64,
+    /// Of a search: it went as far as it may, and there may be more.
+    #[schema(nullable = false)]
+    is_cut: Option<bool>,
 }
 
 /// Where in a list a page is.

@@ -102,6 +102,8 @@ failures! {
     NoRetryTarget: 404 RETRY_TARGET_NOT_FOUND;
     /// The chat is still answering an earlier question.
     ChatBusy: 409 CHAT_BUSY;
+    /// There is a chat of that name already.
+    SessionExists: 409 SESSION_EXISTS;
     /// The turn was asked before with another body.
     TurnMismatch: 422 TURN_MISMATCH;
     /// The upstream rests after too many failures.

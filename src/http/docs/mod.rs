@@ -28,19 +28,28 @@ mod account;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod agent;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod analytics;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod chat;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod envelopes;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod exports;
 mod failures;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod health;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod sessions;
 
 pub(super) use account::*;
 pub(super) use agent::*;
+pub(super) use analytics::*;
 pub(super) use chat::*;
 pub(super) use envelopes::*;
+pub(super) use exports::*;
 pub(super) use failures::*;
 pub(super) use health::*;
+pub(super) use sessions::*;
 
 use axum::body::Bytes;
 use axum::http::header;
@@ -55,12 +64,14 @@ use utoipa::openapi::{
 };
 
 /// The kinds of routes.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 9] = [
     ("agents", "What may be talked to"),
     ("chat", "Questions and their answers"),
     ("history", "What was said"),
+    ("sessions", "Conversations as such"),
     ("auth", "Logging in, and what users may change of themselves"),
     ("admin", "For administrators"),
+    ("analytics", "What happened, in numbers, for administrators"),
     ("health", "For load balancers, scripts and collectors"),
     ("docs", "This document"),
 ];

@@ -14,14 +14,16 @@ mod xlsx;
 use super::sessions::{Asked, Asking, agent_id, ids, session_id};
 use crate::accounts::Actor;
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::Reading;
 use crate::http::write::{Write, kept};
 use crate::sessions::HistoryError;
 use crate::store::{Filter, Said, SessionRow, StoreError};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -82,12 +84,22 @@ trait Writer: Send {
     fn end(&mut self, out: &mut String);
 }
 
-/// `GET /api/admin/sessions/:id/export?format=json|csv|txt`
+/// A conversation with all that was said in it, as a file.
+#[utoipa::path(
+    get, path = "/api/admin/sessions/{id}/export", tag = "admin",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1"), docs::AsOne),
+    responses(
+        (
+            status = 200, description = "The file",
+            headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
+            content((docs::ExportedOne = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "text/plain")),
+        ), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+)]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     let actor = credentials.acting_admin(&edge).await?;
@@ -105,7 +117,17 @@ pub(in crate::http) async fn one(
     export.answer(Reader::of(vec![session]), writer, name).await
 }
 
-/// `GET /api/admin/sessions/export?format=json|csv|xlsx`, with the filters of the list.
+/// Conversations with all that was said in them, as a file.
+#[utoipa::path(
+    get, path = "/api/admin/sessions/export", tag = "admin",
+    params(docs::AsMany, docs::SessionFilters, docs::SessionAgent, docs::SessionOwner),
+    responses(
+        (
+            status = 200, description = "The file",
+            headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
+            content((docs::ExportedMany = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")),
+        ), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn all(
     State(edge): State<Edge>,
     reading: Reading,
@@ -135,11 +157,21 @@ struct Wanted {
     filter: std::collections::BTreeMap<String, String>,
 }
 
-/// `POST /api/sessions/:agentId/export`: the conversations with one agent, `{format?, sessionIds?, filter?}`.
+/// Conversations with an agent with all that was said in them, as a file.
+#[utoipa::path(
+    post, path = "/api/sessions/{agent_id}/export", tag = "sessions", request_body = Option<docs::ExportRequest>,
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant")),
+    responses(
+        (
+            status = 200, description = "The file",
+            headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
+            content((docs::ExportedMany = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")),
+        ), Fails<(docs::AdminWrites, docs::NotFound)>),
+)]
 pub(in crate::http) async fn of_agent(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(agent): Path<String>,
+    InPath(agent): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let body = write.release();

@@ -2,20 +2,27 @@
 
 use super::asked::{Asked, Asking, ids, session_id};
 use super::shown;
-use crate::http::api::Pagination;
+use crate::http::api::{PageQuery, Pagination};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::ApiError;
+use crate::http::extract::InPath;
 use crate::http::levels::{Reading, name_node};
 use crate::http::write::Write;
 use crate::sessions::{Deed, HistoryError};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// `GET /api/admin/sessions`
+/// Everybody's conversations.
+#[utoipa::path(
+    get, path = "/api/admin/sessions", tag = "admin",
+    params(PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionAgent, docs::SessionOwner),
+    responses((status = 200, description = "A page", body = docs::AdminSessions), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     reading: Reading,
@@ -33,7 +40,12 @@ pub(in crate::http) async fn list(
     })))
 }
 
-/// `GET /api/admin/sessions/stats`
+/// Everybody's conversations in numbers.
+#[utoipa::path(
+    get, path = "/api/admin/sessions/stats", tag = "admin",
+    params(docs::SessionFilters, docs::SessionAgent, docs::SessionOwner),
+    responses((status = 200, description = "The numbers", body = docs::SessionsInNumbers), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
     reading: Reading,
@@ -45,12 +57,17 @@ pub(in crate::http) async fn stats(
     Ok(Json(shown::stats(&edge, &reading, filter).await?))
 }
 
-/// `GET /api/admin/sessions/:id`
+/// Somebody's conversation.
+#[utoipa::path(
+    get, path = "/api/admin/sessions/{id}", tag = "admin",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "The conversation", body = docs::AdminSession), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+)]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let id = session_id("id", &id)?;
@@ -58,11 +75,16 @@ pub(in crate::http) async fn one(
     Ok(Json(shown::whole(&found)))
 }
 
-/// `DELETE /api/admin/sessions/:id`
+/// Deletes somebody's conversation and all that was said in it.
+#[utoipa::path(
+    delete, path = "/api/admin/sessions/{id}", tag = "admin",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "It is gone", body = docs::GoneSession), Fails<(docs::AdminWrites, docs::NotFound, docs::ChatBusy)>),
+)]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let actor = credentials.acting_admin(&edge).await?;
@@ -72,11 +94,16 @@ pub(in crate::http) async fn delete(
     Ok(raw(&edge, json!({ "success": true, "id": id.to_string() })))
 }
 
-/// `POST /api/admin/sessions/:id/archive`
+/// Archives somebody's conversation: a question in it brings it back.
+#[utoipa::path(
+    post, path = "/api/admin/sessions/{id}/archive", tag = "admin",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "As it is now", body = docs::AdminSession), Fails<(docs::AdminWrites, docs::NotFound)>),
+)]
 pub(in crate::http) async fn archive(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let actor = credentials.acting_admin(&edge).await?;
@@ -86,11 +113,16 @@ pub(in crate::http) async fn archive(
     Ok(raw(&edge, shown::whole(&archived)))
 }
 
-/// `POST /api/admin/sessions/:id/unarchive`
+/// Brings an archived conversation back.
+#[utoipa::path(
+    post, path = "/api/admin/sessions/{id}/unarchive", tag = "admin",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "As it is now", body = docs::AdminSession), Fails<(docs::AdminWrites, docs::NotFound)>),
+)]
 pub(in crate::http) async fn unarchive(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let actor = credentials.acting_admin(&edge).await?;
@@ -112,7 +144,13 @@ struct Batch {
     session_ids: Vec<String>,
 }
 
-/// `POST /api/admin/sessions/batch-delete`
+/// Deletes many conversations.
+///
+/// Each stands for itself: one that fails keeps none of the others.
+#[utoipa::path(
+    post, path = "/api/admin/sessions/batch-delete", tag = "admin", request_body = docs::SessionIds,
+    responses((status = 200, description = "What became of them", body = docs::Batched), Fails<docs::AdminWrites>),
+)]
 pub(in crate::http) async fn batch_delete(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -121,7 +159,11 @@ pub(in crate::http) async fn batch_delete(
     batch(&edge, credentials, write, (Deed::Delete, "delete-session")).await
 }
 
-/// `POST /api/admin/sessions/batch-archive`
+/// Archives many conversations, each for itself.
+#[utoipa::path(
+    post, path = "/api/admin/sessions/batch-archive", tag = "admin", request_body = docs::SessionIds,
+    responses((status = 200, description = "What became of them", body = docs::Batched), Fails<docs::AdminWrites>),
+)]
 pub(in crate::http) async fn batch_archive(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -130,7 +172,11 @@ pub(in crate::http) async fn batch_archive(
     batch(&edge, credentials, write, (Deed::Archive, "archive-session")).await
 }
 
-/// `POST /api/admin/sessions/batch-unarchive`
+/// Brings many archived conversations back, each for itself.
+#[utoipa::path(
+    post, path = "/api/admin/sessions/batch-unarchive", tag = "admin", request_body = docs::SessionIds,
+    responses((status = 200, description = "What became of them", body = docs::Batched), Fails<docs::AdminWrites>),
+)]
 pub(in crate::http) async fn batch_unarchive(
     State(edge): State<Edge>,
     credentials: Credentials,

@@ -188,7 +188,10 @@ fn time(text: &str, is_end: bool) -> Option<UnixMillis> {
 
 /// As it is shown, or a user's bare number.
 fn owner(text: &str) -> Option<Owner> {
-    let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number > 0).map(Owner::user);
+    let number = |text: &str| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|number| is_plain && *number > 0).map(Owner::user)
+    };
     match text.split_once(':') {
         None => number(text),
         Some(("user", id)) => number(id),

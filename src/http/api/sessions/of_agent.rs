@@ -3,16 +3,18 @@
 use super::asked::{Asked, Asking, agent_id, ids, session_id};
 use super::shown;
 use crate::http::api::history::answered;
-use crate::http::api::{envelope, pages};
+use crate::http::api::{PageQuery, envelope, pages};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::Reading;
 use crate::http::write::Write;
 use crate::sessions::{Deed, HistoryError};
 use crate::store::{Filter, Page, TurnEvent, TurnState};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,12 +22,17 @@ use serde_json::{Value, json};
 /// Further back nobody pages through what happened: the newest so many events are told.
 const EVENTS_MAX: u32 = 10_000;
 
-/// `GET /api/sessions/:agentId/enhanced`: a list, with what was spent on each.
+/// The conversations with an agent, each with what was spent on it.
+#[utoipa::path(
+    get, path = "/api/sessions/{agent_id}/enhanced", tag = "sessions",
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionOwner),
+    responses((status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionSpent>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn enhanced(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(agent): Path<String>,
+    InPath(agent): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
@@ -47,12 +54,17 @@ fn part(data: &[Value], (page, number): (Page, u32), total: u64) -> Value {
     })
 }
 
-/// `GET /api/sessions/:agentId/stats`
+/// The conversations with an agent in numbers.
+#[utoipa::path(
+    get, path = "/api/sessions/{agent_id}/stats", tag = "sessions",
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), docs::SessionFilters, docs::SessionOwner),
+    responses((status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(agent): Path<String>,
+    InPath(agent): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
@@ -62,12 +74,17 @@ pub(in crate::http) async fn stats(
     Ok(Json(envelope("OK", stats)).into_response())
 }
 
-/// `GET /api/sessions/:agentId/events`: the turns with it, the last asked first, without a word of what was said.
+/// The questions to an agent, the last asked first, without a word of what was said.
+#[utoipa::path(
+    get, path = "/api/sessions/{agent_id}/events", tag = "sessions",
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), docs::EventPage),
+    responses((status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionEvent>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn events(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(agent): Path<String>,
+    InPath(agent): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
@@ -98,12 +115,17 @@ fn event(event: &TurnEvent) -> Value {
     })
 }
 
-/// `GET /api/sessions/:agentId/:id`
+/// A conversation with an agent.
+#[utoipa::path(
+    get, path = "/api/sessions/{agent_id}/{id}", tag = "sessions",
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), ("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "The conversation", body = E1<docs::SessionSpent>), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+)]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path((agent, id)): Path<(String, String)>,
+    InPath((agent, id)): InPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
     let (agent_id, id) = (agent_id("agentId", &agent)?, session_id("id", &id)?);
@@ -120,11 +142,18 @@ struct Batch {
     session_ids: Vec<String>,
 }
 
-/// `POST /api/sessions/:agentId/batch`
+/// Archives, brings back or deletes many conversations with an agent.
+///
+/// Each stands for itself: one that fails keeps none of the others.
+#[utoipa::path(
+    post, path = "/api/sessions/{agent_id}/batch", tag = "sessions", request_body = docs::SessionBatch,
+    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant")),
+    responses((status = 200, description = "What became of them", body = E1<docs::Batched>), Fails<docs::AdminWrites>),
+)]
 pub(in crate::http) async fn batch(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(agent): Path<String>,
+    InPath(agent): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let body = write.release();

@@ -4,16 +4,18 @@ use super::asked::{Asked, Asking, agent_id, session_id};
 use super::shown;
 use crate::base::{Label, Owner};
 use crate::http::api::history::answered;
-use crate::http::api::{Pagination, envelope};
+use crate::http::api::{PageQuery, Pagination, envelope};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::{Reading, name_node};
 use crate::http::write::Write;
 use crate::sessions::{HistoryError, Title, Words};
 use crate::store::{Filter, SessionRow, Spent};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -23,7 +25,12 @@ async fn owner(credentials: &Credentials, edge: &Edge) -> Result<Owner, ApiError
     Ok(Owner::user(credentials.user(edge).await?.user.id))
 }
 
-/// `GET /api/chat-sessions`
+/// One's conversations.
+#[utoipa::path(
+    get, path = "/api/chat-sessions", tag = "sessions",
+    params(PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionAgent),
+    responses((status = 200, description = "A page", body = E1<Vec<docs::SessionSpent>>), Fails<(docs::UserReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     reading: Reading,
@@ -39,7 +46,12 @@ pub(in crate::http) async fn list(
     Ok(Json(shown::paged(shown, Pagination::of(number, page, listed.total))))
 }
 
-/// `GET /api/chat-sessions/search?q`: every word of it in a title, or in one turn.
+/// Finds conversations of one's own by their titles and by what was said.
+#[utoipa::path(
+    get, path = "/api/chat-sessions/search", tag = "sessions",
+    params(docs::Sought, PageQuery),
+    responses((status = 200, description = "A page, the last used first", body = E1<Vec<docs::SessionHit>>), Fails<(docs::UserReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn search(
     State(edge): State<Edge>,
     reading: Reading,
@@ -64,7 +76,12 @@ pub(in crate::http) async fn search(
     Ok(Json(body))
 }
 
-/// `GET /api/chat-sessions/stats`
+/// One's conversations in numbers.
+#[utoipa::path(
+    get, path = "/api/chat-sessions/stats", tag = "sessions",
+    params(docs::SessionFilters, docs::SessionAgent),
+    responses((status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>), Fails<(docs::UserReads, docs::StaleToken)>),
+)]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
     reading: Reading,
@@ -77,12 +94,17 @@ pub(in crate::http) async fn stats(
     Ok(Json(envelope("OK", stats)).into_response())
 }
 
-/// `GET /api/chat-sessions/:id`
+/// A conversation of one's own.
+#[utoipa::path(
+    get, path = "/api/chat-sessions/{id}", tag = "sessions",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "The conversation", body = E1<docs::SessionSpent>), Fails<(docs::UserReads, docs::StaleToken, docs::NotFound)>),
+)]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Response, ApiError> {
     let owner = owner(&credentials, &edge).await?;
     let id = session_id("id", &id)?;
@@ -99,7 +121,11 @@ struct New {
     chat_id: Option<String>,
 }
 
-/// `POST /api/chat-sessions`: one in which nothing is said yet.
+/// Begins a conversation in which nothing is said yet.
+#[utoipa::path(
+    post, path = "/api/chat-sessions", tag = "sessions", request_body = docs::NewSession,
+    responses((status = 201, description = "It is there", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::UnknownAgent, docs::AgentInactive, docs::SessionExists, docs::ChatBusy)>),
+)]
 pub(in crate::http) async fn make(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -123,11 +149,16 @@ fn titled(title: &str) -> Result<Title, ApiError> {
     Title::parse(title).map_err(|rule| error::validation("title", &rule.to_string()))
 }
 
-/// `DELETE /api/chat-sessions/:id`
+/// Deletes a conversation and all that was said in it.
+#[utoipa::path(
+    delete, path = "/api/chat-sessions/{id}", tag = "sessions",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "It is gone", body = E1<docs::DeletedSession>), Fails<(docs::UserWrites, docs::NotFound, docs::ChatBusy)>),
+)]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let owner = owner(&credentials, &edge).await?;
@@ -141,11 +172,16 @@ struct Named {
     title: String,
 }
 
-/// `PATCH /api/chat-sessions/:id/title`
+/// Gives a conversation another title.
+#[utoipa::path(
+    patch, path = "/api/chat-sessions/{id}/title", tag = "sessions", request_body = docs::SessionTitle,
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "As it is now", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::NotFound)>),
+)]
 pub(in crate::http) async fn rename(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let owner = owner(&credentials, &edge).await?;
@@ -156,11 +192,16 @@ pub(in crate::http) async fn rename(
     changed(&edge, &renamed).await
 }
 
-/// `POST /api/chat-sessions/:id/archive`
+/// Archives a conversation: a question in it brings it back.
+#[utoipa::path(
+    post, path = "/api/chat-sessions/{id}/archive", tag = "sessions",
+    params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
+    responses((status = 200, description = "As it is now", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::NotFound)>),
+)]
 pub(in crate::http) async fn archive(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let owner = owner(&credentials, &edge).await?;
