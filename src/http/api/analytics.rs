@@ -136,7 +136,10 @@ fn answer(mut head: Value, more: Value) -> Json<Value> {
 /// How things stand.
 #[utoipa::path(
     get, path = "/api/admin/analytics/overview", tag = "analytics",
-    responses((status = 200, description = "The numbers", body = E4<docs::Overview>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::Overview>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn overview(
     State(edge): State<Edge>,
@@ -174,7 +177,10 @@ pub(in crate::http) async fn overview(
 #[utoipa::path(
     get, path = "/api/admin/analytics/conversations/series", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::Series>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::Series>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn series(
     State(edge): State<Edge>,
@@ -218,7 +224,10 @@ pub(in crate::http) async fn series(
 #[utoipa::path(
     get, path = "/api/admin/analytics/conversations/agents", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentSessions>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentSessions>>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn conversations(
     State(edge): State<Edge>,
@@ -237,7 +246,10 @@ pub(in crate::http) async fn conversations(
 #[utoipa::path(
     get, path = "/api/admin/analytics/agents", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentUse>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::ByAgent<docs::AgentUse>>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn agents(
     State(edge): State<Edge>,
@@ -276,7 +288,10 @@ async fn per_agent(
 #[utoipa::path(
     get, path = "/api/admin/analytics/trends", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::Trends>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::Trends>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn trends(
     State(edge): State<Edge>,
@@ -304,7 +319,10 @@ pub(in crate::http) async fn trends(
 #[utoipa::path(
     get, path = "/api/admin/analytics/province-heatmap", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::HeatMap>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::HeatMap>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn heat_map(
     State(edge): State<Edge>,
@@ -323,7 +341,10 @@ pub(in crate::http) async fn heat_map(
 #[utoipa::path(
     get, path = "/api/admin/analytics/geo", tag = "analytics",
     params(Asked),
-    responses((status = 200, description = "The numbers", body = E4<docs::Countries>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E4<docs::Countries>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn geo(
     State(edge): State<Edge>,

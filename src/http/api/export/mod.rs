@@ -92,8 +92,14 @@ trait Writer: Send {
         (
             status = 200, description = "The file",
             headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
-            content((docs::ExportedOne = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "text/plain")),
-        ), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+            content(
+                (docs::ExportedOne = "application/json"),
+                (docs::ExportFile = "text/csv"),
+                (docs::ExportFile = "text/plain"),
+            ),
+        ),
+        Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
@@ -125,8 +131,14 @@ pub(in crate::http) async fn one(
         (
             status = 200, description = "The file",
             headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
-            content((docs::ExportedMany = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")),
-        ), Fails<(docs::AdminReads, docs::StaleToken)>),
+            content(
+                (docs::ExportedMany = "application/json"),
+                (docs::ExportFile = "text/csv"),
+                (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+            ),
+        ),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn all(
     State(edge): State<Edge>,
@@ -160,13 +172,21 @@ struct Wanted {
 /// Conversations with an agent with all that was said in them, as a file.
 #[utoipa::path(
     post, path = "/api/sessions/{agent_id}/export", tag = "sessions", request_body = Option<docs::ExportRequest>,
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant")),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+    ),
     responses(
         (
             status = 200, description = "The file",
             headers(("Content-Disposition" = String, description = "`attachment`, and what to call it")),
-            content((docs::ExportedMany = "application/json"), (docs::ExportFile = "text/csv"), (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")),
-        ), Fails<(docs::AdminWrites, docs::NotFound)>),
+            content(
+                (docs::ExportedMany = "application/json"),
+                (docs::ExportFile = "text/csv"),
+                (docs::ExportFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+            ),
+        ),
+        Fails<(docs::AdminWrites, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn of_agent(
     State(edge): State<Edge>,

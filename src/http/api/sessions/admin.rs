@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 #[utoipa::path(
     get, path = "/api/admin/sessions", tag = "admin",
     params(PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionAgent, docs::SessionOwner),
-    responses((status = 200, description = "A page", body = docs::AdminSessions), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "A page", body = docs::AdminSessions),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
@@ -44,7 +47,10 @@ pub(in crate::http) async fn list(
 #[utoipa::path(
     get, path = "/api/admin/sessions/stats", tag = "admin",
     params(docs::SessionFilters, docs::SessionAgent, docs::SessionOwner),
-    responses((status = 200, description = "The numbers", body = docs::SessionsInNumbers), Fails<(docs::AdminReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = docs::SessionsInNumbers),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
@@ -61,7 +67,10 @@ pub(in crate::http) async fn stats(
 #[utoipa::path(
     get, path = "/api/admin/sessions/{id}", tag = "admin",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "The conversation", body = docs::AdminSession), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+    responses(
+        (status = 200, description = "The conversation", body = docs::AdminSession),
+        Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
@@ -79,7 +88,10 @@ pub(in crate::http) async fn one(
 #[utoipa::path(
     delete, path = "/api/admin/sessions/{id}", tag = "admin",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "It is gone", body = docs::GoneSession), Fails<(docs::AdminWrites, docs::NotFound, docs::ChatBusy)>),
+    responses(
+        (status = 200, description = "It is gone", body = docs::GoneSession),
+        Fails<(docs::AdminWrites, docs::NotFound, docs::ChatBusy)>,
+    ),
 )]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
@@ -98,7 +110,10 @@ pub(in crate::http) async fn delete(
 #[utoipa::path(
     post, path = "/api/admin/sessions/{id}/archive", tag = "admin",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "As it is now", body = docs::AdminSession), Fails<(docs::AdminWrites, docs::NotFound)>),
+    responses(
+        (status = 200, description = "As it is now", body = docs::AdminSession),
+        Fails<(docs::AdminWrites, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn archive(
     State(edge): State<Edge>,
@@ -117,7 +132,10 @@ pub(in crate::http) async fn archive(
 #[utoipa::path(
     post, path = "/api/admin/sessions/{id}/unarchive", tag = "admin",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "As it is now", body = docs::AdminSession), Fails<(docs::AdminWrites, docs::NotFound)>),
+    responses(
+        (status = 200, description = "As it is now", body = docs::AdminSession),
+        Fails<(docs::AdminWrites, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn unarchive(
     State(edge): State<Edge>,

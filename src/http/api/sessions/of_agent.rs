@@ -25,8 +25,17 @@ const EVENTS_MAX: u32 = 10_000;
 /// The conversations with an agent, each with what was spent on it.
 #[utoipa::path(
     get, path = "/api/sessions/{agent_id}/enhanced", tag = "sessions",
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionOwner),
-    responses((status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionSpent>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+        PageQuery,
+        docs::SessionOrder,
+        docs::SessionFilters,
+        docs::SessionOwner,
+    ),
+    responses(
+        (status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionSpent>>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn enhanced(
     State(edge): State<Edge>,
@@ -57,8 +66,15 @@ fn part(data: &[Value], (page, number): (Page, u32), total: u64) -> Value {
 /// The conversations with an agent in numbers.
 #[utoipa::path(
     get, path = "/api/sessions/{agent_id}/stats", tag = "sessions",
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), docs::SessionFilters, docs::SessionOwner),
-    responses((status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+        docs::SessionFilters,
+        docs::SessionOwner,
+    ),
+    responses(
+        (status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
@@ -77,8 +93,14 @@ pub(in crate::http) async fn stats(
 /// The questions to an agent, the last asked first, without a word of what was said.
 #[utoipa::path(
     get, path = "/api/sessions/{agent_id}/events", tag = "sessions",
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), docs::EventPage),
-    responses((status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionEvent>>), Fails<(docs::AdminReads, docs::StaleToken)>),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+        docs::EventPage,
+    ),
+    responses(
+        (status = 200, description = "A page", body = E1<docs::PartOf<docs::SessionEvent>>),
+        Fails<(docs::AdminReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn events(
     State(edge): State<Edge>,
@@ -118,8 +140,14 @@ fn event(event: &TurnEvent) -> Value {
 /// A conversation with an agent.
 #[utoipa::path(
     get, path = "/api/sessions/{agent_id}/{id}", tag = "sessions",
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"), ("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "The conversation", body = E1<docs::SessionSpent>), Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+        ("id" = docs::SessionName, Path, description = "The session's id", example = "1-1"),
+    ),
+    responses(
+        (status = 200, description = "The conversation", body = E1<docs::SessionSpent>),
+        Fails<(docs::AdminReads, docs::StaleToken, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
@@ -147,7 +175,9 @@ struct Batch {
 /// Each stands for itself: one that fails keeps none of the others.
 #[utoipa::path(
     post, path = "/api/sessions/{agent_id}/batch", tag = "sessions", request_body = docs::SessionBatch,
-    params(("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant")),
+    params(
+        ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+    ),
     responses((status = 200, description = "What became of them", body = E1<docs::Batched>), Fails<docs::AdminWrites>),
 )]
 pub(in crate::http) async fn batch(

@@ -29,7 +29,10 @@ async fn owner(credentials: &Credentials, edge: &Edge) -> Result<Owner, ApiError
 #[utoipa::path(
     get, path = "/api/chat-sessions", tag = "sessions",
     params(PageQuery, docs::SessionOrder, docs::SessionFilters, docs::SessionAgent),
-    responses((status = 200, description = "A page", body = E1<Vec<docs::SessionSpent>>), Fails<(docs::UserReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "A page", body = E1<Vec<docs::SessionSpent>>),
+        Fails<(docs::UserReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
@@ -50,7 +53,10 @@ pub(in crate::http) async fn list(
 #[utoipa::path(
     get, path = "/api/chat-sessions/search", tag = "sessions",
     params(docs::Sought, PageQuery),
-    responses((status = 200, description = "A page, the last used first", body = E1<Vec<docs::SessionHit>>), Fails<(docs::UserReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "A page, the last used first", body = E1<Vec<docs::SessionHit>>),
+        Fails<(docs::UserReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn search(
     State(edge): State<Edge>,
@@ -80,7 +86,10 @@ pub(in crate::http) async fn search(
 #[utoipa::path(
     get, path = "/api/chat-sessions/stats", tag = "sessions",
     params(docs::SessionFilters, docs::SessionAgent),
-    responses((status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>), Fails<(docs::UserReads, docs::StaleToken)>),
+    responses(
+        (status = 200, description = "The numbers", body = E1<docs::SessionsInNumbers>),
+        Fails<(docs::UserReads, docs::StaleToken)>,
+    ),
 )]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
@@ -98,7 +107,10 @@ pub(in crate::http) async fn stats(
 #[utoipa::path(
     get, path = "/api/chat-sessions/{id}", tag = "sessions",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "The conversation", body = E1<docs::SessionSpent>), Fails<(docs::UserReads, docs::StaleToken, docs::NotFound)>),
+    responses(
+        (status = 200, description = "The conversation", body = E1<docs::SessionSpent>),
+        Fails<(docs::UserReads, docs::StaleToken, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn one(
     State(edge): State<Edge>,
@@ -124,7 +136,10 @@ struct New {
 /// Begins a conversation in which nothing is said yet.
 #[utoipa::path(
     post, path = "/api/chat-sessions", tag = "sessions", request_body = docs::NewSession,
-    responses((status = 201, description = "It is there", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::UnknownAgent, docs::AgentInactive, docs::SessionExists, docs::ChatBusy)>),
+    responses(
+        (status = 201, description = "It is there", body = E1<docs::SessionSpent>),
+        Fails<(docs::UserWrites, docs::UnknownAgent, docs::AgentInactive, docs::SessionExists, docs::ChatBusy)>,
+    ),
 )]
 pub(in crate::http) async fn make(
     State(edge): State<Edge>,
@@ -153,7 +168,10 @@ fn titled(title: &str) -> Result<Title, ApiError> {
 #[utoipa::path(
     delete, path = "/api/chat-sessions/{id}", tag = "sessions",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "It is gone", body = E1<docs::DeletedSession>), Fails<(docs::UserWrites, docs::NotFound, docs::ChatBusy)>),
+    responses(
+        (status = 200, description = "It is gone", body = E1<docs::DeletedSession>),
+        Fails<(docs::UserWrites, docs::NotFound, docs::ChatBusy)>,
+    ),
 )]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
@@ -176,7 +194,10 @@ struct Named {
 #[utoipa::path(
     patch, path = "/api/chat-sessions/{id}/title", tag = "sessions", request_body = docs::SessionTitle,
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "As it is now", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::NotFound)>),
+    responses(
+        (status = 200, description = "As it is now", body = E1<docs::SessionSpent>),
+        Fails<(docs::UserWrites, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn rename(
     State(edge): State<Edge>,
@@ -196,7 +217,10 @@ pub(in crate::http) async fn rename(
 #[utoipa::path(
     post, path = "/api/chat-sessions/{id}/archive", tag = "sessions",
     params(("id" = docs::SessionName, Path, description = "The session's id", example = "1-1")),
-    responses((status = 200, description = "As it is now", body = E1<docs::SessionSpent>), Fails<(docs::UserWrites, docs::NotFound)>),
+    responses(
+        (status = 200, description = "As it is now", body = E1<docs::SessionSpent>),
+        Fails<(docs::UserWrites, docs::NotFound)>,
+    ),
 )]
 pub(in crate::http) async fn archive(
     State(edge): State<Edge>,
