@@ -38,8 +38,12 @@ impl JsonBody {
     }
 }
 
-/// JSON as `T`. What is refused is named by its field, and its value never repeated.
+/// A JSON object as `T`. What is refused is named by its field, and its value never repeated.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    // A list would be taken for an object's fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(error::validation("body", "must be an object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -226,6 +230,20 @@ pub(super) fn address_of(headers: &HeaderMap, extensions: &Extensions, trusted: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_an_object_and_no_list_of_its_fields() {
+        #[derive(Deserialize)]
+        struct Body {
+            name: Option<String>,
+        }
+        let parsed =
+            |text: &'static str| parse_json(text.as_bytes()).map(|Body { name }| name).map_err(|error| error.code);
+        assert_eq!(parsed(" {\"name\": \"a\"}"), Ok(Some("a".to_owned())));
+        for bad in ["[\"a\"]", " \n[null]", "[]", "\"a\"", "null", "", "{", "{}{}"] {
+            assert_eq!(parsed(bad), Err("VALIDATION_ERROR"), "{bad}");
+        }
+    }
 
     #[test]
     fn the_language_is_the_best_loved_of_ours_and_else_chinese() {
