@@ -342,7 +342,7 @@ pub(in crate::http) async fn heat_map(
     get, path = "/api/admin/analytics/geo", tag = "analytics",
     params(Asked),
     responses(
-        (status = 200, description = "The numbers", body = E4<docs::Countries>),
+        (status = 200, description = "The numbers", body = E4<docs::ByCountry>),
         Fails<(docs::AdminReads, docs::StaleToken)>,
     ),
 )]

@@ -188,7 +188,7 @@ struct RegionSummary {
 /// Conversations by the country that they were begun from.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-pub(in crate::http) struct Countries {
+pub(in crate::http) struct ByCountry {
     #[serde(flatten)]
     #[schema(inline)]
     of: Counted,
