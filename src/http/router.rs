@@ -4,9 +4,9 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{delete, get, get_service, post};
+use axum::routing::{get, get_service};
 use std::path::Path;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 /// Every route of the service, and the layers around them.
@@ -14,8 +14,6 @@ pub(super) fn router(edge: &Edge) -> Router {
     let body_bytes_max = edge.settings.body_bytes_max;
     let (routes, _) = api().split_for_parts();
     let routes = routes
-        .merge(file_routes())
-        .merge(administration())
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(body_bytes_max));
@@ -23,16 +21,16 @@ pub(super) fn router(edge: &Edge) -> Router {
 }
 
 /// Files, whose bodies have limits of their own: [`upload`] reads them.
-fn file_routes() -> Router<Edge> {
+fn file_routes() -> OpenApiRouter<Edge> {
     let forms = DefaultBodyLimit::max(upload::FORM_BYTES_MAX);
-    Router::new()
-        .route("/api/chat/attachments", post(api::attachments::send))
-        .route("/api/upload/single", post(api::uploads::single).layer(forms))
-        .route("/api/upload/multiple", post(api::uploads::multiple).layer(forms))
-        .route("/api/upload/list", get(api::uploads::list))
-        .route("/api/upload/{file}/info", get(api::uploads::info))
-        .route("/api/upload/{file}", delete(api::uploads::remove))
-        .route("/uploads/{file}", get(api::files::file))
+    OpenApiRouter::new()
+        .routes(routes!(api::attachments::send))
+        .routes(routes!(api::uploads::single).layer(forms))
+        .routes(routes!(api::uploads::multiple).layer(forms))
+        .routes(routes!(api::uploads::list))
+        .routes(routes!(api::uploads::info))
+        .routes(routes!(api::uploads::remove))
+        .routes(routes!(api::files::file))
 }
 
 /// What happened, in numbers.
@@ -48,18 +46,18 @@ fn analytics() -> OpenApiRouter<Edge> {
 }
 
 /// What administrators see of a node, and what they do with somebody's data.
-fn administration() -> Router<Edge> {
-    Router::new()
-        .route("/api/admin/logs", get(api::logs::list))
-        .route("/api/admin/logs/export", get(api::logs::export))
-        .route("/api/admin/system-info", get(api::system::info))
-        .route("/api/admin/stats", get(api::system::stats))
-        .route("/api/admin/metrics", get(api::system::metrics))
-        .route("/api/admin/config/health", get(api::config::health))
-        .route("/api/admin/config/compare", get(api::config::compare))
-        .route("/api/admin/config/details", get(api::config::details))
-        .route("/api/admin/users/{id}/export", get(api::user_data::export))
-        .route("/api/admin/users/{id}/erase", post(api::user_data::erase))
+fn administration() -> OpenApiRouter<Edge> {
+    OpenApiRouter::new()
+        .routes(routes!(api::logs::list))
+        .routes(routes!(api::logs::export))
+        .routes(routes!(api::system::info))
+        .routes(routes!(api::system::stats))
+        .routes(routes!(api::system::metrics))
+        .routes(routes!(api::config::health))
+        .routes(routes!(api::config::compare))
+        .routes(routes!(api::config::details))
+        .routes(routes!(api::user_data::export))
+        .routes(routes!(api::user_data::erase))
 }
 
 /// Conversations: their owners', those with an agent, and all of them.
@@ -133,6 +131,8 @@ pub(super) fn api() -> OpenApiRouter<Edge> {
         .routes(routes!(health::metrics))
         .merge(session_routes())
         .merge(analytics())
+        .merge(file_routes())
+        .merge(administration())
 }
 
 /// What is no API: a front end where the operator has one, else our own page.

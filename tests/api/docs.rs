@@ -31,7 +31,8 @@ fn a_method_without_a_document_is_refused_and_those_that_have_one_are_named() {
     for (path, item) in paths {
         let documented: BTreeSet<String> =
             item.as_object().expect("an item").keys().map(|method| method.to_uppercase()).collect();
-        let path = path.replace("{id}", "1").replace("{chat_id}", "c").replace("{agent_id}", "a");
+        let path =
+            path.replace("{id}", "1").replace("{chat_id}", "c").replace("{agent_id}", "a").replace("{file}", "f");
         assert!(!path.contains('{'), "a part that this test has no example of: {path}");
         for method in METHODS.iter().filter(|method| !documented.contains(**method)) {
             let answer = node.browser().request(method, &path, None);

@@ -68,7 +68,7 @@ question='{"agentId": "assistant", "chatId": "session_1", "responseChatItemId": 
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance
 checks+=,response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance
 # These may end the login that everything else is asked with: they come last, with one of their own.
-ends='postAuthLogout|postAuthChangePassword|putAdminUsersId|deleteAdminUsersId|postAdminUsersIdResetPassword'
+ends='postAuthLogout|postAuthChangePassword|putAdminUsersId|deleteAdminUsersId|postAdminUsersIdResetPassword|postAdminUsersIdErase'
 
 found=0
 ask() {

@@ -4,6 +4,7 @@ use super::envelope;
 use crate::attachments::{AttachmentsError, FILE_BYTES_MAX, Sent};
 use crate::base::{Chain, random_id};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::{Visitor, parse_json, set_cookie};
@@ -43,6 +44,15 @@ struct Posted<'a> {
     source: Option<Cow<'a, str>>,
 }
 
+/// Takes a file that a question will name. One that none names within a day is removed.
+#[utoipa::path(
+    post, path = "/api/chat/attachments", tag = "files", request_body = docs::SentFile,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It is kept", body = E1<docs::StoredFile>),
+        Fails<(docs::Writes, docs::NoVisitors)>,
+    ),
+)]
 pub(in crate::http) async fn send(
     State(edge): State<Edge>,
     credentials: Credentials,

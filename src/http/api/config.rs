@@ -3,6 +3,7 @@
 use super::described;
 use crate::agents::{Compared, EditError};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::ApiError;
 use axum::Json;
@@ -10,7 +11,11 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// `GET /api/admin/config/details`: every setting in force, and what gave it; no password.
+/// Every setting in force, and what gave it; no password.
+#[utoipa::path(
+    get, path = "/api/admin/config/details", tag = "admin",
+    responses((status = 200, description = "By section", body = E3<docs::Settings>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn details(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -23,7 +28,11 @@ pub(in crate::http) async fn details(
     Ok(Json(described(&json!({ "settings": shown }))))
 }
 
-/// `GET /api/admin/config/health`: what would keep the node from starting by now, old names, and agents that are not served.
+/// What would keep the node from starting by now, old names, and agents that are not served.
+#[utoipa::path(
+    get, path = "/api/admin/config/health", tag = "admin",
+    responses((status = 200, description = "What is wrong", body = E3<docs::ConfigHealth>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn health(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -62,7 +71,11 @@ pub(in crate::http) async fn health(
     Ok(Json(described(&data)))
 }
 
-/// `GET /api/admin/config/compare`: how the agents file, as it is now, differs from the agents that are stored.
+/// How the agents file, as it is now, differs from the agents that are stored.
+#[utoipa::path(
+    get, path = "/api/admin/config/compare", tag = "admin",
+    responses((status = 200, description = "The differences, by names alone", body = E3<docs::AgentsCompared>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn compare(
     State(edge): State<Edge>,
     credentials: Credentials,

@@ -2,16 +2,18 @@
 
 use crate::attachments::Attachments;
 use crate::clock;
+use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::layers::AsItIs;
 use crate::http::levels::Reading;
 use crate::protocol::attachment::UploadName;
 use crate::protocol::media::Media;
 use crate::store::{AttachmentRow, CHUNK_BYTES};
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use serde::Deserialize;
 use std::io;
 use std::ops::Range;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::IntoParams;
 
 /// Whatever it is, it may do nothing and load nothing.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -28,20 +31,48 @@ const POLICY: &str = "default-src 'none'; sandbox";
 const CACHE: &str = "private, max-age=86400, immutable";
 
 /// What the address of an upstream's has beside the name.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Signed {
+    /// Seconds since 1970.
+    #[param(value_type = i64, required = false, minimum = 0)]
     expires: Option<String>,
+    /// Only with `expires`, of which it is made.
+    #[param(value_type = String, required = false)]
     signature: Option<String>,
 }
 
+/// A file, or a part of it. Its name is all that is needed; where the address says until when it is good, that has to be
+/// so.
+#[utoipa::path(
+    get, path = "/uploads/{file}", tag = "files", security(()),
+    params(
+        ("file" = String, Path, description = "The file's name here", pattern = r"^[0-9a-f]{32}\.[0-9a-z]+$", example = "00000000000000000000000000000000.png"),
+        Signed, docs::PartOfFile,
+    ),
+    responses(
+        (
+            status = 200, description = "All of it: png, jpeg, gif and webp to be shown, everything else to be saved",
+            body = inline(docs::FileBytes), content_type = "*/*",
+            headers(("ETag" = String), ("Accept-Ranges" = String), ("Content-Disposition" = String)),
+        ),
+        (
+            status = 206, description = "The part that was asked for", body = inline(docs::FileBytes), content_type = "*/*",
+            headers(("ETag" = String), ("Content-Range" = String), ("Content-Disposition" = String)),
+        ),
+        (status = 304, description = "The client has it", headers(("ETag" = String))),
+        (status = 416, description = "It has no such part", headers(("ETag" = String), ("Content-Range" = String))),
+        Fails<(docs::Broken, docs::Unavailable, docs::Invalid, docs::StaleToken, docs::LinkExpired, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn file(
     State(edge): State<Edge>,
     reading: Reading,
-    name: Result<Path<String>, PathRejection>,
+    name: Result<InPath<String>, ApiError>,
     signed: Result<Query<Signed>, QueryRejection>,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let name = name.ok().and_then(|Path(name)| UploadName::parse(&name)).ok_or_else(error::unlisted)?;
+    let name = name.ok().and_then(|InPath(name)| UploadName::parse(&name)).ok_or_else(error::unlisted)?;
     let Query(Signed { expires, signature }) = signed.map_err(|_| expired())?;
     if expires.is_some() || signature.is_some() {
         let said = (expires.as_deref().unwrap_or_default(), signature.as_deref().unwrap_or_default());

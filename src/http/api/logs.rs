@@ -2,6 +2,7 @@
 
 use super::{PageQuery, pages, plain};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E2, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::telemetry::{Line, Severity};
@@ -13,13 +14,22 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
+    /// Lines of this level alone.
+    #[param(value_type = docs::LevelAsked, required = false, inline)]
     level: Option<String>,
+    /// `timestamp` where nothing is said.
+    #[param(value_type = docs::LogKey, required = false, inline)]
     sort_by: Option<String>,
+    /// `desc` where nothing is said.
+    #[param(value_type = docs::LogOrder, required = false, inline)]
     sort_order: Option<String>,
+    #[param(ignore)]
     #[serde(flatten)]
     page: PageQuery,
 }
@@ -63,6 +73,11 @@ impl Asked {
     }
 }
 
+/// The last lines of this node's log; how many there are is limited.
+#[utoipa::path(
+    get, path = "/api/admin/logs", tag = "admin", params(Asked, PageQuery),
+    responses((status = 200, description = "A page", body = E2<docs::LogPage>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -83,7 +98,17 @@ fn shown(line: &Line) -> Value {
     })
 }
 
-/// All that are wanted, a row each.
+/// The lines of this node's log as a table, all that are wanted.
+#[utoipa::path(
+    get, path = "/api/admin/logs/export", tag = "admin", params(Asked),
+    responses(
+        (
+            status = 200, description = "CSV: `id,timestamp,level,message`", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String)),
+        ),
+        Fails<docs::AdminReads>,
+    ),
+)]
 pub(in crate::http) async fn export(
     State(edge): State<Edge>,
     credentials: Credentials,

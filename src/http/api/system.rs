@@ -5,6 +5,7 @@ use crate::base::Chain;
 use crate::clock;
 use crate::disk::{self, Machine};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::store::Counts;
@@ -17,7 +18,11 @@ use std::time::Duration;
 /// A store that does not answer for so long is ill.
 const CHECK_MAX: Duration = Duration::from_secs(2);
 
-/// `GET /api/admin/system-info`.
+/// The machine that the node runs on, its process and its database.
+#[utoipa::path(
+    get, path = "/api/admin/system-info", tag = "admin",
+    responses((status = 200, description = "As it is now", body = E3<docs::SystemInfo>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn info(State(edge): State<Edge>, credentials: Credentials) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let Machine { release, arch, uptime, memory_bytes, free_bytes, load, cores } = disk::machine();
@@ -48,7 +53,11 @@ fn pool(edge: &Edge) -> Value {
     json!({ "total": stats.readers_total, "idle": stats.readers_idle, "waiting": stats.readers_waiting })
 }
 
-/// `GET /api/admin/stats`: how much is stored.
+/// How much is stored.
+#[utoipa::path(
+    get, path = "/api/admin/stats", tag = "admin",
+    responses((status = 200, description = "As it is now", body = E3<docs::StoredCounts>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn stats(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -73,7 +82,11 @@ pub(in crate::http) async fn stats(
     Ok(Json(described(&data)))
 }
 
-/// `GET /api/admin/metrics`: the main numbers of `/metrics`, for a person.
+/// The main numbers of `/metrics`, for a person.
+#[utoipa::path(
+    get, path = "/api/admin/metrics", tag = "admin",
+    responses((status = 200, description = "Since the node was started", body = E3<docs::Counted>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn metrics(
     State(edge): State<Edge>,
     credentials: Credentials,

@@ -6,19 +6,27 @@ use crate::accounts::Actor;
 use crate::attachments::{AttachmentsError, Sent};
 use crate::base::{Owner, UnixMillis};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::Reading;
 use crate::http::upload::{FORM_FILES_MAX, Form};
 use crate::http::write::Write;
 use crate::protocol::attachment::{UPLOADS, UploadName};
 use crate::store::{AttachmentRow, AttachmentSource, Login, NewAttachment};
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+/// Keeps a file, until somebody removes it.
+#[utoipa::path(
+    post, path = "/api/upload/single", tag = "files",
+    request_body(content = docs::FileForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "It is kept", body = E1<docs::LibraryFile>), Fails<docs::UserWrites>),
+)]
 pub(in crate::http) async fn single(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -29,6 +37,12 @@ pub(in crate::http) async fn single(
     Ok(Json(envelope("OK", file)).into_response())
 }
 
+/// Keeps files, until somebody removes them: all of them, or none.
+#[utoipa::path(
+    post, path = "/api/upload/multiple", tag = "files",
+    request_body(content = docs::FilesForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "They are kept", body = E1<Vec<docs::LibraryFile>>), Fails<docs::UserWrites>),
+)]
 pub(in crate::http) async fn multiple(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -87,6 +101,11 @@ fn reach(login: &Login) -> Option<Owner> {
     (!login.user.is_admin()).then(|| Owner::user(login.user.id))
 }
 
+/// The files of the user, the last first; for an administrator, everybody's.
+#[utoipa::path(
+    get, path = "/api/upload/list", tag = "files", params(PageQuery),
+    responses((status = 200, description = "A page", body = E1<Vec<docs::LibraryFile>>), Fails<docs::UserReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     reading: Reading,
@@ -103,17 +122,28 @@ pub(in crate::http) async fn list(
     Ok(Json(body).into_response())
 }
 
+type Named = Result<InPath<String>, ApiError>;
+
 /// A name that no file can have names none.
-fn known(name: Result<Path<String>, PathRejection>) -> Result<UploadName, ApiError> {
-    let name = name.ok().and_then(|Path(name)| UploadName::parse(&name));
+fn known(name: Named) -> Result<UploadName, ApiError> {
+    let name = name.ok().and_then(|InPath(name)| UploadName::parse(&name));
     name.ok_or_else(|| AttachmentsError::Unknown.into())
 }
 
+/// What a file is; an administrator may ask for everybody's.
+#[utoipa::path(
+    get, path = "/api/upload/{file}/info", tag = "files",
+    params(("file" = String, Path, description = "The file's name here", pattern = r"^[0-9a-f]{32}\.[0-9a-z]+$", example = "00000000000000000000000000000000.png")),
+    responses(
+        (status = 200, description = "It is there", body = E1<docs::LibraryFile>),
+        Fails<(docs::UserReads, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn info(
     State(edge): State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    name: Result<Path<String>, PathRejection>,
+    name: Named,
 ) -> Result<Response, ApiError> {
     let login = credentials.user(&edge).await?;
     let (name, owner) = (known(name)?, reach(&login));
@@ -123,10 +153,19 @@ pub(in crate::http) async fn info(
     Ok(Json(envelope("OK", shown(&file))).into_response())
 }
 
+/// Removes a file; an administrator may remove everybody's.
+#[utoipa::path(
+    delete, path = "/api/upload/{file}", tag = "files",
+    params(("file" = String, Path, description = "The file's name here", pattern = r"^[0-9a-f]{32}\.[0-9a-z]+$", example = "00000000000000000000000000000000.png")),
+    responses(
+        (status = 200, description = "It is gone", body = E1<docs::RemovedFile>),
+        Fails<(docs::UserWrites, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn remove(
     State(edge): State<Edge>,
     credentials: Credentials,
-    name: Result<Path<String>, PathRejection>,
+    name: Named,
     write: Write,
 ) -> Result<Response, ApiError> {
     drop(write.release());

@@ -4,24 +4,37 @@ use super::described;
 use crate::accounts::{Actor, Export};
 use crate::base::Chain;
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::write::{Write, kept};
 use crate::protocol::account::User;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 
+/// All that is stored of a user, but the hash of their password.
+#[utoipa::path(
+    get, path = "/api/admin/users/{id}/export", tag = "admin",
+    params(("id" = i64, Path, description = "The user's number", example = 2)),
+    responses(
+        (
+            status = 200, description = "It is broken off where it cannot be read to its end", body = docs::UserExport,
+            headers(("Content-Disposition" = String)),
+        ),
+        Fails<(docs::AdminReads, docs::UnknownUser)>,
+    ),
+)]
 pub(in crate::http) async fn export(
     State(edge): State<Edge>,
     credentials: Credentials,
-    id: Result<Path<i64>, PathRejection>,
+    id: Result<InPath<i64>, ApiError>,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
     Ok(answer(edge.accounts.export(known_id(id)?).await?))
@@ -40,11 +53,19 @@ pub(in crate::http) fn answer(export: Export) -> Response {
     (headers, Body::from_stream(pieces)).into_response()
 }
 
-/// The account is gone with the answer; what it has left goes behind it.
+/// Erases a user, who is not oneself. The account is gone with the answer; what it has left goes behind it.
+#[utoipa::path(
+    post, path = "/api/admin/users/{id}/erase", tag = "admin",
+    params(("id" = i64, Path, description = "The user's number", example = 2)),
+    responses(
+        (status = 202, description = "It has begun", body = E3<docs::Erasing>),
+        Fails<(docs::AdminWrites, docs::UnknownUser, docs::LastAdmin)>,
+    ),
+)]
 pub(in crate::http) async fn erase(
     State(edge): State<Edge>,
     credentials: Credentials,
-    id: Result<Path<i64>, PathRejection>,
+    id: Result<InPath<i64>, ApiError>,
     write: Write,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     drop(write.release());
@@ -57,6 +78,6 @@ pub(in crate::http) async fn erase(
     Ok((StatusCode::ACCEPTED, Json(described(&json!({ "id": id, "username": username, "status": "erasing" })))))
 }
 
-fn known_id(id: Result<Path<i64>, PathRejection>) -> Result<i64, ApiError> {
-    id.map(|Path(id)| id).map_err(|_| error::validation("id", "must be a user's number"))
+fn known_id(id: Result<InPath<i64>, ApiError>) -> Result<i64, ApiError> {
+    id.map(|InPath(id)| id).map_err(|_| error::validation("id", "must be a user's number"))
 }

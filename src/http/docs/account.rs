@@ -106,7 +106,7 @@ pub(in crate::http) struct AuditEntry {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Outcome {
+pub(super) enum Outcome {
     Success,
     Failure,
 }

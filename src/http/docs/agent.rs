@@ -59,7 +59,7 @@ pub(in crate::http) struct AgentDetails {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Source {
+pub(super) enum Source {
     File,
     Admin,
 }
@@ -264,7 +264,7 @@ pub(in crate::http) struct Imported {
 }
 
 #[derive(ToSchema)]
-struct NotImported {
+pub(super) struct NotImported {
     index: u64,
     #[schema(required = true)]
     id: Option<String>,

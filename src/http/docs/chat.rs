@@ -218,7 +218,7 @@ pub(in crate::http) struct Judged {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Verdict {
+pub(super) enum Verdict {
     Good,
     Bad,
 }

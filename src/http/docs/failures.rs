@@ -98,6 +98,8 @@ failures! {
     AgentInactive: 400 AGENT_INACTIVE;
     /// There is nothing of that name, or it is somebody else's.
     NotFound: 404 NOT_FOUND;
+    /// What an address says of its end is not so, or that has come.
+    LinkExpired: 403 LINK_EXPIRED;
     /// There is no such question to ask again.
     NoRetryTarget: 404 RETRY_TARGET_NOT_FOUND;
     /// The chat is still answering an earlier question.

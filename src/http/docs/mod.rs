@@ -37,7 +37,13 @@ mod envelopes;
 mod exports;
 mod failures;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod files;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod health;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod node;
+#[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
+mod personal;
 #[expect(dead_code, reason = "shapes of bodies: no value is ever made")]
 mod sessions;
 
@@ -48,7 +54,10 @@ pub(super) use chat::*;
 pub(super) use envelopes::*;
 pub(super) use exports::*;
 pub(super) use failures::*;
+pub(super) use files::*;
 pub(super) use health::*;
+pub(super) use node::*;
+pub(super) use personal::*;
 pub(super) use sessions::*;
 
 use axum::body::Bytes;
@@ -64,11 +73,12 @@ use utoipa::openapi::{
 };
 
 /// The kinds of routes.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("agents", "What may be talked to"),
     ("chat", "Questions and their answers"),
     ("history", "What was said"),
     ("sessions", "Conversations as such"),
+    ("files", "What goes along with a question, and what is kept beside"),
     ("auth", "Logging in, and what users may change of themselves"),
     ("admin", "For administrators"),
     ("analytics", "What happened, in numbers, for administrators"),
