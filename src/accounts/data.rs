@@ -25,6 +25,14 @@ impl Accounts {
         Ok(self.store.erasures().await?)
     }
 
+    /// Removes some files of a user who is being erased; how many. None means that there are none.
+    pub(crate) async fn erase_files(&self, id: i64) -> Result<usize, AccountsError> {
+        if !self.store.has_files(id).await? {
+            return Ok(0);
+        }
+        Ok(self.store.erase_files(id)?.await?.value)
+    }
+
     /// Nothing is left of a user who is being erased.
     pub(crate) async fn end_erasure(&self, id: i64) -> Result<(), AccountsError> {
         let entry = Actor::Service.entry("erased-user", ("user", id), &json!({}));

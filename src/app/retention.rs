@@ -17,8 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between runs, and a share of the shortest age where that is less.
 const RUN_EVERY_MAX: Duration = Duration::from_hours(1);
 const RUNS_PER_AGE: u32 = 24;
-/// Between steps that remove rows of the audit.
-const AUDIT_REST: Duration = Duration::from_millis(50);
+/// Between steps that remove rows of the audit, or files.
+const REST: Duration = Duration::from_millis(50);
 /// What was asked as a user who is being erased is stored by then, if it is.
 const ERASED_AFTER_MS: i64 = 60_000;
 /// What went wrong is tried again after so long.
@@ -30,6 +30,7 @@ struct Removed {
     sessions: AtomicU64,
     audit: AtomicU64,
     erased: AtomicU64,
+    files: AtomicU64,
 }
 
 /// Removes what has to go.
@@ -65,7 +66,7 @@ impl Keeper {
         let seen = Arc::clone(&removed);
         telemetry.observe_totals_by(
             "llmchat_retention_removed_total",
-            "Conversations and rows of the audit that were removed for their age, and conversations of erased users.",
+            "Conversations and rows of the audit that were removed for their age, and conversations and files of erased users.",
             "kind",
             move || {
                 let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
@@ -73,6 +74,7 @@ impl Keeper {
                     ("sessions", count(&seen.sessions)),
                     ("audit", count(&seen.audit)),
                     ("erased", count(&seen.erased)),
+                    ("erased_files", count(&seen.files)),
                 ]
             },
         );
@@ -127,8 +129,9 @@ impl Keeper {
         for (user, since) in self.accounts.erasures().await? {
             let deleted = self.history.erase(&Owner::user(user)).await?;
             count(&self.removed.erased, deleted);
-            if deleted > 0 {
-                tracing::info!(user.id = user, sessions = deleted, "an erased user's conversations are removed");
+            let files = self.erase_files(user).await?;
+            if deleted + files > 0 {
+                tracing::info!(user.id = user, sessions = deleted, files, "what an erased user has left is removed");
             }
             if clock::unix_millis().0.saturating_sub(since.0) >= ERASED_AFTER_MS {
                 self.accounts.end_erasure(user).await?;
@@ -136,6 +139,20 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    async fn erase_files(&self, user: i64) -> Result<usize, Failed> {
+        let mut files = 0;
+        loop {
+            match self.accounts.erase_files(user).await? {
+                0 => return Ok(files),
+                some => {
+                    count(&self.removed.files, some);
+                    files += some;
+                }
+            }
+            tokio::time::sleep(REST).await;
+        }
     }
 
     async fn run(&self) -> Result<(), Failed> {
@@ -158,7 +175,7 @@ impl Keeper {
                 if !trimmed.goes_on {
                     break;
                 }
-                tokio::time::sleep(AUDIT_REST).await;
+                tokio::time::sleep(REST).await;
             }
         }
         if sessions + audit > 0 {

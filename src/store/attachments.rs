@@ -105,7 +105,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// By the [`Pending`]: [`StoreError::Quota`] where they would be too much; nothing was written.
+    /// By the [`Pending`]: [`StoreError::Quota`] where they would be too much, [`StoreError::NoOwner`] where the owner is a
+    /// user who is no more; nothing was written.
     pub(crate) fn attachment_begin(
         &self,
         owner: &Owner,
@@ -115,6 +116,9 @@ impl Store {
         let owner = owner.clone();
         self.write(ROW_BYTES, move |scope| {
             let doing = || StoreError::sql("begin a file");
+            if !is_known(scope.rows, &owner).map_err(doing())? {
+                return Err(StoreError::NoOwner);
+            }
             quota::check(scope.rows, &owner, size, (&quota, at)).map_err(doing())?.map_err(StoreError::Quota)?;
             let epoch = scope.epoch.raw().cast_signed();
             let sql = "INSERT INTO attachment_drafts (epoch, began_at) VALUES (?1, ?2) RETURNING id";
@@ -147,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// By the [`Pending`]: [`StoreError::Quota`] and [`StoreError::Conflict`], as before.
+    /// By the [`Pending`]: [`StoreError::Quota`], [`StoreError::NoOwner`] and [`StoreError::Conflict`], as before.
     pub(crate) fn attachments_put(
         &self,
         owner: &Owner,
@@ -157,6 +161,10 @@ impl Store {
         let owner = owner.clone();
         self.write(ROW_BYTES.saturating_mul(files.len()), move |scope| {
             let doing = || StoreError::sql("store a file");
+            // Whose account went while the files came leaves nothing behind what erases them.
+            if !is_known(scope.rows, &owner).map_err(doing())? {
+                return Err(StoreError::NoOwner);
+            }
             for file in &files {
                 quota::check(scope.rows, &owner, file.size, (&quota, at))
                     .map_err(doing())?
@@ -289,6 +297,12 @@ fn one(rows: &Connection, name: &str) -> rusqlite::Result<Option<AttachmentRow>>
     rows.prepare_cached(&sql)?.query_row([name], row).optional()
 }
 
+/// Whether it is a visitor, or a user who has an account.
+fn is_known(rows: &Connection, owner: &Owner) -> rusqlite::Result<bool> {
+    let Some(id) = owner.as_str().strip_prefix("user:") else { return Ok(true) };
+    rows.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([id])
+}
+
 /// Whether pieces may be put to it, in this reign.
 fn is_open(scope: &Scope<'_>, draft: Draft) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM attachment_drafts WHERE id = ?1 AND epoch = ?2";
@@ -329,6 +343,27 @@ pub(super) fn remove(rows: &Connection, id: i64) -> rusqlite::Result<()> {
     quota::take_off(rows, &Owner::stored(&owner), size)?;
     let sql = "INSERT INTO attachment_drafts (id, epoch, began_at) VALUES (?1, 0, 0)";
     rows.prepare_cached(sql)?.execute([id]).map(drop)
+}
+
+/// Whether there is a file of the owner, or anything is counted of them.
+pub(super) fn has_left(rows: &Connection, owner: &Owner) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM attachments WHERE owner = ?1)
+        OR EXISTS (SELECT 1 FROM attachment_use WHERE owner = ?1)";
+    rows.prepare_cached(sql)?.query_row([owner.as_str()], |row| row.get(0))
+}
+
+/// Takes the owner's first files away, and once there are none what is counted of the owner; how many there were.
+pub(super) fn erase(rows: &Connection, owner: &Owner, limit: i64) -> rusqlite::Result<usize> {
+    let sql = "SELECT id FROM attachments WHERE owner = ?1 ORDER BY id LIMIT ?2";
+    let found: Vec<i64> = rows
+        .prepare_cached(sql)?
+        .query_map(params![owner.as_str(), limit], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    if found.is_empty() {
+        quota::forget(rows, owner)?;
+    }
+    found.iter().try_for_each(|id| remove(rows, *id))?;
+    Ok(found.len())
 }
 
 /// Notes that a conversation names files; those that are gone are left out.

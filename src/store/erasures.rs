@@ -1,5 +1,6 @@
 //! Users who are erased: the account at once, and what it has left behind it.
 
+use super::attachments;
 use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
@@ -12,6 +13,10 @@ use rusqlite::{Connection, params};
 
 /// Read at once; the others come after them.
 const ERASURES_MAX: i64 = 100;
+/// Files whose rows go in one step; their pieces are swept.
+const FILES_AT_ONCE: i64 = 64;
+/// About what such a step writes.
+const STEP_BYTES: usize = 256 << 10;
 
 /// What became of the wish to erase somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,22 @@ impl Store {
         self.read(Budget::Copy, query).await
     }
 
+    /// Whether there are files of a user, or counts of them.
+    pub(crate) async fn has_files(&self, id: i64) -> Result<bool, StoreError> {
+        let query = move |rows: &Connection| {
+            attachments::has_left(rows, &Owner::user(id)).map_err(StoreError::sql("look for a user's files"))
+        };
+        self.read(Budget::Copy, query).await
+    }
+
+    /// Removes some files of a user, and with the last of them what was counted of the user; how many there were.
+    pub(crate) fn erase_files(&self, id: i64) -> Result<Pending<usize>, StoreError> {
+        self.write(STEP_BYTES, move |scope| {
+            let erased = attachments::erase(scope.rows, &Owner::user(id), FILES_AT_ONCE);
+            erased.map_err(StoreError::sql("erase a user's files"))
+        })
+    }
+
     /// Takes the mark away, where nothing is left of the user.
     ///
     /// # Errors
@@ -76,7 +97,10 @@ impl Store {
 }
 
 fn has_left(rows: &Connection, id: i64) -> rusqlite::Result<bool> {
-    rows.prepare_cached("SELECT 1 FROM sessions WHERE owner = ?1 LIMIT 1")?.exists([Owner::user(id).as_str()])
+    let owner = Owner::user(id);
+    let has_sessions =
+        rows.prepare_cached("SELECT 1 FROM sessions WHERE owner = ?1 LIMIT 1")?.exists([owner.as_str()])?;
+    Ok(has_sessions || attachments::has_left(rows, &owner)?)
 }
 
 fn mark(scope: &Scope<'_>, id: i64, at: UnixMillis) -> rusqlite::Result<()> {

@@ -25,6 +25,9 @@ pub(crate) enum StoreError {
     /// Whoever wanted it is no administrator any more; nothing was written.
     #[error("only an administrator may do that")]
     NotPermitted,
+    /// Whose it was to be has no account any more; nothing was written.
+    #[error("the account is gone")]
+    NoOwner,
     /// The commit may or may not be on disk. Repeat only what is idempotent.
     #[error("it is not known whether the write is on disk")]
     OutcomeUnknown,

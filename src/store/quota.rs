@@ -111,3 +111,8 @@ pub(super) fn take_off(rows: &Connection, owner: &Owner, size: i64) -> rusqlite:
     let sql = "DELETE FROM attachment_use WHERE owner = ?1 AND day = ?2 AND bytes = 0";
     rows.prepare_cached(sql)?.execute(params![owner.as_str(), KEPT]).map(drop)
 }
+
+/// An owner without files is gone: nothing is counted of them any more. There are as many rows as days that are not swept.
+pub(super) fn forget(rows: &Connection, owner: &Owner) -> rusqlite::Result<()> {
+    rows.prepare_cached("DELETE FROM attachment_use WHERE owner = ?1")?.execute([owner.as_str()]).map(drop)
+}

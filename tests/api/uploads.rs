@@ -136,6 +136,25 @@ fn a_form_that_is_none_or_has_too_much_in_it_leaves_nothing() {
     assert_eq!(list["data"], json!([]), "all of a form, or none of it");
 }
 
+/// Goal: an erased user's files are gone, by name and from the disk.
+#[test]
+fn what_an_erased_user_has_kept_is_gone() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let (id, ann) = user(&node, &admin, "ann");
+    let kept = upload(&node, Some(&ann), "single", &[("file", "a.txt", &vec![b'x'; 600_000])]).json()["data"].clone();
+    let sent = send(&mut as_user(&node, Some(&ann)), "a.png", "image/png", PNG);
+    let others = upload(&node, Some(&admin), "single", &[("file", "b.png", PNG)]).json()["data"].clone();
+    assert_eq!((node.browser().get(&path(&kept)).status, rows(&home, "attachment_chunks")), (200, Some(5)));
+    let erased = post(&node, &format!("/api/admin/users/{id}/erase"), Some(&admin), &json!({}));
+    assert_eq!(erased.status, 202, "{}", erased.text());
+    let is_gone = |file| node.browser().get(&path(file)).status == 404;
+    wait("gone", &node, || is_gone(&kept) && is_gone(&sent));
+    wait("swept", &node, || rows(&home, "attachment_chunks") == Some(1));
+    assert_eq!(node.browser().get(&path(&others)).body, PNG);
+}
+
 /// How many rows a table of a running node has; `None` while it cannot be read.
 fn rows(home: &Home, table: &str) -> Option<i64> {
     let path = home.state().join("llmchat.db");

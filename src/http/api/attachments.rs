@@ -1,6 +1,7 @@
 //! `POST /api/chat/attachments`: a file that a question will name.
 
 use super::envelope;
+use crate::accounts::{AccountsError, TokenError};
 use crate::attachments::{AttachmentsError, FILE_BYTES_MAX, Sent};
 use crate::base::{Chain, random_id};
 use crate::http::credentials::Credentials;
@@ -137,6 +138,7 @@ impl From<AttachmentsError> for ApiError {
             AttachmentsError::Empty => error::validation("file", "must not be empty"),
             AttachmentsError::Unknown => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             AttachmentsError::Store(StoreError::Quota(exceeded)) => full(exceeded),
+            AttachmentsError::Store(StoreError::NoOwner) => AccountsError::Token(TokenError::Revoked).into(),
             AttachmentsError::Store(cause) => {
                 tracing::warn!(error = %Chain(&cause), "a file is not stored");
                 error::soon("the file is not stored; send it again")

@@ -14,6 +14,17 @@ fn ann() -> Owner {
     Owner::visitor("ann")
 }
 
+/// A user, by their number.
+async fn user(store: &Store, id: i64) -> Owner {
+    let added = store.write(0, move |scope| {
+        let sql = "INSERT INTO users (id, username, role, status, password, created_at, updated_at)
+            VALUES (?1, 'user' || ?1, 'user', 'active', 'x', 1, 1)";
+        scope.rows.execute(sql, [id]).map(drop).map_err(StoreError::sql("add a user"))
+    });
+    added.unwrap().await.unwrap();
+    Owner::user(id)
+}
+
 fn later(ms: i64) -> UnixMillis {
     UnixMillis(NOW.0 + ms)
 }
@@ -194,7 +205,7 @@ fn entry() -> AuditEntry {
 async fn files_of_a_library_stay_until_they_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    let owner = Owner::user(5);
+    let owner = user(&store, 5).await;
     let draft = begin(&store, &owner, 1, WIDE).await.unwrap();
     piece(&store, draft, 0, vec![1]).await.unwrap();
     let kept = NewAttachment { source: AttachmentSource::Library, ..file(draft, NAME, 1) };
@@ -219,7 +230,7 @@ async fn files_of_a_library_stay_until_they_are_removed() {
 async fn quotas_are_of_an_owner_of_all_visitors_and_of_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    let (bob, user) = (Owner::visitor("bob"), Owner::user(5));
+    let (bob, user) = (Owner::visitor("bob"), user(&store, 5).await);
     let kib = |count: u64| count << 10;
     // Each file counts 4 KiB.
     let day = Quota { owner_day: kib(8), ..WIDE };
@@ -259,4 +270,41 @@ async fn quotas_are_of_an_owner_of_all_visitors_and_of_everybody() {
     let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
     let old: i64 = rows.query_row("SELECT count(*) FROM attachment_use WHERE day >= 0", [], |row| row.get(0)).unwrap();
     assert_eq!(old, 0);
+}
+
+/// Goal: nothing of an erased user's files stays, nor comes behind their erasure. Method: more files than one step takes,
+/// one that a conversation has named, and one whose last piece is stored when the account goes.
+#[tokio::test]
+async fn the_files_of_an_erased_user_go_and_none_comes_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (owner, other) = (user(&store, 5).await, user(&store, 6).await);
+    for number in 0..70 {
+        kept(&store, &owner, &name(number), 1, WIDE).await.unwrap();
+    }
+    kept(&store, &other, &name(100), 1, WIDE).await.unwrap();
+    let under_way = begin(&store, &owner, 1, WIDE).await.unwrap();
+    piece(&store, under_way, 0, vec![1]).await.unwrap();
+    store.user_erase(5, entry()).unwrap().await.unwrap();
+    for refused in [
+        put(&store, &owner, vec![file(under_way, &name(200), 1)], WIDE).await,
+        begin(&store, &owner, 1, WIDE).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::NoOwner)), "{refused:?}");
+    }
+    let early = store.erasure_end(5, entry()).unwrap().await;
+    assert!(matches!(early, Err(StoreError::Conflict)), "files are left: {early:?}");
+    let mut steps = Vec::new();
+    while store.has_files(5).await.unwrap() {
+        steps.push(store.erase_files(5).unwrap().await.unwrap().value);
+    }
+    assert_eq!(steps, [64, 6, 0]);
+    store.erasure_end(5, entry()).unwrap().await.unwrap();
+    assert!(!is_there(&store, &name(1)).await && is_there(&store, &name(100)).await);
+    store.attachments_give_up(vec![under_way]);
+    swept(&store, NOW).await;
+    assert_eq!((count(&dir, "attachments"), count(&dir, "attachment_chunks")), (1, 1), "the other's");
+    let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
+    let of_them = "SELECT count(*) FROM attachment_use WHERE owner = 'user:5'";
+    assert_eq!(rows.query_row(of_them, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
