@@ -16,7 +16,8 @@ CREATE INDEX attachments_by_owner ON attachments (owner, id);
 CREATE TABLE attachment_drafts (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   epoch INTEGER NOT NULL,         -- of the primary that it is sent to; under a later one, and with 0, it is left over
-  began_at INTEGER NOT NULL
+  began_at INTEGER NOT NULL,
+  size INTEGER NOT NULL           -- as it is counted in what is kept of everybody, until the row goes
 ) STRICT;
 CREATE TABLE attachment_chunks (
   id INTEGER PRIMARY KEY,         -- the draft's number times 128, and the place of the piece
@@ -45,7 +46,7 @@ BEGIN
 END;
 
 -- What is counted against the quotas, in bytes: of an owner, of all visitors ('visitors') and of everybody (''), by the day
--- that it was sent (from 1970, UTC); day -1 is what is kept now.
+-- that it was begun (from 1970, UTC), whatever became of it; day -1 is what is kept now, with what is left over in ''.
 CREATE TABLE attachment_use (
   owner TEXT NOT NULL,
   day INTEGER NOT NULL,

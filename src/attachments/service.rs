@@ -162,9 +162,9 @@ impl Sending {
         let (media, bytes, original_name, claimed_type) =
             judged(bytes, original_name, claimed_type).await.ok_or(AttachmentsError::Kind)?;
         let Attachments { store, settings, .. } = &self.files;
-        let counted = self.taken.iter().map(|file| file.size).sum::<usize>().saturating_add(bytes.len());
-        let at = clock::unix_millis();
-        let draft = stored(store.attachment_begin(&self.owner, (counted, settings.quota), at)?).await?;
+        let beside = self.taken.iter().map(|file| file.size).sum();
+        let limits = (settings.quota, clock::unix_millis());
+        let draft = stored(store.attachment_begin(&self.owner, (bytes.len(), beside), limits)?).await?;
         self.drafts.push(draft);
         for place in 0..bytes.len().div_ceil(CHUNK_BYTES) {
             let begin = place * CHUNK_BYTES;

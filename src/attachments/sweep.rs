@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 const IDLE: Duration = Duration::from_secs(2);
 /// Between steps where there is: the writer has so many times as long for chats as each step took, and a moment at least.
 const REST_TIMES: u32 = 9;
+/// Where so much is left over, what it takes of the room that everybody shares is worth more of the writer's time.
+const MUCH_BYTES: u64 = 256 << 20;
+const REST_TIMES_OF_MUCH: u32 = 3;
 const REST_MIN: Duration = Duration::from_millis(5);
 /// What went wrong is said once, until something has worked.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
@@ -28,9 +31,9 @@ pub(crate) async fn follow((store, files): (Store, Attachments), leads: impl Fn(
         let began = clock::now();
         let Some(done) = stop.run_until_cancelled(step(&store, keep_idle)).await else { return };
         pause = match done {
-            Ok(true) => rest(began),
+            Ok(Some(bytes)) => rest(began, bytes),
             // Nothing is left; or the primary changes, or chats need all that there is.
-            Ok(false) | Err(StoreError::NotHere | StoreError::Overloaded | StoreError::Unavailable) => IDLE,
+            Ok(None) | Err(StoreError::NotHere | StoreError::Overloaded | StoreError::Unavailable) => IDLE,
             Err(StoreError::Fenced) => return,
             Err(error) => {
                 if !has_failed {
@@ -44,16 +47,17 @@ pub(crate) async fn follow((store, files): (Store, Attachments), leads: impl Fn(
     }
 }
 
-fn rest(began: Instant) -> Duration {
-    ((clock::now() - began) * REST_TIMES).clamp(REST_MIN, IDLE)
+fn rest(began: Instant, bytes: u64) -> Duration {
+    let times = if bytes < MUCH_BYTES { REST_TIMES } else { REST_TIMES_OF_MUCH };
+    ((clock::now() - began) * times).clamp(REST_MIN, IDLE)
 }
 
-/// Whether there was anything to do.
-async fn step(store: &Store, keep_idle: Duration) -> Result<bool, StoreError> {
+/// How many bytes were left over, or `None` where there was nothing to do.
+async fn step(store: &Store, keep_idle: Duration) -> Result<Option<u64>, StoreError> {
     let now = clock::unix_millis();
-    if !store.has_leftovers(now, keep_idle).await? {
-        return Ok(false);
+    let left = store.leftovers(now, keep_idle).await?;
+    if left.is_some() {
+        store.sweep_leftovers(now, keep_idle)?.await?;
     }
-    store.sweep_leftovers(now, keep_idle)?.await?;
-    Ok(true)
+    Ok(left)
 }

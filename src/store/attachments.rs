@@ -101,7 +101,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
 }
 
 impl Store {
-    /// Begins a file of that many bytes, those that it is sent together with counted in.
+    /// Begins a file of that many bytes, beside so many of others that it is sent together with. From then on it counts.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl Store {
     pub(crate) fn attachment_begin(
         &self,
         owner: &Owner,
-        (size, quota): (usize, Quota),
-        at: UnixMillis,
+        (size, beside): (usize, usize),
+        (quota, at): (Quota, UnixMillis),
     ) -> Result<Pending<Draft>, StoreError> {
         let owner = owner.clone();
         self.write(ROW_BYTES, move |scope| {
@@ -119,11 +119,14 @@ impl Store {
             if !is_known(scope.rows, &owner).map_err(doing())? {
                 return Err(StoreError::NoOwner);
             }
-            quota::check(scope.rows, &owner, size, (&quota, at)).map_err(doing())?.map_err(StoreError::Quota)?;
+            let counted = quota::begin(scope.rows, &owner, (size, beside), (&quota, at)).map_err(doing())?;
+            let counted = counted.map_err(StoreError::Quota)?;
             let epoch = scope.epoch.raw().cast_signed();
-            let sql = "INSERT INTO attachment_drafts (epoch, began_at) VALUES (?1, ?2) RETURNING id";
-            let id =
-                scope.rows.prepare_cached(sql).and_then(|mut insert| insert.query_row([epoch, at.0], |row| row.get(0)));
+            let sql = "INSERT INTO attachment_drafts (epoch, began_at, size) VALUES (?1, ?2, ?3) RETURNING id";
+            let id = scope
+                .rows
+                .prepare_cached(sql)
+                .and_then(|mut insert| insert.query_row([epoch, at.0, counted], |row| row.get(0)));
             Ok(Draft { id: id.map_err(doing())?, epoch })
         })
     }
@@ -166,13 +169,13 @@ impl Store {
                 return Err(StoreError::NoOwner);
             }
             for file in &files {
-                quota::check(scope.rows, &owner, file.size, (&quota, at))
-                    .map_err(doing())?
-                    .map_err(StoreError::Quota)?;
-                quota::add(scope.rows, &owner, file.size, at).map_err(doing())?;
                 if !is_open(scope, file.draft).map_err(doing())? || !is_whole(scope.rows, file).map_err(doing())? {
                     return Err(StoreError::Conflict);
                 }
+                let begun = end_draft(scope.rows, file.draft.id).map_err(doing())?;
+                quota::keep(scope.rows, &owner, (file.size, begun), &quota)
+                    .map_err(doing())?
+                    .map_err(StoreError::Quota)?;
                 put(scope.rows, (&owner, file), at).map_err(doing())?;
             }
             Ok(())
@@ -320,6 +323,11 @@ fn is_whole(rows: &Connection, file: &NewAttachment) -> rusqlite::Result<bool> {
     Ok(usize::try_from(bytes) == Ok(file.size) && chunks == expected)
 }
 
+/// Takes a draft away; what it counted.
+pub(super) fn end_draft(rows: &Connection, id: i64) -> rusqlite::Result<i64> {
+    rows.prepare_cached("DELETE FROM attachment_drafts WHERE id = ?1 RETURNING size")?.query_row([id], |row| row.get(0))
+}
+
 fn put(rows: &Connection, (owner, file): (&Owner, &NewAttachment), at: UnixMillis) -> rusqlite::Result<()> {
     let sql = "INSERT INTO attachments (id, name, owner, original_name, media_type, size, source, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -327,7 +335,6 @@ fn put(rows: &Connection, (owner, file): (&Owner, &NewAttachment), at: UnixMilli
     let (id, source) = (file.draft.id, file.source.as_str());
     let values = params![id, file.name, owner.as_str(), file.original_name, file.media_type, size, source, at.0];
     rows.prepare_cached(sql)?.execute(values)?;
-    rows.prepare_cached("DELETE FROM attachment_drafts WHERE id = ?1")?.execute([id])?;
     if file.source != AttachmentSource::Library {
         let sql = "INSERT INTO attachment_idle (attachment, since) VALUES (?1, ?2)";
         rows.prepare_cached(sql)?.execute([id, at.0])?;
@@ -340,9 +347,9 @@ pub(super) fn remove(rows: &Connection, id: i64) -> rusqlite::Result<()> {
     let sql = "DELETE FROM attachments WHERE id = ?1 RETURNING owner, size";
     let gone = rows.prepare_cached(sql)?.query_row([id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
     let Some((owner, size)) = gone.optional()? else { return Ok(()) };
-    quota::take_off(rows, &Owner::stored(&owner), size)?;
-    let sql = "INSERT INTO attachment_drafts (id, epoch, began_at) VALUES (?1, 0, 0)";
-    rows.prepare_cached(sql)?.execute([id]).map(drop)
+    let counted = quota::take_off(rows, &Owner::stored(&owner), size)?;
+    let sql = "INSERT INTO attachment_drafts (id, epoch, began_at, size) VALUES (?1, 0, 0, ?2)";
+    rows.prepare_cached(sql)?.execute([id, counted]).map(drop)
 }
 
 /// Whether there is a file of the owner, or anything is counted of them.

@@ -15,13 +15,13 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// The limits, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
-    /// What one owner may send in a day, by UTC.
+    /// What one owner may begin to send in a day, by UTC.
     pub(crate) owner_day: u64,
     /// What is kept of one owner.
     pub(crate) owner: u64,
-    /// What all visitors together may send in a day.
+    /// What all visitors together may begin to send in a day.
     pub(crate) visitors_day: u64,
-    /// What is kept in all.
+    /// What is kept in all, with what is being sent and what is left over.
     pub(crate) total: u64,
 }
 
@@ -65,51 +65,77 @@ fn used(rows: &Connection, owner: &str, day: i64) -> rusqlite::Result<u64> {
     Ok(u64::try_from(bytes.unwrap_or_default()).unwrap_or_default())
 }
 
-/// Whether there is room for one more file of the owner.
-pub(super) fn check(
+/// Counts a file that begins to come, beside others of the owner, in the day and in what is kept of everybody: whether or
+/// not it ever comes whole, it is written. What it counts, for [`keep`] or [`let_go`]; or why there is no room.
+pub(super) fn begin(
     rows: &Connection,
     owner: &Owner,
-    size: usize,
+    (size, beside): (usize, usize),
     (quota, at): (&Quota, UnixMillis),
-) -> rusqlite::Result<Result<(), Exceeded>> {
-    let bytes = counted(i64::try_from(size).unwrap_or(i64::MAX)).unsigned_abs();
+) -> rusqlite::Result<Result<i64, Exceeded>> {
+    let bytes = counted(i64::try_from(size).unwrap_or(i64::MAX));
     let (name, today) = (owner.as_str(), day(at));
-    let fits = |used: u64, limit: u64| used.saturating_add(bytes) <= limit;
+    let fits = |used: u64, limit: u64| used.saturating_add(bytes.unsigned_abs()) <= limit;
     if !fits(used(rows, EVERYBODY, KEPT)?, quota.total) {
         return Ok(Err(Exceeded::Total));
     }
-    if !fits(used(rows, name, KEPT)?, quota.owner) {
+    let beside = u64::try_from(beside).unwrap_or(u64::MAX);
+    if !fits(used(rows, name, KEPT)?.saturating_add(beside), quota.owner) {
         return Ok(Err(Exceeded::Owner));
     }
     let is_within_day = fits(used(rows, name, today)?, quota.owner_day)
         && (!is_visitor(owner) || fits(used(rows, VISITORS, today)?, quota.visitors_day));
-    let left_ms = u64::try_from(DAY_MS - at.0.rem_euclid(DAY_MS)).unwrap_or_default();
-    Ok(if is_within_day { Ok(()) } else { Err(Exceeded::Day { left_ms }) })
-}
-
-/// Counts a file that was put.
-pub(super) fn add(rows: &Connection, owner: &Owner, size: usize, at: UnixMillis) -> rusqlite::Result<()> {
-    let bytes = counted(i64::try_from(size).unwrap_or(i64::MAX));
-    let today = day(at);
-    let mut places = vec![(EVERYBODY, KEPT), (owner.as_str(), KEPT), (owner.as_str(), today)];
+    if !is_within_day {
+        let left_ms = u64::try_from(DAY_MS - at.0.rem_euclid(DAY_MS)).unwrap_or_default();
+        return Ok(Err(Exceeded::Day { left_ms }));
+    }
+    add(rows, (EVERYBODY, KEPT), bytes)?;
+    add(rows, (name, today), bytes)?;
     if is_visitor(owner) {
-        places.push((VISITORS, today));
+        add(rows, (VISITORS, today), bytes)?;
     }
-    let sql = "INSERT INTO attachment_use (owner, day, bytes) VALUES (?1, ?2, ?3)
-        ON CONFLICT (owner, day) DO UPDATE SET bytes = bytes + excluded.bytes";
-    let mut upsert = rows.prepare_cached(sql)?;
-    places.into_iter().try_for_each(|(owner, day)| upsert.execute(params![owner, day, bytes]).map(drop))
+    Ok(Ok(bytes))
 }
 
-/// A file was removed. What was sent in a day stays counted: it was sent.
-pub(super) fn take_off(rows: &Connection, owner: &Owner, size: i64) -> rusqlite::Result<()> {
-    let sql = "UPDATE attachment_use SET bytes = max(0, bytes - ?3) WHERE owner = ?1 AND day = ?2";
-    let mut update = rows.prepare_cached(sql)?;
-    for name in [EVERYBODY, owner.as_str()] {
-        update.execute(params![name, KEPT, counted(size)])?;
+/// Counts a file that is there as the owner's; `begun` is what it has counted so far.
+pub(super) fn keep(
+    rows: &Connection,
+    owner: &Owner,
+    (size, begun): (usize, i64),
+    quota: &Quota,
+) -> rusqlite::Result<Result<(), Exceeded>> {
+    let bytes = counted(i64::try_from(size).unwrap_or(i64::MAX));
+    if used(rows, owner.as_str(), KEPT)?.saturating_add(bytes.unsigned_abs()) > quota.owner {
+        return Ok(Err(Exceeded::Owner));
     }
+    add(rows, (owner.as_str(), KEPT), bytes)?;
+    add(rows, (EVERYBODY, KEPT), bytes - begun)?;
+    Ok(Ok(()))
+}
+
+fn add(rows: &Connection, (owner, day): (&str, i64), bytes: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO attachment_use (owner, day, bytes) VALUES (?1, ?2, max(0, ?3))
+        ON CONFLICT (owner, day) DO UPDATE SET bytes = max(0, bytes + ?3)";
+    rows.prepare_cached(sql)?.execute(params![owner, day, bytes]).map(drop)
+}
+
+/// A file was removed, and its content is left over; what that counts until it goes too. What was sent in a day stays
+/// counted: it was sent.
+pub(super) fn take_off(rows: &Connection, owner: &Owner, size: i64) -> rusqlite::Result<i64> {
+    take(rows, owner.as_str(), counted(size))?;
+    Ok(counted(size))
+}
+
+/// Content that counted so much, and was no file, or no more, is gone.
+pub(super) fn let_go(rows: &Connection, bytes: i64) -> rusqlite::Result<()> {
+    take(rows, EVERYBODY, bytes)
+}
+
+fn take(rows: &Connection, owner: &str, bytes: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE attachment_use SET bytes = max(0, bytes - ?3) WHERE owner = ?1 AND day = ?2";
+    rows.prepare_cached(sql)?.execute(params![owner, KEPT, bytes])?;
     let sql = "DELETE FROM attachment_use WHERE owner = ?1 AND day = ?2 AND bytes = 0";
-    rows.prepare_cached(sql)?.execute(params![owner.as_str(), KEPT]).map(drop)
+    rows.prepare_cached(sql)?.execute(params![owner, KEPT]).map(drop)
 }
 
 /// An owner without files is gone: nothing is counted of them any more. There are as many rows as days that are not swept.

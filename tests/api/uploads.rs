@@ -202,8 +202,9 @@ fn a_crash_between_two_pieces_leaves_nothing_to_read_and_that_is_swept() {
 }
 
 #[test]
-fn who_leaves_in_the_middle_leaves_nothing() {
+fn who_leaves_in_the_middle_leaves_nothing_but_the_count_of_the_day() {
     let home = Home::new(&[]);
+    home.configure("attachments.owner_day_bytes = 1_000_000\n");
     let node = home.start();
     let token = admin(&home, &node);
     let whole = two_files();
@@ -218,4 +219,6 @@ fn who_leaves_in_the_middle_leaves_nothing() {
     wait("stored", &node, || rows(&home, "attachment_chunks") == Some(3));
     drop(socket);
     wait("swept", &node, || rows(&home, "attachment_chunks") == Some(0));
+    let refused = upload(&node, Some(&token), "single", &[("file", "c.txt", &vec![b'c'; 600_000])]);
+    assert_eq!(refused.code(429), "TOO_MANY_REQUESTS", "what was sent counts, whatever became of it");
 }

@@ -30,7 +30,7 @@ fn later(ms: i64) -> UnixMillis {
 }
 
 async fn begin(store: &Store, owner: &Owner, size: usize, quota: Quota) -> Result<Draft, StoreError> {
-    Ok(store.attachment_begin(owner, (size, quota), NOW)?.await?.value)
+    Ok(store.attachment_begin(owner, (size, 0), (quota, NOW))?.await?.value)
 }
 
 async fn piece(store: &Store, draft: Draft, place: usize, bytes: Vec<u8>) -> Result<(), StoreError> {
@@ -76,10 +76,17 @@ fn count(dir: &TempDir, table: &str) -> i64 {
     rows.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
 
+/// What is counted as kept of an owner, or of everybody.
+fn used(dir: &TempDir, owner: &str) -> i64 {
+    let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
+    let sql = "SELECT coalesce(sum(bytes), 0) FROM attachment_use WHERE owner = ?1 AND day = -1";
+    rows.query_row(sql, [owner], |row| row.get(0)).unwrap()
+}
+
 /// Sweeps until nothing is left over; in how many steps.
 async fn swept(store: &Store, now: UnixMillis) -> usize {
     let mut steps = 0;
-    while store.has_leftovers(now, HOUR).await.unwrap() {
+    while store.leftovers(now, HOUR).await.unwrap().is_some() {
         store.sweep_leftovers(now, HOUR).unwrap().await.unwrap();
         steps += 1;
         assert!(steps < 100, "it comes to an end");
@@ -130,7 +137,7 @@ async fn what_a_crash_leaves_is_not_there_and_is_swept_in_small_steps() {
     assert!(!is_there(&store, NAME).await);
     assert_eq!(swept(&store, NOW).await, 3, "four pieces at a time");
     assert_eq!((count(&dir, "attachment_chunks"), count(&dir, "attachment_drafts")), (0, 0));
-    assert_eq!(count(&dir, "attachment_use"), 0, "what was not kept is not counted");
+    assert_eq!(used(&dir, ""), 0, "what is gone is not counted");
 }
 
 #[tokio::test]
@@ -253,22 +260,26 @@ async fn quotas_are_of_an_owner_of_all_visitors_and_of_everybody() {
     let refused = kept(&store, &user, &name(5), 1, total).await;
     assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Total))), "{refused:?}");
     store.attachment_remove(&name(4), None, entry()).unwrap().await.unwrap();
+    let refused = kept(&store, &user, &name(5), 1, total).await;
+    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Total))), "its content is there yet: {refused:?}");
+    swept(&store, NOW).await;
     kept(&store, &user, &name(5), 1, total).await.unwrap();
-    // Both had room when they began; there is room for one, and they are one.
+    // Both had room when they began; there is room for one of the owner's, and they are one.
     let begun = [begin(&store, &user, 1, WIDE).await.unwrap(), begin(&store, &user, 1, WIDE).await.unwrap()];
     for draft in begun {
         piece(&store, draft, 0, vec![1]).await.unwrap();
     }
     let both = vec![file(begun[0], &name(6), 1), file(begun[1], &name(7), 1)];
-    let refused = put(&store, &user, both, Quota { total: kib(19), ..WIDE }).await;
-    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Total))), "{refused:?}");
+    let refused = put(&store, &user, both, Quota { owner: kib(11), ..WIDE }).await;
+    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Owner))), "{refused:?}");
     assert!(!is_there(&store, &name(6)).await, "all, or none");
     // The next day is another one.
-    let tomorrow = store.attachment_begin(&ann(), (1, day), later(DAY_MS)).unwrap().await;
+    let tomorrow = store.attachment_begin(&ann(), (1, 0), (day, later(DAY_MS))).unwrap().await;
     assert!(tomorrow.is_ok(), "{tomorrow:?}");
     swept(&store, later(DAY_MS)).await;
     let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
-    let old: i64 = rows.query_row("SELECT count(*) FROM attachment_use WHERE day >= 0", [], |row| row.get(0)).unwrap();
+    let old = "SELECT count(*) FROM attachment_use WHERE day BETWEEN 0 AND 20000";
+    let old: i64 = rows.query_row(old, [], |row| row.get(0)).unwrap();
     assert_eq!(old, 0);
 }
 
@@ -307,4 +318,52 @@ async fn the_files_of_an_erased_user_go_and_none_comes_behind_them() {
     let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
     let of_them = "SELECT count(*) FROM attachment_use WHERE owner = 'user:5'";
     assert_eq!(rows.query_row(of_them, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+/// Goal: the room is for files, whoever breaks off: what is begun counts in the day for good, and in what everybody has
+/// until it is swept.
+#[tokio::test]
+async fn who_breaks_off_again_and_again_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let size = 2 * CHUNK_BYTES;
+    let bytes = u64::try_from(size).unwrap();
+    let broken_off = async |owner: &str, quota: Quota| {
+        let draft = begin(&store, &Owner::visitor(owner), size, quota).await?;
+        piece(&store, draft, 0, vec![1; CHUNK_BYTES]).await?;
+        store.attachments_give_up(vec![draft]);
+        Ok::<_, StoreError>(())
+    };
+    let of_one = Quota { owner_day: 2 * bytes, ..WIDE };
+    let of_all = Quota { visitors_day: 3 * bytes, ..WIDE };
+    for (owner, quota) in [("ann", of_one), ("ann", of_one), ("bob", of_all)] {
+        broken_off(owner, quota).await.unwrap();
+    }
+    for (owner, quota) in [("ann", of_one), ("eve", of_all)] {
+        let refused = broken_off(owner, quota).await;
+        assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Day { .. }))), "{owner}: {refused:?}");
+    }
+    let in_all = Quota { total: 4 * bytes, ..WIDE };
+    broken_off("eve", in_all).await.unwrap();
+    let refused = broken_off("eve", in_all).await;
+    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Total))), "{refused:?}");
+    assert_eq!(store.leftovers(NOW, HOUR).await.unwrap(), Some(4 * bytes));
+    assert_eq!(swept(&store, NOW).await, 2, "of four drafts with a piece each, all pieces in one step");
+    assert_eq!((used(&dir, ""), count(&dir, "attachment_drafts")), (0, 0));
+    broken_off("eve", in_all).await.unwrap();
+    let refused = broken_off("bob", of_all).await;
+    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Day { .. }))), "what was sent was sent: {refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_kept_of_everybody_is_files_and_what_is_left_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let size = i64::try_from(CHUNK_BYTES).unwrap();
+    kept(&store, &ann(), NAME, CHUNK_BYTES, WIDE).await.unwrap();
+    assert_eq!((used(&dir, ""), used(&dir, "visitor:ann")), (size, size));
+    store.attachment_remove(NAME, None, entry()).unwrap().await.unwrap();
+    assert_eq!((used(&dir, ""), used(&dir, "visitor:ann")), (size, 0), "it takes its room yet");
+    swept(&store, NOW).await;
+    assert_eq!(used(&dir, ""), 0);
 }
