@@ -3,10 +3,14 @@
 use super::history::HistoryError;
 use super::words::{Title, Words};
 use super::*;
-use crate::base::{AgentId, Label, Owner, SessionId};
+use crate::base::{AgentId, Label, Owner, Secret, SessionId};
 use crate::cache::Cache;
 use crate::clock;
-use crate::store::{AuditEntry, AuditFilter, Filter, Key, Order, Page, SessionRow, Store, StoreError, TurnEnd, opened};
+use crate::protocol::account::{UserRole, Username};
+use crate::store::{
+    AuditEntry, AuditFilter, Filter, Key, NewUser, Order, Page, SessionRow, Store, StoreError, TurnEnd, UserChange,
+    opened,
+};
 use jiff::tz::TimeZone;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -367,6 +371,44 @@ async fn a_chat_is_made_empty_and_its_first_question_goes_on_with_it() {
     let busy = history.make(&owner, &agent(), (Some(label("d")), None)).await;
     assert!(matches!(busy, Err(HistoryError::Busy)), "{busy:?}");
     ended(turn, Outcome::Complete(None), "x").await;
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+/// Goal: who is no administrator any more when a conversation is changed does not change it, though they were one when
+/// they asked. Method: the administrator is demoted behind the entry that each deed is written down by.
+#[tokio::test]
+async fn a_role_that_is_taken_away_is_missing_when_a_conversation_is_changed() {
+    let (_dir, store, sessions, history) = doors();
+    let owner = Owner::visitor("1");
+    answered(&sessions, (&owner, "c", "t"), "q", "an answer").await;
+    let id = ids(&history, &owner).await[0];
+    let mut admins = Vec::new();
+    for name in ["root", "ann"] {
+        let (username, hash) = (Username::parse(name).unwrap(), Secret::new("x".to_owned()));
+        let new = NewUser { username, email: None, role: UserRole::Admin, hash, at: clock::unix_millis() };
+        admins.push(store.user_add(new, entry(id)).unwrap().await.unwrap().value.unwrap().id);
+    }
+    let of_ann = |id| AuditEntry { user_id: Some(admins[1]), needs_admin: true, ..entry(id) };
+    assert!(history.archive(id, None, Some(of_ann(id))).await.unwrap().is_archived);
+    let demoted = UserChange { role: Some(UserRole::User), ..UserChange::default() };
+    store.user_change(admins[1], demoted, entry(id)).unwrap().await.unwrap();
+    let rows = store.audit_rows(AuditFilter::default(), (0, 1)).await.unwrap().1;
+    let mut refused = vec![
+        history.unarchive(id, None, Some(of_ann(id))).await.map(drop),
+        history.delete(id, None, Some(of_ann(id))).await,
+    ];
+    for deed in [Deed::Unarchive, Deed::Delete] {
+        let batched = history.batch(&[id], (deed, None), of_ann).await;
+        assert_eq!((batched.done, batched.failed.len()), (0, 1));
+        refused.extend(batched.failed.into_iter().map(|(_, error)| Err(error)));
+    }
+    for refused in refused {
+        assert!(matches!(refused, Err(HistoryError::Store(StoreError::NotPermitted))), "{refused:?}");
+    }
+    let found = list(&history, Filter::default()).await;
+    assert_eq!((found.len(), found[0].is_archived), (1, true), "it is as it was");
+    assert_eq!(store.audit_rows(AuditFilter::default(), (0, 1)).await.unwrap().1, rows, "nothing was written down");
     sessions.close().await;
     store.close().await.unwrap();
 }

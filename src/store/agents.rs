@@ -111,7 +111,7 @@ impl Store {
                     _ => report.stored += 1,
                 }
             }
-            entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            entry.map_or(Ok(()), |entry| audit::append_permitted(scope, entry))?;
             Ok(report)
         })
     }
@@ -126,7 +126,7 @@ impl Store {
                 .optional()
                 .map_err(StoreError::sql("remove an agent"))?;
             if removed.is_some() {
-                entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
+                entry.map_or(Ok(()), |entry| audit::append_permitted(scope, entry))?;
             }
             Ok(removed.is_some())
         })

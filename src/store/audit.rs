@@ -141,8 +141,15 @@ pub(super) fn permit(scope: &Scope<'_>, entry: &AuditEntry) -> Result<(), StoreE
     if is_admin.map_err(StoreError::sql("look for an administrator"))? { Ok(()) } else { Err(StoreError::NotPermitted) }
 }
 
-/// Writes `entry` behind all others, in the transaction of what it tells of.
+/// Writes `entry` behind all others, in the transaction of what it tells of, which comes to nothing where whoever did it
+/// may not.
 pub(super) fn append(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreError> {
+    permit(scope, &entry)?;
+    append_permitted(scope, entry)
+}
+
+/// As [`append`], of what [`permit`] was asked before: it may have been the last that its author was allowed to do.
+pub(super) fn append_permitted(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreError> {
     put(scope.rows, entry).map_err(StoreError::sql("write the audit"))
 }
 

@@ -42,7 +42,7 @@ impl Store {
                 return Ok(Erasing::Unknown);
             }
             mark(scope, id, entry.at).map_err(StoreError::sql("erase a user"))?;
-            audit::append(scope, entry)?;
+            audit::append_permitted(scope, entry)?;
             Ok(Erasing::Begun(user))
         })
     }

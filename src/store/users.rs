@@ -168,7 +168,7 @@ impl Store {
             };
             let added: Option<User> = add().map_err(StoreError::sql("add a user"))?;
             if let Some(user) = &added {
-                audit::append(scope, AuditEntry { resource_id: Some(user.id.to_string()), ..entry })?;
+                audit::append_permitted(scope, AuditEntry { resource_id: Some(user.id.to_string()), ..entry })?;
             }
             Ok(added)
         })
@@ -204,7 +204,7 @@ impl Store {
                 return Ok(Changed::Outdated);
             }
             write_change(scope, &after, &change).map_err(StoreError::sql("change a user"))?;
-            audit::append(scope, entry)?;
+            audit::append_permitted(scope, entry)?;
             Ok(Changed::Done(after))
         })
     }
@@ -220,7 +220,7 @@ impl Store {
                 return Ok(Changed::LastAdmin);
             }
             scope.rows.execute("DELETE FROM users WHERE id = ?1", [id]).map_err(StoreError::sql("remove a user"))?;
-            audit::append(scope, entry)?;
+            audit::append_permitted(scope, entry)?;
             Ok(Changed::Done(user))
         })
     }

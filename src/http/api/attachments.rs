@@ -138,6 +138,7 @@ impl From<AttachmentsError> for ApiError {
             AttachmentsError::Empty => error::validation("file", "must not be empty"),
             AttachmentsError::Unknown => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             AttachmentsError::Store(StoreError::Quota(exceeded)) => full(exceeded),
+            AttachmentsError::Store(StoreError::NotPermitted) => error::not_admin(),
             AttachmentsError::Store(StoreError::NoOwner) => AccountsError::Token(TokenError::Revoked).into(),
             AttachmentsError::Store(cause) => {
                 tracing::warn!(error = %Chain(&cause), "a file is not stored");

@@ -367,3 +367,28 @@ async fn what_is_kept_of_everybody_is_files_and_what_is_left_of_them() {
     swept(&store, NOW).await;
     assert_eq!(used(&dir, ""), 0);
 }
+
+/// As of somebody who reaches everybody's files until they are demoted, which is between two removals.
+#[tokio::test]
+async fn a_role_that_is_taken_away_is_missing_when_a_file_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    user(&store, 5).await;
+    let role = async |role: &'static str| {
+        let set = store.write(0, move |scope| {
+            let sql = "UPDATE users SET role = ?1 WHERE id = 5";
+            scope.rows.execute(sql, [role]).map(drop).map_err(StoreError::sql("set a role"))
+        });
+        set.unwrap().await.unwrap();
+    };
+    for number in [1, 2] {
+        kept(&store, &ann(), &name(number), 1, WIDE).await.unwrap();
+    }
+    let by_admin = || AuditEntry { user_id: Some(5), needs_admin: true, ..entry() };
+    role("admin").await;
+    assert!(store.attachment_remove(&name(1), None, by_admin()).unwrap().await.unwrap().value);
+    role("user").await;
+    let refused = store.attachment_remove(&name(2), None, by_admin()).unwrap().await;
+    assert!(matches!(refused, Err(StoreError::NotPermitted)), "{refused:?}");
+    assert!(is_there(&store, &name(2)).await);
+}
