@@ -4,7 +4,9 @@ use super::service::{Accounts, AccountsError, Actor};
 use crate::base::{Owner, UnixMillis};
 use crate::clock;
 use crate::protocol::account::User;
-use crate::store::{AuditRow, Belonging, Erasing, SessionRow, Store, StoreError, Trimmed, TurnState};
+use crate::store::{
+    AttachmentRow, AuditRow, Belonging, Erasing, SessionRow, Snapshot, Store, StoreError, Trimmed, TurnState,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -47,10 +49,15 @@ impl Accounts {
         Ok(self.store.audit_trim((clock::unix_millis(), keep_ms), entry)?.await?.value)
     }
 
-    /// All that is stored of a user, to be read piece by piece.
-    pub(crate) async fn export(&self, id: i64) -> Result<Export, AccountsError> {
-        let known = self.store.user_by_id(id).await?.ok_or(AccountsError::Unknown)?;
-        Ok(Export { store: self.store.clone(), user: known.user, at: At::Head })
+    /// The user of that number, as this node has them.
+    pub(crate) async fn seen(&self, id: i64) -> Result<Snapshot<Option<User>>, StoreError> {
+        self.store.user_seen(id).await
+    }
+
+    /// All that is stored of a user, to be read piece by piece, once it is written down who has asked for it.
+    pub(crate) async fn export(&self, user: User, actor: &Actor) -> Result<Export, AccountsError> {
+        self.store.audit(actor.entry("export-user", ("user", user.id), &json!({})))?.await?;
+        Ok(Export { store: self.store.clone(), user, at: At::Head })
     }
 }
 
@@ -72,6 +79,10 @@ enum At {
     /// In a session.
     Turns {
         session: i64,
+        after: i64,
+    },
+    /// Behind that file.
+    Files {
         after: i64,
     },
     /// Behind that row of the audit.
@@ -109,6 +120,19 @@ impl Export {
                     }
                 }
             }
+            At::Files { after } => {
+                let files = self.store.attachments_after(&Owner::user(self.user.id), after).await?;
+                match files.last() {
+                    None => {
+                        self.at = At::Audit { after: 0 };
+                        "],\"audit\":[".to_owned()
+                    }
+                    Some(last) => {
+                        self.at = At::Files { after: last.id };
+                        joined(after > 0, files.iter().map(kept))
+                    }
+                }
+            }
             At::Audit { after } => {
                 let rows = self.store.audit_after(self.user.id, after).await?;
                 match rows.last() {
@@ -129,8 +153,8 @@ impl Export {
 
     async fn session(&mut self, after: i64) -> Result<String, StoreError> {
         let Some(session) = self.store.session_after(&Owner::user(self.user.id), after).await? else {
-            self.at = At::Audit { after: 0 };
-            return Ok("],\"audit\":[".to_owned());
+            self.at = At::Files { after: 0 };
+            return Ok("],\"files\":[".to_owned());
         };
         self.at = At::Turns { session: session.id.row, after: 0 };
         let mut text = joined(after > 0, [conversation(&session)].into_iter());
@@ -180,6 +204,14 @@ fn said(Belonging { turn, words, .. }: &Belonging) -> Value {
         "answer": turn.answer, "reasoning": turn.reasoning, "failure": turn.failure, "usage": usage,
         "askedAt": turn.asked_at.to_string(), "endedAt": turn.ended_at.map(|at| at.to_string()),
         "feedback": feedback,
+    })
+}
+
+/// Whoever is given this may read the file by its name.
+fn kept(file: &AttachmentRow) -> Value {
+    json!({
+        "name": file.name, "originalName": file.original_name, "size": file.size, "mimeType": file.media_type,
+        "createdAt": file.created_at.to_string(),
     })
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Edge {
     /// One question to the disk at a time.
     pub(super) asking_disk: Arc<Semaphore>,
     /// Of exports, each for as long as its client reads.
-    pub(super) exports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     /// In KiB: what bodies that are being read and parsed may take.
     bodies: Arc<Semaphore>,
     /// In KiB: what files on their way in may take.
@@ -114,6 +114,12 @@ impl Edge {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.uploads).try_acquire_many_owned(kib);
         share.map_err(|_| error::soon("too many files are sent at once; send it again"))
+    }
+
+    /// Takes one of the places for exports. Never waits.
+    pub(super) fn place_of_exports(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.exports).try_acquire_owned();
+        place.map_err(|_| error::soon("too many exports run at this time; try again"))
     }
 
     /// Takes the memory for a file that goes. Never waits.

@@ -81,10 +81,10 @@ impl Control {
         Ok(self.accounts().set(id, (None, Some(status)), None, &Actor::Operator).await?)
     }
 
-    /// All that is stored of a user, who is named.
+    /// All that is stored of a user, who is named. That it was asked for is in the audit.
     pub(crate) async fn export_user(&self, name: &str) -> Result<Export, ApiError> {
-        let id = self.accounts().find(name).await?.id;
-        Ok(self.accounts().export(id).await?)
+        let user = self.accounts().find(name).await?;
+        Ok(self.accounts().export(user, &Actor::Operator).await?)
     }
 
     /// Whether the audit is as it was written.
@@ -112,7 +112,9 @@ struct Named {
 }
 
 async fn export(State(control): State<Control>, Query(named): Query<Named>) -> Result<Response, ApiError> {
-    Ok(super::api::user_data::answer(control.export_user(&named.name).await?))
+    // It is written down, which the primary alone can.
+    control.refuse_standby()?;
+    Ok(super::api::user_data::answer(control.export_user(&named.name).await?, ()))
 }
 
 async fn change(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {

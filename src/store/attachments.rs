@@ -65,7 +65,8 @@ impl AttachmentSource {
 /// A file that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttachmentRow {
-    id: i64,
+    /// Files that came later have higher ones.
+    pub(crate) id: i64,
     pub(crate) name: String,
     /// As it is stored: `visitor:…` or `user:…`.
     pub(crate) owner: String,
@@ -86,9 +87,9 @@ impl AttachmentRow {
     }
 }
 
-const COLUMNS: &str = "id, name, owner, original_name, media_type, size, created_at";
+pub(super) const COLUMNS: &str = "id, name, owner, original_name, media_type, size, created_at";
 
-fn row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
+pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
     Ok(AttachmentRow {
         id: row.get(0)?,
         name: row.get(1)?,

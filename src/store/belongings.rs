@@ -1,5 +1,6 @@
 //! Everything that is stored of a user, in portions, for themselves to read.
 
+use super::attachments::{self, AttachmentRow};
 use super::audit::AuditRow;
 use super::error::StoreError;
 use super::handle::Store;
@@ -12,6 +13,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 /// Of one portion of the audit.
 const AUDIT_AT_ONCE: i64 = 200;
+/// Of one portion of the files.
+const FILES_AT_ONCE: i64 = 200;
 /// Of one portion of a conversation, which ends sooner where its texts are long.
 const TURNS_AT_ONCE: i64 = 50;
 const TURN_BYTES_AT_ONCE: usize = 1 << 20;
@@ -66,6 +69,24 @@ impl Store {
                 Ok(turns)
             };
             read().map_err(StoreError::sql("read a user's turns"))
+        };
+        self.read(Budget::Normal, query).await
+    }
+
+    /// The owner's files behind `after`, without what is in them.
+    pub(crate) async fn attachments_after(&self, owner: &Owner, after: i64) -> Result<Vec<AttachmentRow>, StoreError> {
+        let owner = owner.clone();
+        let query = move |rows: &Connection| {
+            let read = || {
+                let sql = format!(
+                    "SELECT {} FROM attachments WHERE owner = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+                    attachments::COLUMNS
+                );
+                let mut statement = rows.prepare_cached(&sql)?;
+                let found = statement.query_map(params![owner.as_str(), after, FILES_AT_ONCE], attachments::row)?;
+                found.collect::<rusqlite::Result<Vec<_>>>()
+            };
+            read().map_err(StoreError::sql("read a user's files"))
         };
         self.read(Budget::Normal, query).await
     }

@@ -4,7 +4,7 @@ use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
-use super::readers::Budget;
+use super::readers::{Budget, Snapshot};
 use crate::base::{Secret, UnixMillis};
 use crate::protocol::account::{Email, User, UserRole, UserStatus, Username};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -98,6 +98,11 @@ impl Store {
 
     pub(crate) async fn user_by_id(&self, id: i64) -> Result<Option<Known>, StoreError> {
         self.known("id = ?1", id).await
+    }
+
+    /// A user, as this node has them, which may not be durable yet.
+    pub(crate) async fn user_seen(&self, id: i64) -> Result<Snapshot<Option<User>>, StoreError> {
+        self.snapshot(Budget::Normal, move |rows| find(rows, id).map_err(StoreError::sql("read a user"))).await
     }
 
     async fn known<P>(&self, condition: &'static str, value: P) -> Result<Option<Known>, StoreError>

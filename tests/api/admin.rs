@@ -1,6 +1,7 @@
 //! What administrators see of a node, and what they do with somebody's data.
 
 use crate::accounts::{admin, as_user, first_admin, log_in, post, token};
+use crate::attachments::{PNG, send};
 use crate::question;
 use crate::support::{Agent, Home, Node, PATIENCE, Response, Upstream, now};
 use serde_json::{Value, json};
@@ -310,8 +311,10 @@ fn a_users_data_are_exported_by_http_and_by_command() {
     let home = Home::new(&[Agent::of("a", &upstream)]);
     let node = home.start();
     let admin = admin(&home, &node);
-    let (ann, ..) = two_users(&node, &admin);
+    let (ann, anns, bobs) = two_users(&node, &admin);
     let path = format!("/api/admin/users/{ann}");
+    let sent = send(&mut as_user(&node, Some(&anns)), "图.png", "image/png", PNG);
+    send(&mut as_user(&node, Some(&bobs)), "bobs.png", "image/png", PNG);
     assert_eq!(as_user(&node, Some(&admin)).get("/api/admin/users/9999/export").code(404), "USER_NOT_FOUND");
     let exported = as_user(&node, Some(&admin)).get(&format!("{path}/export"));
     assert_eq!(exported.header("content-type"), Some("application/json"));
@@ -326,7 +329,17 @@ fn a_users_data_are_exported_by_http_and_by_command() {
     assert_eq!(turn["feedback"], json!({ "verdict": "good", "words": "very good" }));
     assert!(turn["question"].to_string().contains("ann asks in c1"), "{turn}");
     let actions: Vec<_> = all["audit"].as_array().expect("a list").iter().map(|row| row["action"].clone()).collect();
-    assert_eq!(actions, ["add-user", "login"]);
+    assert_eq!(actions, ["add-user", "login", "export-user"], "it is written down before it is read");
+    let files = all["files"].as_array().expect("a list");
+    assert_eq!(files.len(), 1, "{all}");
+    assert_eq!(json!(format!("/uploads/{}", files[0]["name"].as_str().expect("text"))), sent["url"]);
+    assert_eq!(
+        (&files[0]["originalName"], &files[0]["size"], &files[0]["mimeType"]),
+        (&json!("图.png"), &json!(PNG.len()), &json!("image/png"))
+    );
+    assert!(files[0]["createdAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{all}");
+    let written = data(&node, &admin, "/api/admin/audit?action=export-user")[0].clone();
+    assert_eq!((&written["resource_id"], &written["username"]), (&json!(ann.to_string()), &json!("admin")));
     assert!(!exported.text().contains("bob") && !exported.text().contains("argon2"), "{}", exported.text());
 
     let out = home.path("ann.json");
@@ -335,6 +348,7 @@ fn a_users_data_are_exported_by_http_and_by_command() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let written: Value = serde_json::from_slice(&fs::read(&out).expect("it is there")).expect("JSON");
     assert_eq!((&written["sessions"], &written["user"]), (&all["sessions"], &all["user"]));
+    assert_eq!(written["files"], all["files"]);
     let again = home.run(&command);
     assert_eq!(again.code, Some(1), "a file is not written over: {}", again.stdout);
     let nobody = home.run(&["user", "export", "nobody", "--out", home.path("x").to_str().expect("UTF-8")]);

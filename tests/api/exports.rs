@@ -228,6 +228,7 @@ fn an_export_that_its_client_leaves_gives_its_place_back_and_others_wait_for_one
     let refused = admin.get(&path);
     assert_eq!(refused.code(503), "SERVICE_UNAVAILABLE");
     assert!(refused.header("retry-after").is_some());
+    assert_eq!(admin.get("/api/admin/users/1/export").code(503), "SERVICE_UNAVAILABLE", "of a user too");
     first.hang_up();
     let by = crate::support::now() + crate::support::PATIENCE;
     let answer = loop {

@@ -1,13 +1,14 @@
 //! What is stored of a user: `GET /api/admin/users/{id}/export` and `POST /api/admin/users/{id}/erase`.
 
 use super::described;
-use crate::accounts::{Actor, Export};
+use crate::accounts::{AccountsError, Actor, Export};
 use crate::base::Chain;
 use crate::http::credentials::Credentials;
 use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::InPath;
+use crate::http::levels::Reading;
 use crate::http::write::{Write, kept};
 use crate::protocol::account::User;
 use axum::Json;
@@ -33,21 +34,24 @@ use serde_json::{Value, json};
 )]
 pub(in crate::http) async fn export(
     State(edge): State<Edge>,
+    reading: Reading,
     credentials: Credentials,
     id: Result<InPath<i64>, ApiError>,
 ) -> Result<Response, ApiError> {
-    credentials.admin(&edge).await?;
-    Ok(answer(edge.accounts.export(known_id(id)?).await?))
+    let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
+    let user = reading.seen(&edge, edge.accounts.seen(id)).await?.ok_or(AccountsError::Unknown)?;
+    let place = edge.place_of_exports()?;
+    Ok(answer(kept(edge.accounts.export(user, &actor)).await?, place))
 }
 
-/// All of `export`, as it is read. It is broken off where it cannot be read to its end.
-pub(in crate::http) fn answer(export: Export) -> Response {
+/// All of `export`, as it is read, and `place` held until its end. It is broken off where it cannot be read so far.
+pub(in crate::http) fn answer(export: Export, place: impl Send + 'static) -> Response {
     let name = format!("attachment; filename=\"user-{}.json\"", export.user().id);
-    let pieces = stream::try_unfold(export, async |mut export: Export| {
+    let pieces = stream::try_unfold((export, place), async |(mut export, place)| {
         let piece = export.next().await.inspect_err(|error| {
             tracing::warn!(error = %Chain(error), "what is stored of a user is broken off");
         })?;
-        Ok::<_, crate::store::StoreError>(piece.map(|piece| (Bytes::from(piece), export)))
+        Ok::<_, crate::store::StoreError>(piece.map(|piece| (Bytes::from(piece), (export, place))))
     });
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, name)];
     (headers, Body::from_stream(pieces)).into_response()

@@ -31,7 +31,6 @@ use read::{Part, Reader};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
-use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A piece of a body is at least as long, where more follows.
@@ -238,8 +237,7 @@ struct Export {
 impl Export {
     /// Takes one of the places.
     fn begin(edge: Edge, reading: Reading, format: Format) -> Result<Self, ApiError> {
-        let place = Arc::clone(&edge.exports).try_acquire_owned();
-        let place = place.map_err(|_| error::soon("too many exports run at this time; try again"))?;
+        let place = edge.place_of_exports()?;
         Ok(Self { edge, reading, format, place })
     }
 
