@@ -207,23 +207,23 @@ fn a_name_that_is_none_reaches_no_file() {
     assert_eq!(browser.get(&file).status, 200);
 }
 
-/// `within` is a signed address, of another file than `other`.
+/// `link` is the path of what an upstream is told of `file`, and `other` of another one.
 #[track_caller]
-fn links_are_good_for_their_file(node: &Node, within: &str, other: &str) {
-    assert_eq!(node.browser().get(within).status, 200);
-    let (address, signature) = within.split_once("&signature=").expect("a signature");
-    let (unsigned, expires) = address.split_once("?expires=").expect("an end");
-    let later = expires.parse::<u64>().expect("seconds") + 1;
-    for bad in [
-        format!("{unsigned}?expires={later}&signature={signature}"),
-        format!("{unsigned}?expires=1&signature={signature}"),
-        format!("{unsigned}?expires={expires}"),
-        format!("{unsigned}?signature={signature}"),
-        format!("{unsigned}?expires={expires}&expires={expires}&signature={signature}"),
-        format!("{other}?expires={expires}&signature={signature}"),
-    ] {
+fn links_are_good_for_their_file(node: &Node, (link, file): (&str, &str), other: &str) {
+    let read = node.browser().get(link);
+    assert_eq!((read.status, read.body.as_slice()), (200, PNG));
+    assert_eq!(read.header("cache-control"), Some("private, no-store"));
+    let name = file.rsplit('/').next().and_then(|name| name.split('.').next()).expect("a name");
+    assert!(!link.contains(name) && !format!("{:?}", read.headers).contains(name), "what is good for ever: {link}");
+    let tag = read.header("etag").expect("a tag").to_owned();
+    assert_eq!(node.browser().with("if-none-match", tag).get(link).status, 304);
+    let token = link.strip_prefix("/uploads/~").expect("a token");
+    let other_first = if token.starts_with('A') { 'B' } else { 'A' };
+    for bad in ["", "AAAA", &token[2..], &format!("{other_first}{}", &token[1..])] {
+        let bad = format!("/uploads/~{bad}");
         assert_eq!(node.browser().get(&bad).code(403), "LINK_EXPIRED", "{bad}");
     }
+    assert_ne!(node.browser().get(other).body, PNG, "another file");
 }
 
 #[test]
@@ -253,8 +253,9 @@ fn an_upstream_is_told_of_files_and_may_fetch_them_for_a_while() {
     assert_eq!(lines[..2], ["what is this?", ""]);
     let public = "http://chat.example:8080/base";
     let link = lines[2].strip_prefix("附件1: 图.png (33 B) -> ").expect("the first file");
-    assert!(link.starts_with(&format!("{public}{}?expires=", path(&png))), "{link}");
-    assert!(lines[3].starts_with(&format!("附件2: x.pdf (23 B) -> {public}{}?expires=", path(&pdf))), "{}", lines[3]);
+    assert!(link.starts_with(&format!("{public}/uploads/~")), "{link}");
+    let pdf_link = lines[3].strip_prefix("附件2: x.pdf (23 B) -> ").expect("the second file");
+    let pdf_link = pdf_link.strip_prefix(public).expect("it begins so");
     assert_eq!(lines[4..], ["附件3: f (2.0 KB) -> https://other.example/f"]);
     assert_eq!(*image, json!({ "type": "image_url", "image_url": { "url": link } }));
     assert_eq!((&file["type"], &file["name"]), (&json!("file_url"), &json!("x.pdf")));
@@ -264,7 +265,7 @@ fn an_upstream_is_told_of_files_and_may_fetch_them_for_a_while() {
         "no field that FastGPT does not know"
     );
 
-    links_are_good_for_their_file(&node, link.strip_prefix(public).expect("it begins so"), &path(&pdf));
+    links_are_good_for_their_file(&node, (link.strip_prefix(public).expect("it begins so"), &path(&png)), pdf_link);
 
     let mut to = |agent: &str, turn: &str, files: &[&Value]| {
         let mut body = about(files);

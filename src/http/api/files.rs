@@ -1,6 +1,6 @@
-//! `GET /uploads/:file`: a file, to whoever knows its name.
+//! `GET /uploads/:file`: a file, to whoever knows its name, or has a link to it that is still good.
 
-use crate::attachments::Attachments;
+use crate::attachments::{Attachments, Links};
 use crate::clock;
 use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
@@ -12,14 +12,15 @@ use crate::protocol::attachment::UploadName;
 use crate::protocol::media::Media;
 use crate::store::{AttachmentRow, CHUNK_BYTES};
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,26 +30,15 @@ use utoipa::IntoParams;
 const POLICY: &str = "default-src 'none'; sandbox";
 /// What a name stands for never changes; that the file is removed shows a day later at most.
 const CACHE: &str = "private, max-age=86400, immutable";
+/// It is not good for longer than it says itself.
+const CACHE_OF_LINK: &str = "private, no-store";
 
-/// What the address of an upstream's has beside the name.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct Signed {
-    /// Seconds since 1970.
-    #[param(value_type = i64, required = false, minimum = 0)]
-    expires: Option<String>,
-    /// Only with `expires`, of which it is made.
-    #[param(value_type = String, required = false)]
-    signature: Option<String>,
-}
-
-/// A file, or a part of it. Its name is all that is needed; where the address says until when it is good, that has to be
-/// so.
+/// A file, or a part of it, by its name, or by an address that an upstream was given and that ends.
 #[utoipa::path(
     get, path = "/uploads/{file}", tag = "files", security(()),
     params(
-        ("file" = String, Path, description = "The file's name here", pattern = r"^[0-9a-f]{32}\.[0-9a-z]+$", example = "00000000000000000000000000000000.png"),
-        Signed, docs::PartOfFile,
+        ("file" = String, Path, description = "The file's name here, or `~` and a link's token", example = "00000000000000000000000000000000.png"),
+        docs::PartOfFile,
     ),
     responses(
         (
@@ -69,29 +59,27 @@ pub(in crate::http) async fn file(
     State(edge): State<Edge>,
     reading: Reading,
     name: Result<InPath<String>, ApiError>,
-    signed: Result<Query<Signed>, QueryRejection>,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let name = name.ok().and_then(|InPath(name)| UploadName::parse(&name)).ok_or_else(error::unlisted)?;
-    let Query(Signed { expires, signature }) = signed.map_err(|_| expired())?;
-    if expires.is_some() || signature.is_some() {
-        let said = (expires.as_deref().unwrap_or_default(), signature.as_deref().unwrap_or_default());
-        if !edge.attachments.links().is_good(&name, said, clock::unix_millis()) {
-            return Err(expired());
+    let InPath(segment) = name.map_err(|_| error::unlisted())?;
+    let (name, cache) = match Links::token(&segment) {
+        Some(token) => {
+            let opened = edge.attachments.links().open(token, clock::unix_millis());
+            (opened.ok_or_else(expired)?, CACHE_OF_LINK)
         }
-    }
+        None => (UploadName::parse(&segment).ok_or_else(error::unlisted)?, CACHE),
+    };
     let found = reading.seen(&edge, edge.attachments.find(&name)).await?;
     let file = found.ok_or_else(error::unlisted)?;
-    answer(&edge, file, &asked)
+    answer(&edge, file, (&asked, cache))
 }
 
 fn expired() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "LINK_EXPIRED", "the link is not good any more")
 }
 
-fn answer(edge: &Edge, file: AttachmentRow, asked: &HeaderMap) -> Result<Response, ApiError> {
-    let tag = format!("\"{}\"", file.name);
-    let tag = HeaderValue::try_from(tag).map_err(|_| error::internal())?;
+fn answer(edge: &Edge, file: AttachmentRow, (asked, cache): (&HeaderMap, &'static str)) -> Result<Response, ApiError> {
+    let tag = tag(&file)?;
     let (size, part) = (file.size, part(asked, &tag, file.size));
     let mut response = if is_known(asked, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -120,9 +108,15 @@ fn answer(edge: &Edge, file: AttachmentRow, asked: &HeaderMap) -> Result<Respons
     let headers = response.headers_mut();
     headers.insert(header::ETAG, tag);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     Ok(response)
+}
+
+/// Of the name, and not the name itself: whoever came by a link is not to learn what is good for as long as the file.
+fn tag(file: &AttachmentRow) -> Result<HeaderValue, ApiError> {
+    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(&file.name));
+    HeaderValue::try_from(format!("\"{digest}\"")).map_err(|_| error::internal())
 }
 
 fn put(headers: &mut HeaderMap, name: header::HeaderName, value: &str) -> Result<(), ApiError> {
