@@ -11,6 +11,12 @@ use std::time::{Duration, Instant};
 
 /// Operators configure tens.
 const AGENTS_MAX: usize = 1024;
+/// Logins from one address whose passwords are being looked at: what many people behind one address need, and few enough
+/// that those that turn out to have failed go hardly past the limit of failures. One that is not heard of again is over by
+/// the end of the window.
+const TRIES: Rule = Rule { max: 16, window: Duration::from_secs(10), block: Duration::ZERO };
+/// Some of them are over by then.
+const TRIES_PASS_IN: Duration = Duration::from_secs(1);
 
 /// Which limit refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +24,15 @@ pub enum Scope {
     Api,
     Chat,
     Login,
+    /// Failed logins from one address.
     Address,
+    /// Logins from one address at the same time.
+    Tries,
     Agent,
 }
 
 impl Scope {
-    const ALL: [Self; 5] = [Self::Api, Self::Chat, Self::Login, Self::Address, Self::Agent];
+    const ALL: [Self; 6] = [Self::Api, Self::Chat, Self::Login, Self::Address, Self::Tries, Self::Agent];
 
     /// One word for metrics.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Scope {
             Self::Chat => "chat",
             Self::Login => "login",
             Self::Address => "address",
+            Self::Tries => "tries",
             Self::Agent => "agent",
         }
     }
@@ -42,7 +52,8 @@ impl Scope {
             Self::Chat => 1,
             Self::Login => 2,
             Self::Address => 3,
-            Self::Agent => 4,
+            Self::Tries => 4,
+            Self::Agent => 5,
         }
     }
 }
@@ -83,6 +94,7 @@ pub(super) struct State {
     chat: Table<Client>,
     login: Table<Login>,
     addresses: Table<Client>,
+    tries: Table<Client>,
     agents: Table<OfAgent>,
 }
 
@@ -94,6 +106,7 @@ impl State {
             chat: Table::new(table(rules.chat)),
             login: Table::new(table(rules.login)),
             addresses: Table::new(table(rules.address)),
+            tries: Table::new(table(rules.address)),
             agents: Table::new(AGENTS_MAX),
         }
     }
@@ -139,13 +152,14 @@ impl Limiter {
         verdict
     }
 
-    /// Whether somebody may try to log in, to be asked before the password is looked at. A try counts as failed until it
-    /// is known to have been none ([`Limiter::login_succeeded`], [`Limiter::login_abandoned`]): many at once are no way
-    /// round the limit.
+    /// Whether somebody may try to log in, to be asked before the password is looked at. Of that user a try counts as failed
+    /// until it is known to have been none ([`Limiter::login_succeeded`], [`Limiter::login_abandoned`]): many at once are no
+    /// way round the limit. Of the address, where many people may be, what has failed counts alone, and how many try at the
+    /// same time has a limit of its own.
     ///
     /// # Errors
     ///
-    /// [`Refused`]: locked out; the password must not be looked at.
+    /// [`Refused`]: locked out, or one of too many at once; the password must not be looked at.
     pub fn login_allowed(&self, login: Login, now: Instant) -> Result<(), Refused> {
         let Rules { login: pair, address, .. } = &self.rules;
         let of = |scope| move |Over { retry_after }| Refused { scope, retry_after };
@@ -155,7 +169,9 @@ impl Limiter {
             }
             if let Some(rule) = address {
                 state.addresses.look(login.from, rule, now).map_err(of(Scope::Address))?;
-                state.addresses.add(login.from, 1, rule, now);
+                let crowded = |_| Refused { scope: Scope::Tries, retry_after: TRIES_PASS_IN };
+                state.tries.look(login.from, &TRIES, now).map_err(crowded)?;
+                state.tries.add(login.from, 1, &TRIES, now);
             }
             if let Some(rule) = pair {
                 state.login.add(login, 1, rule, now);
@@ -173,7 +189,9 @@ impl Limiter {
             if let Some(rule) = &self.rules.login {
                 state.login.block_at_limit(login, rule, now);
             }
+            state.tries.give_back(login.from, now);
             if let Some(rule) = &self.rules.address {
+                state.addresses.add(login.from, 1, rule, now);
                 state.addresses.block_at_limit(login.from, rule, now);
             }
         });
@@ -184,7 +202,7 @@ impl Limiter {
     pub fn login_succeeded(&self, login: Login, now: Instant) {
         self.with(|state| {
             state.login.forget(login);
-            state.addresses.give_back(login.from, now);
+            state.tries.give_back(login.from, now);
         });
     }
 
@@ -192,7 +210,7 @@ impl Limiter {
     pub fn login_abandoned(&self, login: Login, now: Instant) {
         self.with(|state| {
             state.login.give_back(login, now);
-            state.addresses.give_back(login.from, now);
+            state.tries.give_back(login.from, now);
         });
     }
 
@@ -228,7 +246,7 @@ impl Limiter {
     }
 
     /// Refusals since the start, by what refused.
-    pub fn refused_total(&self) -> [(&'static str, u64); 5] {
+    pub fn refused_total(&self) -> [(&'static str, u64); 6] {
         Scope::ALL.map(|scope| (scope.as_str(), self.refused[scope.index()].load(Ordering::Relaxed)))
     }
 
@@ -241,16 +259,17 @@ impl Limiter {
     pub fn uncounted_total(&self) -> u64 {
         let sum = |state: &mut State| {
             let clients = state.api.uncounted() + state.chat.uncounted();
-            clients + state.login.uncounted() + state.addresses.uncounted() + state.agents.uncounted()
+            let logins = state.login.uncounted() + state.addresses.uncounted() + state.tries.uncounted();
+            clients + logins + state.agents.uncounted()
         };
         self.with(sum).unwrap_or_default()
     }
 
     /// Keys in memory, by limit.
-    pub fn keys(&self) -> [(&'static str, usize); 5] {
+    pub fn keys(&self) -> [(&'static str, usize); 6] {
         let lens = |state: &mut State| {
-            let State { api, chat, login, addresses, agents } = state;
-            [api.len(), chat.len(), login.len(), addresses.len(), agents.len()]
+            let State { api, chat, login, addresses, tries, agents } = state;
+            [api.len(), chat.len(), login.len(), addresses.len(), tries.len(), agents.len()]
         };
         let lens = self.with(lens).unwrap_or_default();
         Scope::ALL.map(|scope| (scope.as_str(), lens[scope.index()]))

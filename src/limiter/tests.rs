@@ -104,7 +104,10 @@ fn who_is_over_the_limit_of_the_api_is_not_counted_as_a_chat_too() {
         world.ask(me);
     }
     assert_eq!(world.chat(me).unwrap_err().scope, Scope::Api);
-    assert_eq!(world.limiter.keys(), [("api", 1), ("chat", 0), ("login", 0), ("address", 0), ("agent", 0)]);
+    assert_eq!(
+        world.limiter.keys(),
+        [("api", 1), ("chat", 0), ("login", 0), ("address", 0), ("tries", 0), ("agent", 0)]
+    );
 }
 
 #[test]
@@ -184,6 +187,39 @@ fn names_that_nobody_has_are_no_way_round_the_limit_of_an_address_nor_is_an_acco
     assert_eq!(world.limiter.login_allowed(at("own"), world.now), Ok(()));
 }
 
+/// Goal: an office where everybody logs in at nine is not locked out. Method: more people at once than may be looked at,
+/// again and again, and none of them fails.
+#[test]
+fn people_who_log_in_at_once_from_one_address_wait_a_moment_and_lock_nobody_out() {
+    let world = World::new();
+    let at = |name: usize| Login::new("203.0.113.7".parse().unwrap(), &format!("name-{name}"));
+    for round in 0..10 {
+        for name in 0..16 {
+            assert_eq!(world.limiter.login_allowed(at(name), world.now), Ok(()), "{round} {name}");
+        }
+        let crowded = world.limiter.login_allowed(at(16), world.now).unwrap_err();
+        assert_eq!(crowded, Refused { scope: Scope::Tries, retry_after: SECOND });
+        world.limiter.login_succeeded(at(0), world.now);
+        assert_eq!(world.limiter.login_allowed(at(16), world.now), Ok(()), "one is over");
+        for name in 1..17 {
+            world.limiter.login_succeeded(at(name), world.now);
+        }
+    }
+    assert_eq!((world.refused("tries"), world.refused("address"), world.refused("login")), (10, 0, 0));
+}
+
+#[test]
+fn a_login_that_is_never_heard_of_again_is_over_some_time() {
+    let mut world = World::new();
+    let at = |name: usize| Login::new("203.0.113.7".parse().unwrap(), &format!("name-{name}"));
+    for name in 0..16 {
+        assert_eq!(world.limiter.login_allowed(at(name), world.now), Ok(()));
+    }
+    assert!(world.limiter.login_allowed(at(16), world.now).is_err());
+    world.now += 10 * SECOND;
+    assert_eq!(world.limiter.login_allowed(at(16), world.now), Ok(()));
+}
+
 #[test]
 fn an_agent_has_limits_of_its_own_that_may_change_at_any_time() {
     let mut world = World::new();
@@ -257,7 +293,7 @@ fn many_addresses_neither_free_one_that_is_blocked_nor_take_more_memory() {
         assert_eq!(world.chat(Client::at(network.into())), Ok(()));
     }
     assert_eq!(world.chat(victim).unwrap_err().scope, Scope::Chat, "still blocked");
-    assert_eq!(world.limiter.keys().map(|(_, keys)| keys), [1024, 1024, 0, 0, 0]);
+    assert_eq!(world.limiter.keys().map(|(_, keys)| keys), [1024, 1024, 0, 0, 0, 0]);
 }
 
 #[test]

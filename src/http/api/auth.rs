@@ -62,10 +62,14 @@ fn attempt(credentials: &Credentials, username: &str) -> limiter::Login {
     limiter::Login::new(credentials.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), username)
 }
 
-/// One user is locked for whoever is at that address; or the address, for all of them.
+/// One user is locked for whoever is at that address; or the address, for all of them; or many try there at this moment.
 fn not_yet(refused: &limiter::Refused) -> ApiError {
+    let too_many = |message: &str| {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message).after(refused.retry_after)
+    };
     match refused.scope {
-        limiter::Scope::Address => error::too_many(refused.retry_after),
+        limiter::Scope::Address => too_many("too many logins from your address have failed; try again later"),
+        limiter::Scope::Tries => too_many("many log in from your address at this moment; try again"),
         limiter::Scope::Api | limiter::Scope::Chat | limiter::Scope::Login | limiter::Scope::Agent => {
             error::locked(refused.retry_after)
         }
