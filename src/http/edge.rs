@@ -2,6 +2,7 @@ use super::configured::Configured;
 use super::drain::Drain;
 use super::error::{self, ApiError};
 use super::limits::Limits;
+use super::pace::{PerClient, Place};
 use super::settings::Settings;
 use crate::accounts::{Accounts, Visitors};
 use crate::agents::Agents;
@@ -9,14 +10,14 @@ use crate::analytics::Analytics;
 use crate::attachments::Attachments;
 use crate::clock;
 use crate::gateway::{Breakers, ChatError, Gateway};
-use crate::limiter::Limiter;
+use crate::limiter::{Client, Limiter};
 use crate::replica::Pair;
 use crate::sessions::History;
 use crate::store::Store;
 use crate::telemetry::{Recent, Telemetry};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the edge is made of.
@@ -59,8 +60,10 @@ pub(crate) struct Edge {
     bodies: Arc<Semaphore>,
     /// In KiB: what files on their way in may take.
     uploads: Arc<Semaphore>,
+    uploads_of: Arc<PerClient>,
     /// Files on their way out.
     downloads: Arc<Semaphore>,
+    downloads_of: Arc<PerClient>,
 }
 
 impl std::ops::Deref for Edge {
@@ -79,6 +82,11 @@ const FILES_SHARE: u64 = 16;
 const UPLOAD_BYTES_MAX: u64 = 54 << 20;
 /// Of one on its way out: a piece that is being sent, and the next.
 const DOWNLOAD_BYTES: u64 = 512 << 10;
+/// One client may send and read so many at the same time, by its address: a page with many pictures asks for them on six
+/// connections.
+const UPLOADS_EACH: usize = 4;
+const DOWNLOADS_EACH: usize = 8;
+const A_MOMENT: Duration = Duration::from_secs(1);
 /// Each reads the database as fast as its client takes it: two leave most readers to everybody else.
 const EXPORTS_MAX: usize = 2;
 
@@ -91,6 +99,8 @@ impl Edge {
         Self {
             uploads: Arc::new(Semaphore::new(permits(files.max(UPLOAD_BYTES_MAX) / 1024))),
             downloads: Arc::new(Semaphore::new(permits(files / DOWNLOAD_BYTES))),
+            uploads_of: PerClient::new(UPLOADS_EACH),
+            downloads_of: PerClient::new(DOWNLOADS_EACH),
             drain: Drain::default(),
             limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
@@ -122,9 +132,16 @@ impl Edge {
         place.map_err(|_| error::soon("too many exports run at this time; try again"))
     }
 
-    /// Takes the memory for a file that goes. Never waits.
-    pub(super) fn slot_of_downloads(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// Takes a place for a file that `who` sends. Never waits.
+    pub(super) fn place_of_uploads(&self, who: Client) -> Result<Place, ApiError> {
+        self.uploads_of.take(who).ok_or_else(|| error::too_many(A_MOMENT))
+    }
+
+    /// Takes the memory for a file that goes to `who`. Never waits.
+    pub(super) fn slot_of_downloads(&self, who: Client) -> Result<(OwnedSemaphorePermit, Place), ApiError> {
+        let place = self.downloads_of.take(who).ok_or_else(|| error::too_many(A_MOMENT))?;
         let slot = Arc::clone(&self.downloads).try_acquire_owned();
-        slot.map_err(|_| error::soon("too many files are read at once; ask again"))
+        let slot = slot.map_err(|_| error::soon("too many files are read at once; ask again"))?;
+        Ok((slot, place))
     }
 }

@@ -21,6 +21,7 @@ mod import;
 mod layers;
 mod levels;
 mod limits;
+mod pace;
 mod peer;
 mod router;
 mod serve;

@@ -3,8 +3,10 @@
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::{content_length, is_json};
-use super::forward::{self, Asked, Once, Place};
+use super::forward::{self, Asked, Once, Place as Where};
+use super::pace::{At, Pace, Place};
 use crate::attachments::FILE_BYTES_MAX;
+use crate::clock;
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -20,7 +22,8 @@ const JSON_BYTES_MAX: usize = 30 << 20;
 /// Files in one form, and its own bytes beside them.
 pub(super) const FORM_FILES_MAX: usize = 10;
 pub(super) const FORM_BYTES_MAX: usize = FORM_FILES_MAX * FILE_BYTES_MAX + (1 << 20);
-/// Between two pieces of a body: who sends nothing for so long has gone.
+/// Between two pieces of a body: who sends nothing for so long has gone. Who sends a little each time is too slow before long
+/// ([`Pace`]).
 const PIECE_WITHIN: Duration = Duration::from_secs(10);
 /// 30 MiB at 100 kB/s.
 const JSON_WITHIN: Duration = Duration::from_mins(5);
@@ -28,11 +31,11 @@ const JSON_WITHIN: Duration = Duration::from_mins(5);
 const FORM_WITHIN: Duration = Duration::from_mins(20);
 
 /// The memory that one upload takes, which grows with it: who says much and sends nothing keeps nobody out.
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(super) struct Share(OwnedSemaphorePermit, #[expect(dead_code, reason = "held, not read")] Option<Place>);
 
 impl Share {
     pub(super) fn none(edge: &Edge) -> Result<Self, ApiError> {
-        edge.share_of_uploads(0).map(Self)
+        edge.share_of_uploads(0).map(|memory| Self(memory, None))
     }
 
     /// Takes as much as `bytes` more. Never waits.
@@ -95,10 +98,14 @@ impl Gathered {
 
 async fn gather(edge: &Edge, mut body: Body, expected: Option<usize>) -> Result<(Bytes, Share), ApiError> {
     let mut gathered = Gathered::new(edge, expected, JSON_BYTES_MAX)?;
+    let (mut pace, mut asked_at) = (Pace::default(), clock::now());
     while let Some(frame) = tokio::time::timeout(PIECE_WITHIN, body.frame()).await.map_err(|_| slow())? {
-        if let Ok(piece) = frame.map_err(|_| cut())?.into_data() {
-            gathered.push(edge, &piece)?;
+        let piece = frame.map_err(|_| cut())?.into_data().unwrap_or_default();
+        if !pace.goes_on(clock::now() - asked_at, piece.len()) {
+            return Err(slow());
         }
+        gathered.push(edge, &piece)?;
+        asked_at = clock::now();
     }
     Ok((gathered.bytes.into(), gathered.share))
 }
@@ -120,13 +127,16 @@ impl FromRequest<Edge> for JsonFile {
             return Err(refused.into_response());
         }
         let asked = Asked::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
+        let At(who) = At::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
+        let place = edge.place_of_uploads(who).map_err(IntoResponse::into_response)?;
         let gathered = gather(edge, body, content_length(&parts.headers));
         let gathered = tokio::time::timeout(JSON_WITHIN, gathered).await.unwrap_or_else(|_| Err(slow()));
-        let (body, share) = gathered.map_err(IntoResponse::into_response)?;
+        let (body, mut share) = gathered.map_err(IntoResponse::into_response)?;
+        share.1 = Some(place);
         match forward::place(edge, &asked, &body).await {
             // It takes many commits, and nobody has to stay what they are for that long: each says where it is done.
-            Ok(Place::Here(entered)) => drop(entered),
-            Ok(Place::There(answered)) => return Err(answered),
+            Ok(Where::Here(entered)) => drop(entered),
+            Ok(Where::There(answered)) => return Err(answered),
             Err(error) => return Err(error.into_response()),
         }
         Ok(Self { body, share })
@@ -134,7 +144,12 @@ impl FromRequest<Edge> for JsonFile {
 }
 
 /// A form with files, on the node that is to keep them, or why it is none; elsewhere it is sent on as it comes.
-pub(super) struct Form(Result<Multipart, ApiError>);
+pub(super) struct Form {
+    form: Result<Multipart, ApiError>,
+    pace: Pace,
+    #[expect(dead_code, reason = "held, not read")]
+    place: Place,
+}
 
 impl FromRequest<Edge> for Form {
     type Rejection = Response;
@@ -145,16 +160,19 @@ impl FromRequest<Edge> for Form {
         if content_length(&parts.headers).is_some_and(|length| length > FORM_BYTES_MAX) {
             return Err(too_large(FORM_BYTES_MAX).into_response());
         }
+        let At(who) = At::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
+        let place = edge.place_of_uploads(who).map_err(IntoResponse::into_response)?;
         let body = match forward::place_once(edge, &asked, body).await {
             Ok(Once::Here(body)) => body,
             Ok(Once::There(answered)) => return Err(answered),
             Err(error) => return Err(error.into_response()),
         };
         let form = Multipart::from_request(Request::from_parts(parts, body), edge).await;
-        Ok(Self(form.map_err(|_| {
+        let form = form.map_err(|_| {
             let message = "the body must be multipart/form-data";
             ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
-        })))
+        });
+        Ok(Self { form, pace: Pace::default(), place })
     }
 }
 
@@ -175,13 +193,13 @@ impl Form {
 
     /// The next file among the fields of these names; others are passed over.
     pub(super) async fn next(&mut self, edge: &Edge, names: &[&str]) -> Result<Option<FormFile>, ApiError> {
-        let form = self.0.as_mut().map_err(|error| error.clone())?;
+        let form = self.form.as_mut().map_err(|error| error.clone())?;
         loop {
             let next = tokio::time::timeout(PIECE_WITHIN, form.next_field()).await.map_err(|_| slow())?;
             let Some(field) = next.map_err(|error| broken(error.status()))? else { return Ok(None) };
             let name = field.name().unwrap_or_default().to_owned();
             if names.contains(&name.as_str()) {
-                return file(edge, field, &name).await.map(Some);
+                return file(edge, field, (&name, &mut self.pace)).await.map(Some);
             }
         }
     }
@@ -191,16 +209,21 @@ fn broken(status: StatusCode) -> ApiError {
     if status == StatusCode::PAYLOAD_TOO_LARGE { too_large(FORM_BYTES_MAX) } else { cut() }
 }
 
-async fn file(edge: &Edge, mut field: Field<'_>, at: &str) -> Result<FormFile, ApiError> {
+async fn file(edge: &Edge, mut field: Field<'_>, (at, pace): (&str, &mut Pace)) -> Result<FormFile, ApiError> {
     let name = field.file_name().ok_or_else(|| error::validation(at, "must be a file with a name"))?.to_owned();
     let claimed_type = field.content_type().unwrap_or_default().to_owned();
     let mut gathered = Gathered::new(edge, None, FILE_BYTES_MAX)?;
+    let mut asked_at = clock::now();
     while let Some(piece) = tokio::time::timeout(PIECE_WITHIN, field.chunk())
         .await
         .map_err(|_| slow())?
         .map_err(|error| broken(error.status()))?
     {
+        if !pace.goes_on(clock::now() - asked_at, piece.len()) {
+            return Err(slow());
+        }
         gathered.push(edge, &piece)?;
+        asked_at = clock::now();
     }
     Ok(FormFile { bytes: gathered.bytes.into(), name, claimed_type, share: gathered.share })
 }

@@ -136,6 +136,50 @@ fn a_form_that_is_none_or_has_too_much_in_it_leaves_nothing() {
     assert_eq!(list["data"], json!([]), "all of a form, or none of it");
 }
 
+/// Goal: nobody keeps others from files by taking their own slowly. Method: one address holds as many as it may, and
+/// another one asks.
+#[test]
+fn one_address_reads_and_sends_a_few_files_at_once_and_keeps_nobody_out() {
+    let home = Home::new(&[]);
+    home.configure("server.trusted_proxies = [\"127.0.0.1/32\"]");
+    let node = home.start();
+    let admin = admin(&home, &node);
+    // More than sockets hold.
+    let file =
+        upload(&node, Some(&admin), "single", &[("file", "a.txt", &vec![b'x'; 20 << 20])]).json()["data"].clone();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let answering = node.browser().send("GET", &path(&file), None).expect("its head comes");
+        assert_eq!(answering.status, 200);
+        held.push(answering);
+    }
+    let refused = node.browser().get(&path(&file));
+    assert_eq!((refused.code(429), refused.header("retry-after")), ("TOO_MANY_REQUESTS", Some("1")));
+    assert_eq!(node.browser().with("x-forwarded-for", "203.0.113.9").get(&path(&file)).status, 200);
+    drop(held);
+    wait("given back", &node, || node.browser().get(&path(&file)).status == 200);
+
+    let head = format!(
+        "POST /api/upload/single HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {admin}\r\n\
+         content-type: multipart/form-data; boundary=XX\r\ncontent-length: 1000\r\n\r\n"
+    );
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect(node.address()).expect("it listens");
+        socket.write_all(head.as_bytes()).expect("it reads");
+        sockets.push(socket);
+    }
+    let small = form(&[("file", "b.png", PNG)]);
+    let from = |address: &str| {
+        let browser = as_user(&node, Some(&admin)).with("content-type", "multipart/form-data; boundary=XX");
+        browser.with("x-forwarded-for", address).request("POST", "/api/upload/single", Some(&small)).status
+    };
+    wait("taken", &node, || from("127.0.0.1") == 429);
+    assert_eq!(from("203.0.113.9"), 200);
+    drop(sockets);
+    wait("given back", &node, || from("127.0.0.1") == 200);
+}
+
 /// Goal: an erased user's files are gone, by name and from the disk.
 #[test]
 fn what_an_erased_user_has_kept_is_gone() {

@@ -8,6 +8,8 @@ use crate::http::error::{self, ApiError};
 use crate::http::extract::InPath;
 use crate::http::layers::AsItIs;
 use crate::http::levels::Reading;
+use crate::http::pace::{At, FREE, is_enough};
+use crate::limiter::Client;
 use crate::protocol::attachment::UploadName;
 use crate::protocol::media::Media;
 use crate::store::{AttachmentRow, CHUNK_BYTES};
@@ -23,8 +25,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
-use tokio::sync::OwnedSemaphorePermit;
-use utoipa::IntoParams;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 /// Whatever it is, it may do nothing and load nothing.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -59,6 +63,7 @@ pub(in crate::http) async fn file(
     State(edge): State<Edge>,
     reading: Reading,
     name: Result<InPath<String>, ApiError>,
+    At(who): At,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let InPath(segment) = name.map_err(|_| error::unlisted())?;
@@ -71,14 +76,18 @@ pub(in crate::http) async fn file(
     };
     let found = reading.seen(&edge, edge.attachments.find(&name)).await?;
     let file = found.ok_or_else(error::unlisted)?;
-    answer(&edge, file, (&asked, cache))
+    answer((&edge, who), file, (&asked, cache))
 }
 
 fn expired() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "LINK_EXPIRED", "the link is not good any more")
 }
 
-fn answer(edge: &Edge, file: AttachmentRow, (asked, cache): (&HeaderMap, &'static str)) -> Result<Response, ApiError> {
+fn answer(
+    (edge, who): (&Edge, Client),
+    file: AttachmentRow,
+    (asked, cache): (&HeaderMap, &'static str),
+) -> Result<Response, ApiError> {
     let tag = tag(&file)?;
     let (size, part) = (file.size, part(asked, &tag, file.size));
     let mut response = if is_known(asked, &tag) {
@@ -88,7 +97,7 @@ fn answer(edge: &Edge, file: AttachmentRow, (asked, cache): (&HeaderMap, &'stati
         put(refused.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"))?;
         refused
     } else {
-        let slot = edge.slot_of_downloads()?;
+        let slot = edge.slot_of_downloads(who)?;
         let (status, range) = match part {
             Part::Of(range) => (StatusCode::PARTIAL_CONTENT, range),
             Part::Whole | Part::Nowhere => (StatusCode::OK, 0..size),
@@ -101,7 +110,7 @@ fn answer(edge: &Edge, file: AttachmentRow, (asked, cache): (&HeaderMap, &'stati
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         put(headers, header::CONTENT_TYPE, &content_type(&file.media_type))?;
         put(headers, header::CONTENT_DISPOSITION, &disposition(&file))?;
-        *response.body_mut() = body((edge.attachments.clone(), file), range, slot);
+        *response.body_mut() = body((edge.attachments.clone(), file), range, Going::watched(slot));
         response
     };
     response.extensions_mut().insert(AsItIs);
@@ -176,12 +185,40 @@ fn part(asked: &HeaderMap, tag: &HeaderValue, size: u64) -> Part {
     if range.is_empty() { Part::Nowhere } else { Part::Of(range) }
 }
 
+/// A file on its way. Whoever takes it too slowly, or not at all, loses the place to others.
+struct Going {
+    sent: Arc<AtomicU64>,
+    is_over: CancellationToken,
+    #[expect(dead_code, reason = "held, not read")]
+    left: DropGuard,
+}
+
+impl Going {
+    /// Holds `slot` for as long as the file goes on, and fast enough.
+    fn watched(slot: impl Send + 'static) -> Self {
+        let (sent, is_over, left) = (Arc::<AtomicU64>::default(), CancellationToken::new(), CancellationToken::new());
+        let (seen, over, gone) = (Arc::clone(&sent), is_over.clone(), left.clone());
+        TaskTracker::new().spawn(gone.run_until_cancelled_owned(async move {
+            let began = clock::now();
+            while is_enough(clock::now() - began, seen.load(Ordering::Relaxed)) {
+                tokio::time::sleep(FREE / 4).await;
+            }
+            over.cancel();
+            drop(slot);
+        }));
+        Self { sent, is_over, left: left.drop_guard() }
+    }
+}
+
 /// A part of a file, piece by piece: each is read once the one before is on its way, in a transaction of its own.
-fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, slot: OwnedSemaphorePermit) -> Body {
+fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: Going) -> Body {
     let chunk = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
-    Body::from_stream(stream::try_unfold((range, files, file, slot), move |(range, files, file, slot)| async move {
+    Body::from_stream(stream::try_unfold((range, files, file, going), move |(range, files, file, going)| async move {
         if range.is_empty() {
             return Ok(None);
+        }
+        if going.is_over.is_cancelled() {
+            return Err(io::Error::other("the file goes too slowly"));
         }
         let place = usize::try_from(range.start / chunk).map_err(io::Error::other)?;
         let piece = files.piece(&file, place).await.map_err(io::Error::other)?;
@@ -194,7 +231,8 @@ fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, slot: Ow
             return Err(io::Error::other("a piece of the file is shorter than it was"));
         }
         let next = range.start + (end - begin)..range.end;
-        Ok(Some((piece.slice(within), (next, files, file, slot))))
+        going.sent.fetch_add(end - begin, Ordering::Relaxed);
+        Ok(Some((piece.slice(within), (next, files, file, going))))
     }))
 }
 
