@@ -53,7 +53,7 @@ fn rest(began: Instant, bytes: u64) -> Duration {
 }
 
 /// How many bytes were left over, or `None` where there was nothing to do.
-async fn step(store: &Store, keep_idle: Duration) -> Result<Option<u64>, StoreError> {
+async fn step(store: &Store, keep_idle: Option<Duration>) -> Result<Option<u64>, StoreError> {
     let now = clock::unix_millis();
     let left = store.leftovers(now, keep_idle).await?;
     if left.is_some() {

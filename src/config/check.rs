@@ -101,9 +101,13 @@ impl Chat {
 }
 
 impl Attachments {
-    pub(super) fn check(self, public_url: Option<String>, rules: &mut Rules) -> attachments::Settings {
-        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, total_bytes, unreferenced_hours, link_hours } =
-            self;
+    /// `keep_idle` is `retention.attachments`: `None` removes no file for its age.
+    pub(super) fn check(
+        self,
+        (public_url, keep_idle): (Option<String>, Option<Duration>),
+        rules: &mut Rules,
+    ) -> attachments::Settings {
+        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, total_bytes, link_hours } = self;
         let bytes = 0..=1 << 50;
         let hours = 1..=24 * 365;
         attachments::Settings {
@@ -113,11 +117,7 @@ impl Attachments {
                 visitors_day: rules.number("attachments.visitors_day_bytes", visitors_day_bytes, bytes.clone()),
                 total: rules.number("attachments.total_bytes", total_bytes, bytes),
             },
-            keep_idle: Duration::from_hours(rules.number(
-                "attachments.unreferenced_hours",
-                unreferenced_hours,
-                hours.clone(),
-            )),
+            keep_idle,
             link_life: Duration::from_hours(rules.number("attachments.link_hours", link_hours, hours)),
             public_url,
         }

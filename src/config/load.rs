@@ -230,6 +230,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
     let Agents { file: agents_file } = agents;
     let (keeps_chats, chat) = chat.check(http.client_stall, rules);
     let (peer_listen, pair, role_hook) = cluster.check(rules);
+    let retention = retention.check(rules);
     Config {
         server,
         state_dir,
@@ -241,7 +242,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         store: store.check(chat.turns_max, rules),
         keeps_chats,
         chat,
-        attachments: attachments.check(public_url, rules),
+        attachments: attachments.check((public_url, retention.attachments), rules),
         journal: journal.check(rules),
         peer_listen,
         pair,
@@ -253,7 +254,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         shutdown_grace,
         http,
         export: otlp.check(rules),
-        retention: retention.check(rules),
+        retention,
         loaded: None,
     }
 }

@@ -17,15 +17,18 @@ pub(crate) struct Retention {
     pub(crate) audit: Option<Duration>,
     /// Lines of the log that are kept in memory.
     pub(crate) logs: Option<Duration>,
+    /// Files that no question names.
+    pub(crate) attachments: Option<Duration>,
 }
 
 impl sections::Retention {
     pub(super) fn check(self, rules: &mut Rules) -> Retention {
-        let Self { messages, audit, logs } = self;
+        let Self { messages, audit, logs, attachments } = self;
         Retention {
             messages: age("retention.messages", &messages, rules),
             audit: age("retention.audit", &audit, rules),
             logs: age("retention.logs", &logs, rules),
+            attachments: age("retention.attachments", &attachments, rules),
         }
     }
 }

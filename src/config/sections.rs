@@ -101,7 +101,6 @@ pub(super) struct Attachments {
     pub(super) owner_bytes: u64,
     pub(super) visitors_day_bytes: u64,
     pub(super) total_bytes: u64,
-    pub(super) unreferenced_hours: u64,
     pub(super) link_hours: u64,
 }
 
@@ -222,4 +221,5 @@ pub(super) struct Retention {
     pub(super) messages: String,
     pub(super) audit: String,
     pub(super) logs: String,
+    pub(super) attachments: String,
 }

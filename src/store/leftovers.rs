@@ -35,12 +35,14 @@ struct Due {
 }
 
 impl Due {
-    fn new(epoch: Epoch, now: UnixMillis, keep_idle: Duration) -> Self {
-        let keep_idle = i64::try_from(keep_idle.as_millis()).unwrap_or(i64::MAX);
+    fn new(epoch: Epoch, now: UnixMillis, keep_idle: Option<Duration>) -> Self {
+        let age = |keep: Duration| i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        // What conversations have let go of is left over at any age.
+        let idle = keep_idle.map_or(1, |keep| now.0.saturating_sub(age(keep)).max(1));
         Self {
             epoch: epoch.raw().cast_signed(),
             drafts: now.0.saturating_sub(DRAFT_MS_MAX),
-            idle: now.0.saturating_sub(keep_idle),
+            idle,
             day: quota::day(now),
         }
     }
@@ -48,8 +50,12 @@ impl Due {
 
 impl Store {
     /// Whether anything is left over at `now`, and of how many bytes the content among it is, or the first of that; a file
-    /// that nobody names is left over after `keep_idle`.
-    pub(crate) async fn leftovers(&self, now: UnixMillis, keep_idle: Duration) -> Result<Option<u64>, StoreError> {
+    /// that nobody names is left over after `keep_idle`, or never.
+    pub(crate) async fn leftovers(
+        &self,
+        now: UnixMillis,
+        keep_idle: Option<Duration>,
+    ) -> Result<Option<u64>, StoreError> {
         let due = Due::new(self.epoch(), now, keep_idle);
         let query = move |rows: &Connection| {
             let sql = "SELECT (SELECT sum(size) FROM
@@ -68,7 +74,11 @@ impl Store {
     }
 
     /// Takes one step's share of it away.
-    pub(crate) fn sweep_leftovers(&self, now: UnixMillis, keep_idle: Duration) -> Result<Pending<()>, StoreError> {
+    pub(crate) fn sweep_leftovers(
+        &self,
+        now: UnixMillis,
+        keep_idle: Option<Duration>,
+    ) -> Result<Pending<()>, StoreError> {
         self.write(STEP_BYTES, move |scope| {
             let due = Due::new(scope.epoch, now, keep_idle);
             step(scope.rows, due).map_err(StoreError::sql("take away what is left of files"))

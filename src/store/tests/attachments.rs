@@ -5,7 +5,7 @@ use crate::store::quota::Exceeded;
 use bytes::Bytes;
 
 const WIDE: Quota = Quota { owner_day: 1 << 40, owner: 1 << 40, visitors_day: 1 << 40, total: 1 << 40 };
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Option<Duration> = Some(Duration::from_hours(1));
 const DAY_MS: i64 = 24 * 3600 * 1000;
 const NOW: UnixMillis = UnixMillis(20_000 * DAY_MS + 1);
 const NAME: &str = "00112233445566778899aabbccddeeff.txt";
@@ -391,4 +391,23 @@ async fn a_role_that_is_taken_away_is_missing_when_a_file_is_removed() {
     let refused = store.attachment_remove(&name(2), None, by_admin()).unwrap().await;
     assert!(matches!(refused, Err(StoreError::NotPermitted)), "{refused:?}");
     assert!(is_there(&store, &name(2)).await);
+}
+
+#[tokio::test]
+async fn files_that_are_kept_for_ever_go_with_what_named_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    for number in [1, 2] {
+        kept(&store, &ann(), &name(number), 1, WIDE).await.unwrap();
+    }
+    let let_go = store.write(0, |scope| {
+        let sql = "UPDATE attachment_idle SET since = 0 WHERE attachment = 1";
+        scope.rows.execute(sql, []).map(drop).map_err(StoreError::sql("let go of a file"))
+    });
+    let_go.unwrap().await.unwrap();
+    let years_later = later(10_000 * DAY_MS);
+    while store.leftovers(years_later, None).await.unwrap().is_some() {
+        store.sweep_leftovers(years_later, None).unwrap().await.unwrap();
+    }
+    assert!(!is_there(&store, &name(1)).await && is_there(&store, &name(2)).await);
 }
