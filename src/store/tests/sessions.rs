@@ -121,6 +121,12 @@ async fn lists_are_filtered_sorted_and_cut_into_pages_as_a_plain_list_would_be()
         assert_eq!(chats, expected, "{filter:?} {sort:?}");
         assert_eq!(total, u64::try_from(expected.len()).unwrap());
     }
+    let counts = store.counts().await.unwrap();
+    let counted =
+        [counts.sessions, counts.archived_sessions, counts.turns].map(|count| usize::try_from(count).unwrap());
+    let archived = made.sessions.iter().filter(|session| session.is_archived).count();
+    let turns = made.sessions.iter().map(|session| session.turns.len()).sum();
+    assert_eq!(counted, [made.sessions.len(), archived, turns]);
     // And what is said of each.
     let all =
         store.sessions_list(Filter::default(), (Key::CreatedAt, Order::Ascending), Page { offset: 0, limit: 9999 });
