@@ -110,14 +110,13 @@ impl Keeper {
     }
 
     async fn once(&self, next_run: &mut Option<Instant>) -> Result<(), Failed> {
-        self.erase().await?;
+        let erased = self.erase().await;
         let every = self.every();
-        if next_run.is_some_and(|at| clock::now() < at) {
-            return Ok(());
+        if next_run.is_none_or(|at| clock::now() >= at) {
+            self.run().await?;
+            *next_run = Some(clock::now() + every);
         }
-        self.run().await?;
-        *next_run = Some(clock::now() + every);
-        Ok(())
+        erased
     }
 
     fn every(&self) -> Duration {
@@ -126,17 +125,20 @@ impl Keeper {
     }
 
     async fn erase(&self) -> Result<(), Failed> {
-        for (user, since) in self.accounts.erasures().await? {
-            let deleted = self.history.erase(&Owner::user(user)).await?;
-            count(&self.removed.erased, deleted);
-            let files = self.erase_files(user).await?;
-            if deleted + files > 0 {
-                tracing::info!(user.id = user, sessions = deleted, files, "what an erased user has left is removed");
-            }
-            if clock::unix_millis().0.saturating_sub(since.0) >= ERASED_AFTER_MS {
-                self.accounts.end_erasure(user).await?;
-                tracing::info!(user.id = user, "a user is erased");
-            }
+        let erasures = self.accounts.erasures().await?;
+        each(erasures, async |(user, since)| self.erase_one(user, since).await).await
+    }
+
+    async fn erase_one(&self, user: i64, since: UnixMillis) -> Result<(), Failed> {
+        let deleted = self.history.erase(&Owner::user(user)).await?;
+        count(&self.removed.erased, deleted);
+        let files = self.erase_files(user).await?;
+        if deleted + files > 0 {
+            tracing::info!(user.id = user, sessions = deleted, files, "what an erased user has left is removed");
+        }
+        if clock::unix_millis().0.saturating_sub(since.0) >= ERASED_AFTER_MS {
+            self.accounts.end_erasure(user).await?;
+            tracing::info!(user.id = user, "a user is erased");
         }
         Ok(())
     }
@@ -186,10 +188,49 @@ impl Keeper {
     }
 }
 
+/// Does `work` with each of `items`, also behind one with which it failed; the first failure, or the first that is worth a
+/// word.
+async fn each<T>(items: Vec<T>, work: impl AsyncFn(T) -> Result<(), Failed>) -> Result<(), Failed> {
+    let mut failed: Option<Failed> = None;
+    for item in items {
+        if let Err(error) = work(item).await
+            && failed.as_ref().is_none_or(|before| before.is_passing() && !error.is_passing())
+        {
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn count(total: &AtomicU64, more: usize) {
     total.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn one_who_cannot_be_erased_holds_up_nobody() {
+        let seen = Mutex::new(Vec::new());
+        let work = async |item: u8| {
+            seen.lock().unwrap().push(item);
+            match item {
+                1 => Err(Failed::History(HistoryError::Busy)),
+                3 => Err(Failed::Accounts(AccountsError::Unknown)),
+                4 => Err(Failed::Accounts(AccountsError::LastAdmin)),
+                _ => Ok(()),
+            }
+        };
+        let failed = each(vec![1, 2, 3, 4, 5], &work).await;
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 4, 5]);
+        assert!(matches!(failed, Err(Failed::Accounts(AccountsError::Unknown))), "worth a word: {failed:?}");
+        assert!(matches!(each(vec![2, 1], &work).await, Err(Failed::History(HistoryError::Busy))));
+        assert!(each(vec![2, 5], &work).await.is_ok());
+    }
 }
