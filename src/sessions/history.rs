@@ -5,7 +5,7 @@ use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use crate::clock;
 use crate::store::{
     AuditEntry, DELETED_AT_ONCE, Filter, Found, Key, Listed, Order, Page, Pending, Place, Reach, SaidPage, SessionRow,
-    SessionStats, Snapshot, Sought, Spent, Store, StoreError, Told, TurnEvent, Verdict,
+    SessionStats, Snapshot, Sought, Store, StoreError, Told, TurnEvent, Verdict,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -60,11 +60,6 @@ impl History {
         owner: Option<&Owner>,
     ) -> Result<Snapshot<Option<SessionRow>>, StoreError> {
         self.store.session(id, owner).await
-    }
-
-    /// What was spent on each of `sessions`, in their order.
-    pub(crate) async fn spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
-        self.store.sessions_spent(sessions).await
     }
 
     /// The conversations of `filter` in numbers; days begin as they do in `zone`, and are counted from 1970-01-01.

@@ -132,20 +132,6 @@ impl Store {
         .await
     }
 
-    /// What was spent on each of `sessions`, in their order.
-    pub(crate) async fn sessions_spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
-        let query = move |rows: &Connection| {
-            let sql = "SELECT token_sum, answered_count, answer_ms_sum FROM sessions WHERE id = ?1 AND created_at = ?2";
-            let read = |id: &SessionId| {
-                let found = rows.prepare_cached(sql)?.query_row([id.row, id.began.0], |row| spent(row, 0));
-                found.optional().map(Option::unwrap_or_default)
-            };
-            let all = sessions.iter().map(read).collect::<rusqlite::Result<Vec<_>>>();
-            all.map_err(StoreError::sql("sum up sessions"))
-        };
-        self.snapshot(Budget::Copy, query).await
-    }
-
     /// Changes a conversation, of `owner` where one is given, and writes `entry` where somebody did it whose doings are
     /// audited; the conversation as it is then, or `None` where there is none.
     pub(crate) fn session_change(
@@ -220,10 +206,10 @@ pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// `token_sum` and, behind it, `answered_count` and `answer_ms_sum`: never negative.
-fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
-    let number = |index| row.get::<_, i64>(from + index).map(|number| number.max(0).cast_unsigned());
-    let (tokens, answered, answer_ms) = (number(0)?, number(1)?, number(2)?);
+/// Of the last of [`COLUMNS`]: never negative.
+fn spent(row: &Row<'_>) -> rusqlite::Result<Spent> {
+    let number = |index: usize| row.get::<_, i64>(index).map(|number| number.max(0).cast_unsigned());
+    let (tokens, answered, answer_ms) = (number(10)?, number(11)?, number(12)?);
     let answer_ms_mean = answer_ms.saturating_add(answered / 2).checked_div(answered).unwrap_or_default();
     Ok(Spent { tokens, answer_ms_mean })
 }
@@ -251,7 +237,7 @@ pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         turns: row.get::<_, i64>(7)?.cast_unsigned(),
         asked_at: UnixMillis(row.get(8)?),
         updated_at: UnixMillis(row.get(9)?),
-        spent: spent(row, 10)?,
+        spent: spent(row)?,
     })
 }
 

@@ -109,7 +109,7 @@ fn a_user_makes_names_archives_and_deletes_what_is_theirs() {
     ask(&mut ann, ("a", "c", "t"), "杭州的天气");
     let used = data(&ann.get(&path));
     assert_eq!((&used["id"], &used["title"], &used["messageCount"]), (&json!(id), &json!("杭州的天气"), &json!(2)));
-    assert!(used["tokenUsage"].is_u64() && used["avgResponseTime"].is_u64() && used["lastMessageAt"].is_string());
+    assert!(used["avgResponseTime"].is_u64() && used["lastMessageAt"].is_string(), "{used}");
     assert_eq!(
         data(&ann.get(&format!("/api/chat/sessions/{id}/messages")))["messages"][1]["content"],
         "re: 杭州的天气"

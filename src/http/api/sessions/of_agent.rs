@@ -50,7 +50,7 @@ pub(in crate::http) async fn enhanced(
     let ((page, number), sort) = (asked.page()?, asked.sort()?);
     let filter = Filter { agent_id: Some(agent_id), ..asked.filter()? };
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
-    let shown = shown::own_all(&edge, &reading, &listed.rows).await?;
+    let shown: Vec<Value> = listed.rows.iter().map(shown::own).collect();
     Ok(Json(envelope("OK", part(&shown, (page, number), listed.total))).into_response())
 }
 
@@ -159,8 +159,7 @@ pub(in crate::http) async fn one(
     let (agent_id, id) = (agent_id("agentId", &agent)?, session_id("id", &id)?);
     let found = reading.seen(&edge, edge.history.session(id, None)).await?;
     let found = found.filter(|session| session.agent_id == agent_id.as_str()).ok_or(HistoryError::Unknown)?;
-    let shown = shown::own_all(&edge, &reading, &[found]).await?;
-    Ok(Json(envelope("OK", shown.into_iter().next())).into_response())
+    Ok(Json(envelope("OK", shown::own(&found))).into_response())
 }
 
 #[derive(Deserialize)]

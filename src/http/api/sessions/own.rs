@@ -13,7 +13,7 @@ use crate::http::extract::InPath;
 use crate::http::levels::{Reading, name_node};
 use crate::http::write::Write;
 use crate::sessions::{HistoryError, Title, Words};
-use crate::store::{Filter, SessionRow, Spent};
+use crate::store::Filter;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -45,7 +45,7 @@ pub(in crate::http) async fn list(
     let ((page, number), sort) = (asked.page()?, asked.sort()?);
     let filter = Filter { owner: Some(owner), ..asked.filter()? };
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
-    let shown = shown::own_all(&edge, &reading, &listed.rows).await?;
+    let shown = listed.rows.iter().map(shown::own).collect();
     Ok(Json(shown::paged(shown, Pagination::of(number, page, listed.total))))
 }
 
@@ -70,13 +70,13 @@ pub(in crate::http) async fn search(
     let words = Words::parse(asked.value("q").unwrap_or_default());
     let words = words.map_err(|rule| error::validation("q", &rule.to_string()))?;
     let found = reading.seen(&edge, edge.history.search(Some(owner), words, page)).await?;
-    let sessions: Vec<SessionRow> = found.hits.iter().map(|hit| hit.session.clone()).collect();
-    let mut shown = shown::own_all(&edge, &reading, &sessions).await?;
-    for (shown, hit) in shown.iter_mut().zip(found.hits) {
+    let shown = found.hits.into_iter().map(|hit| {
+        let mut shown = shown::own(&hit.session);
         shown["excerpt"] = hit.excerpt.into();
-    }
+        shown
+    });
     let total = u64::try_from(found.total).unwrap_or(u64::MAX);
-    let mut body = shown::paged(shown, Pagination::of(number, page, total));
+    let mut body = shown::paged(shown.collect(), Pagination::of(number, page, total));
     // There may be more in what was said long ago.
     body["metadata"]["extra"] = json!({ "total": total, "isCut": found.is_cut });
     Ok(Json(body))
@@ -121,8 +121,7 @@ pub(in crate::http) async fn one(
     let owner = owner(&credentials, &edge).await?;
     let id = session_id("id", &id)?;
     let found = reading.seen(&edge, edge.history.session(id, Some(&owner))).await?.ok_or(HistoryError::Unknown)?;
-    let shown = shown::own_all(&edge, &reading, &[found]).await?;
-    Ok(Json(envelope("OK", shown.into_iter().next())).into_response())
+    Ok(Json(envelope("OK", shown::own(&found))).into_response())
 }
 
 #[derive(Deserialize)]
@@ -154,7 +153,7 @@ pub(in crate::http) async fn make(
     let chat = chat.map_err(|rule| error::validation("chatId", &rule.to_string()))?;
     edge.agents.served(agent.as_str()).await?;
     let made = write.does(edge.history.make(&owner, &agent, (chat, title))).await?;
-    let body = Json(envelope("CREATED", shown::own(&made, Spent::default())));
+    let body = Json(envelope("CREATED", shown::own(&made)));
     let mut response = (StatusCode::CREATED, body).into_response();
     name_node(&edge, &mut response);
     Ok(response)
@@ -210,7 +209,7 @@ pub(in crate::http) async fn rename(
     let Named { title } = write.body.parse()?;
     let title = titled(&title)?;
     let renamed = write.does(edge.history.rename(id, &owner, title)).await?;
-    changed(&edge, &renamed).await
+    Ok(answered(&edge, shown::own(&renamed)))
 }
 
 /// Archives a conversation: a question in it brings it back.
@@ -231,11 +230,5 @@ pub(in crate::http) async fn archive(
     let owner = owner(&credentials, &edge).await?;
     let id = session_id("id", &id)?;
     let archived = write.does(edge.history.archive(id, Some(&owner), None)).await?;
-    changed(&edge, &archived).await
-}
-
-/// A conversation as it was changed, with what was spent on it as far as that is known on both disks.
-async fn changed(edge: &Edge, session: &SessionRow) -> Result<Response, ApiError> {
-    let shown = shown::own_all(edge, &Reading::of_primary(), std::slice::from_ref(session)).await?;
-    Ok(answered(edge, shown.into_iter().next().unwrap_or_default()))
+    Ok(answered(&edge, shown::own(&archived)))
 }

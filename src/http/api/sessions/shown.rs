@@ -5,7 +5,7 @@ use crate::http::edge::Edge;
 use crate::http::error::ApiError;
 use crate::http::levels::Reading;
 use crate::sessions::{Batched, HistoryError};
-use crate::store::{Filter, SessionRow, SessionStats, Spent};
+use crate::store::{Filter, SessionRow, SessionStats};
 use jiff::ToSpan;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -21,7 +21,7 @@ fn last_message(session: &SessionRow) -> Option<String> {
 }
 
 /// As its owner sees it, with what was spent on it: tokens, and milliseconds.
-pub(super) fn own(session: &SessionRow, spent: Spent) -> Value {
+pub(super) fn own(session: &SessionRow) -> Value {
     json!({
         "id": session.id.to_string(),
         "userId": session.owner,
@@ -29,8 +29,8 @@ pub(super) fn own(session: &SessionRow, spent: Spent) -> Value {
         "chatId": session.chat,
         "title": session.title,
         "messageCount": 2 * session.turns,
-        "tokenUsage": spent.tokens,
-        "avgResponseTime": spent.answer_ms_mean,
+        "tokenUsage": session.spent.tokens,
+        "avgResponseTime": session.spent.answer_ms_mean,
         "status": status(session),
         "createdAt": session.id.began.to_string(),
         "updatedAt": session.updated_at.to_string(),
@@ -56,13 +56,6 @@ pub(in crate::http::api) fn whole(session: &SessionRow) -> Value {
     }
     shown["metadata"] = json!({ "chatId": session.chat });
     shown
-}
-
-/// Each of `sessions` as its owner sees it.
-pub(super) async fn own_all(edge: &Edge, reading: &Reading, sessions: &[SessionRow]) -> Result<Vec<Value>, ApiError> {
-    let ids = sessions.iter().map(|session| session.id).collect();
-    let spent = reading.seen(edge, edge.history.spent(ids)).await?;
-    Ok(sessions.iter().zip(spent).map(|(session, spent)| own(session, spent)).collect())
 }
 
 /// Envelope E1 of a page of a list.
