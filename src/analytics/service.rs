@@ -52,6 +52,11 @@ impl Analytics {
         Self { store, zone, geo }
     }
 
+    /// In which days begin and end.
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// The days that a client asks for, as [`Range::parse`] reads them.
     pub(crate) fn range(&self, asked: (Option<&str>, Option<&str>), now: UnixMillis) -> Result<Range, RangeError> {
         Range::parse(asked, &self.zone, now)

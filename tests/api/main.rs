@@ -27,6 +27,7 @@ mod providers;
 mod recorded;
 mod repeat;
 mod service;
+mod session_numbers;
 mod sessions;
 mod shape;
 mod uploads;

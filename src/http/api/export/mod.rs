@@ -148,7 +148,7 @@ pub(in crate::http) async fn all(
     let actor = credentials.acting_admin(&edge).await?;
     let asked = Asked::of(asking)?;
     let format = Format::parse(asked.value("format"), &MANY)?;
-    let filter = asked.filter()?;
+    let filter = asked.filter(edge.analytics.zone())?;
     let export = Export::begin(edge, reading, format)?;
     export.audited(&actor, ("session", String::new()), &json!({ "filter": asked.filters() })).await?;
     export.many(Reader::all(filter), None).await
@@ -204,7 +204,8 @@ pub(in crate::http) async fn of_agent(
     drop(body);
     let format = Format::parse(format.as_deref(), &MANY)?;
     let names: Vec<String> = filter.keys().cloned().collect();
-    let filter = Filter { agent_id: Some(agent_id.clone()), ..Asked::filter_of(filter.into_iter().collect())? };
+    let filter = Asked::filter_of(filter.into_iter().collect(), edge.analytics.zone())?;
+    let filter = Filter { agent_id: Some(agent_id.clone()), ..filter };
     let ids = session_ids.map(|texts| ids(&texts)).transpose()?;
     let reading = Reading::of_primary();
     let reader = match &ids {

@@ -34,7 +34,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let asked = Asked::of(asking)?;
-    let ((page, number), sort, filter) = (asked.page()?, asked.sort()?, asked.filter()?);
+    let ((page, number), sort, filter) = (asked.page()?, asked.sort()?, asked.filter(edge.analytics.zone())?);
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
     let Pagination { page, limit, total, total_pages } = Pagination::of(number, page, listed.total);
     let sessions: Vec<Value> = listed.rows.iter().map(shown::whole).collect();
@@ -59,7 +59,7 @@ pub(in crate::http) async fn stats(
     asking: Asking,
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
-    let filter = Asked::of(asking)?.filter()?;
+    let filter = Asked::of(asking)?.filter(edge.analytics.zone())?;
     Ok(Json(shown::stats(&edge, &reading, filter).await?))
 }
 

@@ -69,13 +69,13 @@ impl Asked {
     }
 
     /// The filter of a body, whose names are plain.
-    pub(in crate::http::api) fn filter_of(pairs: Vec<(String, String)>) -> Result<Filter, ApiError> {
+    pub(in crate::http::api) fn filter_of(pairs: Vec<(String, String)>, zone: &TimeZone) -> Result<Filter, ApiError> {
         if let Some((name, _)) =
             pairs.iter().find(|(name, _)| known(name).is_none_or(|known| !FILTERS.contains(&known)))
         {
             return Err(error::validation(name, "is not known"));
         }
-        Self::of(Ok(Query(pairs)))?.filter()
+        Self::of(Ok(Query(pairs)))?.filter(zone)
     }
 
     /// The value of that name, and the name as the client has written it; an empty one is none.
@@ -108,7 +108,8 @@ impl Asked {
         sort(by, order).map_err(|rule| error::validation("sortOrder", &rule.to_string()))
     }
 
-    pub(in crate::http::api) fn filter(&self) -> Result<Filter, ApiError> {
+    /// Days begin and end as they do in `zone`.
+    pub(in crate::http::api) fn filter(&self, zone: &TimeZone) -> Result<Filter, ApiError> {
         let mut filter = Filter::default();
         if let Some((id, name)) = self.get("agentId") {
             filter.agent_id = Some(agent_id(name, id)?);
@@ -132,7 +133,7 @@ impl Asked {
         ] {
             let Some((text, name)) = self.get(known) else { continue };
             let rule = "must be a day as in 2026-11-26, or a time as in 2026-11-26T08:00:00Z";
-            let at = Some(time(text, is_end).ok_or_else(|| error::validation(name, rule))?);
+            let at = Some(time(text, is_end, zone).ok_or_else(|| error::validation(name, rule))?);
             if is_end {
                 filter.until = at;
             } else {
@@ -175,12 +176,14 @@ fn is_index(text: &str) -> bool {
     text.is_empty() || inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The beginning of a day or a time itself; of an end, what comes right behind. Days begin as they do in UTC.
-fn time(text: &str, is_end: bool) -> Option<UnixMillis> {
+/// The beginning of a day or a time itself; of an end, what comes right behind. Days begin as they do in `zone`:
+/// not at midnight, where clocks leap over that.
+fn time(text: &str, is_end: bool, zone: &TimeZone) -> Option<UnixMillis> {
     if text.chars().count() == DATE_CHARS {
         let day: Date = text.parse().ok()?;
         let day = if is_end { day.tomorrow().ok()? } else { day };
-        return Some(UnixMillis(TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?.as_millisecond()));
+        let begins = day.to_zoned_datetime(zone.clone()).ok()?.start_of_day().ok()?;
+        return Some(UnixMillis(begins.timestamp().as_millisecond()));
     }
     let at = text.parse::<Timestamp>().ok()?.as_millisecond();
     Some(UnixMillis(if is_end { at + 1 } else { at }))
@@ -226,7 +229,22 @@ mod tests {
     }
 
     fn filter(pairs: &[(&str, &str)]) -> Result<Filter, &'static str> {
-        asked(pairs).and_then(|asked| asked.filter()).map_err(|error| error.code)
+        asked(pairs).and_then(|asked| asked.filter(&TimeZone::UTC)).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn a_day_begins_and_ends_where_the_zone_says() {
+        let day = |zone: &str, text: &str| {
+            let zone = jiff::tz::TimeZoneDatabase::bundled().get(zone).unwrap();
+            let filter = asked(&[("filter[startDate]", text), ("filter[endDate]", text)]).unwrap().filter(&zone).unwrap();
+            [filter.since.unwrap().to_string(), filter.until.unwrap().to_string()]
+        };
+        assert_eq!(day("Asia/Shanghai", "2026-11-26"), ["2026-11-25T16:00:00.000Z", "2026-11-26T16:00:00.000Z"]);
+        // An hour is left out, and here midnight with it.
+        assert_eq!(day("America/Santiago", "2026-09-06"), ["2026-09-06T04:00:00.000Z", "2026-09-07T03:00:00.000Z"]);
+        // What is a time is no day of any zone.
+        let at = "2026-11-26T00:00:00Z";
+        assert_eq!(day("Asia/Shanghai", at), ["2026-11-26T00:00:00.000Z", "2026-11-26T00:00:00.001Z"]);
     }
 
     #[test]

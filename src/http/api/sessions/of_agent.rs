@@ -48,7 +48,7 @@ pub(in crate::http) async fn enhanced(
     let agent_id = agent_id("agentId", &agent)?;
     let asked = Asked::of(asking)?;
     let ((page, number), sort) = (asked.page()?, asked.sort()?);
-    let filter = Filter { agent_id: Some(agent_id), ..asked.filter()? };
+    let filter = Filter { agent_id: Some(agent_id), ..asked.filter(edge.analytics.zone())? };
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
     let shown: Vec<Value> = listed.rows.iter().map(shown::own).collect();
     Ok(Json(envelope("OK", part(&shown, (page, number), listed.total))).into_response())
@@ -85,7 +85,7 @@ pub(in crate::http) async fn stats(
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
     let agent_id = agent_id("agentId", &agent)?;
-    let filter = Filter { agent_id: Some(agent_id), ..Asked::of(asking)?.filter()? };
+    let filter = Filter { agent_id: Some(agent_id), ..Asked::of(asking)?.filter(edge.analytics.zone())? };
     let stats = shown::stats(&edge, &reading, filter).await?;
     Ok(Json(envelope("OK", stats)).into_response())
 }

@@ -43,7 +43,7 @@ pub(in crate::http) async fn list(
     let owner = owner(&credentials, &edge).await?;
     let asked = Asked::of(asking)?;
     let ((page, number), sort) = (asked.page()?, asked.sort()?);
-    let filter = Filter { owner: Some(owner), ..asked.filter()? };
+    let filter = Filter { owner: Some(owner), ..asked.filter(edge.analytics.zone())? };
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
     let shown = listed.rows.iter().map(shown::own).collect();
     Ok(Json(shown::paged(shown, Pagination::of(number, page, listed.total))))
@@ -98,7 +98,7 @@ pub(in crate::http) async fn stats(
     asking: Asking,
 ) -> Result<Response, ApiError> {
     let owner = owner(&credentials, &edge).await?;
-    let filter = Filter { owner: Some(owner), ..Asked::of(asking)?.filter()? };
+    let filter = Filter { owner: Some(owner), ..Asked::of(asking)?.filter(edge.analytics.zone())? };
     let stats = shown::stats(&edge, &reading, filter).await?;
     Ok(Json(envelope("OK", stats)).into_response())
 }

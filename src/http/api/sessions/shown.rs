@@ -8,7 +8,6 @@ use crate::sessions::{Batched, HistoryError};
 use crate::store::{Filter, SessionRow, SessionStats};
 use jiff::ToSpan;
 use jiff::civil::date;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 fn status(session: &SessionRow) -> &'static str {
@@ -67,8 +66,9 @@ pub(super) fn paged(data: Vec<Value>, pagination: Pagination) -> Value {
 
 /// The conversations of `filter` in numbers.
 pub(super) async fn stats(edge: &Edge, reading: &Reading, filter: Filter) -> Result<Value, ApiError> {
+    let zone = edge.analytics.zone().clone();
     let SessionStats { sessions, archived, turns, by_day, by_agent } =
-        reading.seen(edge, edge.history.stats(filter, TimeZone::UTC)).await?;
+        reading.seen(edge, edge.history.stats(filter, zone)).await?;
     let roster = reading.roster(edge).await?;
     let messages = 2 * turns;
     let by_date = by_day.into_iter().filter_map(|(day, count)| {
