@@ -90,3 +90,14 @@ fn what_was_spent_is_told_with_each_session_by_value() {
     let found = raw(&admin.get("/api/chat-sessions/search?q=hi"))["data"][0].clone();
     assert_eq!(spent(&found), spent(&listed));
 }
+
+#[test]
+fn an_agent_that_was_removed_keeps_its_name_in_numbers() {
+    let (_upstream, home) = home();
+    let node = home.start();
+    let mut admin = as_user(&node, Some(&admin(&home, &node)));
+    node.browser().chat(&question("hi", false)).answer();
+    assert_eq!(admin.request("DELETE", "/api/agents/a", None).status, 200);
+    let by_agent = raw(&admin.get("/api/admin/sessions/stats"))["sessionsByAgent"].clone();
+    assert_eq!((&by_agent[0]["agentId"], &by_agent[0]["agentName"]), (&json!("a"), &json!("Agent a")));
+}

@@ -9,6 +9,7 @@ use crate::store::{Filter, SessionRow, SessionStats};
 use jiff::ToSpan;
 use jiff::civil::date;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 fn status(session: &SessionRow) -> &'static str {
     if session.is_archived { "archived" } else { "active" }
@@ -70,14 +71,21 @@ pub(super) async fn stats(edge: &Edge, reading: &Reading, filter: Filter) -> Res
     let SessionStats { sessions, archived, turns, by_day, by_agent } =
         reading.seen(edge, edge.history.stats(filter, zone)).await?;
     let roster = reading.roster(edge).await?;
+    let past = if by_agent.iter().all(|of| roster.get(&of.agent_id).is_some()) {
+        HashMap::new()
+    } else {
+        reading.seen(edge, edge.analytics.past_agents()).await?
+    };
     let messages = 2 * turns;
     let by_date = by_day.into_iter().filter_map(|(day, count)| {
         let day = date(1970, 1, 1).checked_add(i32::try_from(day).ok()?.days()).ok()?;
         Some(json!({ "date": day.to_string(), "count": count }))
     });
     let by_agent = by_agent.into_iter().map(|of| {
-        // One that was removed has only its id left.
-        let name = roster.get(&of.agent_id).map_or_else(|| of.agent_id.clone(), |agent| agent.profile.name.clone());
+        // Of one that was removed long ago only its id may be left.
+        let name = roster.get(&of.agent_id).map(|agent| agent.profile.name.clone());
+        let name = name.or_else(|| past.get(&of.agent_id).map(|past| past.name.clone()));
+        let name = name.unwrap_or_else(|| of.agent_id.clone());
         json!({
             "agentId": of.agent_id, "agentName": name, "sessionCount": of.sessions, "messageCount": 2 * of.turns,
         })
