@@ -36,8 +36,9 @@ pub(crate) struct OfAgent {
 }
 
 impl Store {
-    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on. As this node has
-    /// them, which may not be durable yet.
+    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on. They are counted by
+    /// when they began, and the times of the filter are those of their beginnings too. As this node has them, which may not
+    /// be durable yet.
     pub(crate) async fn session_stats(
         &self,
         filter: Filter,
@@ -49,18 +50,23 @@ impl Store {
 }
 
 fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) -> rusqlite::Result<SessionStats> {
-    let (conditions, values) = conditions(filter);
+    let (since, until) = (filter.since, filter.until);
+    let filter = Filter { since: None, until: None, ..filter.clone() };
+    let (conditions, values) = conditions(&filter);
     let mut stats = SessionStats::default();
     let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
     let mut of_agents = Vec::<(u64, u64)>::new();
     let sql = format!(
         "SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, turn_count FROM sessions {} {conditions}",
-        lists::access(filter)
+        lists::access(&filter)
     );
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
     while let Some(row) = found.next()? {
         let (began, is_archived): (i64, bool) = (row.get(0)?, row.get(1)?);
+        if since.is_some_and(|since| began < since.0) || until.is_some_and(|until| began >= until.0) {
+            continue;
+        }
         let turns = row.get::<_, i64>(3)?.cast_unsigned();
         stats.sessions += 1;
         stats.archived += u64::from(is_archived);

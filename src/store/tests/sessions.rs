@@ -149,7 +149,12 @@ async fn numbers_are_those_of_a_plain_list() {
     for _ in 0..30 {
         let filter = some_filter(&mut made, 21);
         let stats = store.session_stats(filter.clone(), |at| at.0.div_euclid(DAY_MS)).await.unwrap().value;
-        let found: Vec<&MadeSession> = made.sessions.iter().filter(|session| is_in(&filter, session)).collect();
+        // By when they began, and not by when they were used last.
+        let (since, until) = (filter.since, filter.until);
+        let others = Filter { since: None, until: None, ..filter.clone() };
+        let began = |began: i64| since.is_none_or(|at| began >= at.0) && until.is_none_or(|at| began < at.0);
+        let found: Vec<&MadeSession> =
+            made.sessions.iter().filter(|session| is_in(&others, session) && began(session.began)).collect();
         let count = |of: &dyn Fn(&MadeSession) -> usize| -> u64 {
             found.iter().map(|session| u64::try_from(of(session)).unwrap()).sum()
         };
