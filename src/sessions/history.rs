@@ -5,7 +5,7 @@ use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use crate::clock;
 use crate::store::{
     AuditEntry, DELETED_AT_ONCE, Filter, Found, Key, Listed, Order, Page, Pending, Place, Reach, SaidPage, SessionRow,
-    SessionStats, Snapshot, Sought, Store, StoreError, Told, TurnEvent, Verdict,
+    SessionStats, Snapshot, Sought, Store, StoreError, Told, TurnEvent, Verdict, Walked,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -121,7 +121,7 @@ impl History {
         filter: Filter,
         between: (i64, i64),
         limit: u32,
-    ) -> Result<Snapshot<Vec<SessionRow>>, StoreError> {
+    ) -> Result<Snapshot<Walked>, StoreError> {
         self.store.sessions_after(filter, between, limit).await
     }
 

@@ -100,7 +100,7 @@ pub(crate) use readers::{Budget, Snapshot};
 pub(crate) use retire::{Idle, Retired};
 pub(crate) use search::{Found, Reach, Sought};
 pub(crate) use session_events::TurnEvent;
-pub(crate) use session_export::{Said, SaidPage};
+pub(crate) use session_export::{Said, SaidPage, Walked};
 pub(crate) use session_make::NewSession;
 pub(crate) use session_stats::SessionStats;
 pub(crate) use sessions::{Change, DELETED_AT_ONCE, Filter, Key, Listed, Order, Page, SessionRow};

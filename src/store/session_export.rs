@@ -9,11 +9,13 @@ use super::sessions::{self, COLUMNS, Filter, SessionRow, conditions};
 use super::turns::{TurnState, usage};
 use crate::base::{Epoch, SessionId, UnixMillis};
 use crate::protocol::answer::Usage;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 /// Of one page of turns: it ends where the next would pass this, and has one in any case.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 const PAGE_TURNS_MAX: usize = 200;
+/// Of all conversations, looked at in one read, however few of them are wanted.
+pub(super) const LOOKED_AT_MAX: u32 = 5_000;
 
 /// One turn, to be written down elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,14 @@ pub(crate) struct SaidPage {
     pub(crate) is_last: bool,
 }
 
+/// Conversations that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walked {
+    pub(crate) sessions: Vec<SessionRow>,
+    /// Up to that key all were looked at.
+    pub(crate) reached: i64,
+}
+
 impl Store {
     /// The greatest key of a conversation; 0 where there is none.
     pub(crate) async fn last_session(&self) -> Result<Snapshot<i64>, StoreError> {
@@ -52,26 +62,15 @@ impl Store {
     }
 
     /// At most `limit` conversations of `filter` whose keys are greater than `after` and not greater than `last`, by their
-    /// keys.
+    /// keys; of everybody's, 5,000 are looked at. There is more to look at where less than `last` was reached.
     pub(crate) async fn sessions_after(
         &self,
         filter: Filter,
         (after, last): (i64, i64),
         limit: u32,
-    ) -> Result<Snapshot<Vec<SessionRow>>, StoreError> {
+    ) -> Result<Snapshot<Walked>, StoreError> {
         let query = move |rows: &Connection| {
-            let (conditions, values) = conditions(&filter);
-            let joint = if conditions.is_empty() { "WHERE" } else { "AND" };
-            let sql = format!(
-                "SELECT {COLUMNS} FROM sessions {conditions} {joint} sessions.id > {after} AND sessions.id <= {last}
-                 ORDER BY sessions.id LIMIT {limit}"
-            );
-            let read = || {
-                let mut statement = rows.prepare(&sql)?;
-                let found = statement.query_map(params_from_iter(&values), sessions::row)?;
-                found.collect::<rusqlite::Result<Vec<_>>>()
-            };
-            read().map_err(StoreError::sql("read sessions"))
+            walk(rows, &filter, (after, last), limit).map_err(StoreError::sql("read sessions"))
         };
         self.snapshot(Budget::Copy, query).await
     }
@@ -93,6 +92,31 @@ impl Store {
         };
         self.snapshot(Budget::Copy, query).await
     }
+}
+
+fn walk(rows: &Connection, filter: &Filter, (after, last): (i64, i64), limit: u32) -> rusqlite::Result<Walked> {
+    // An owner's are found in an index and are few; others in the order of their keys, some of which may be none's.
+    let (access, last) = match filter.owner {
+        Some(_) => ("", last),
+        None => {
+            let sql = "SELECT id FROM sessions WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1 OFFSET ?3";
+            let mut statement = rows.prepare_cached(sql)?;
+            let far = statement.query_row(params![after, last, LOOKED_AT_MAX - 1], |row| row.get(0)).optional()?;
+            ("NOT INDEXED", far.unwrap_or(last))
+        }
+    };
+    let (conditions, values) = conditions(filter);
+    let joint = if conditions.is_empty() { "WHERE" } else { "AND" };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM sessions {access} {conditions} {joint} sessions.id > {after} AND sessions.id <= {last}
+         ORDER BY sessions.id LIMIT {limit}"
+    );
+    let mut statement = rows.prepare(&sql)?;
+    let found = statement.query_map(params_from_iter(&values), sessions::row)?;
+    let sessions = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_cut = sessions.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let reached = sessions.last().filter(|_| is_cut).map_or(last, |session| session.id.row);
+    Ok(Walked { sessions, reached })
 }
 
 fn page(rows: &Connection, epoch: Epoch, (session_id, after): (i64, i64)) -> rusqlite::Result<SaidPage> {

@@ -2,6 +2,7 @@
 
 use super::made::{Made, MadeSession, QUEUE, id_of};
 use super::*;
+use crate::store::session_export::LOOKED_AT_MAX;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -176,6 +177,40 @@ async fn numbers_are_those_of_a_plain_list() {
         let by_agent: Vec<(&str, u64, u64)> =
             stats.by_agent.iter().map(|agent| (agent.agent_id.as_str(), agent.sessions, agent.turns)).collect();
         assert_eq!(by_agent, expected);
+    }
+}
+
+/// As an export walks through all: by their keys, and no further at once than it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_finds_each_that_fits_once_and_looks_at_so_many_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let store = open_as(dir.path(), opening(1, QUEUE)).unwrap();
+    let mut made = Made::new(13);
+    made.add(&store, (300, 20)).await;
+    // Many more that are somebody else's, and a hole among their keys.
+    let more = i64::from(2 * LOOKED_AT_MAX);
+    let filled = store.write(1 << 20, move |scope| {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+            INSERT INTO sessions (id, owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
+            SELECT 100000 + i, 'visitor:many', 'many', 'c' || i, 'u' || i, i, i FROM n";
+        scope.rows.execute(sql, [more]).map_err(StoreError::sql("fill"))
+    });
+    filled.unwrap().await.unwrap();
+    made.add(&store, (100, 20)).await;
+    let last = store.last_session().await.unwrap().value;
+    for round in 0..20 {
+        let filter = if round == 0 { Filter::default() } else { some_filter(&mut made, 21) };
+        let (mut chats, mut after, mut reads) = (Vec::new(), 0, 0);
+        while after < last {
+            let walked = store.sessions_after(filter.clone(), (after, last), 100).await.unwrap().value;
+            assert!(walked.reached > after && walked.sessions.len() <= 100);
+            assert!(walked.sessions.iter().all(|session| session.id.row > after && session.id.row <= walked.reached));
+            chats.extend(walked.sessions.into_iter().filter(|session| session.agent_id != "many").map(|one| one.chat));
+            (after, reads) = (walked.reached, reads + 1);
+        }
+        let fits = made.sessions.iter().filter(|session| is_in(&filter, session));
+        assert_eq!(chats, fits.map(|session| session.chat.as_str()).collect::<Vec<_>>(), "{filter:?}");
+        assert!(filter.owner.is_some() || reads > 2, "{reads} reads of {last} sessions");
     }
 }
 

@@ -89,7 +89,7 @@ impl Reader {
         Part { session, is_first: after == 0, turns, is_last: self.current.is_none() }
     }
 
-    /// Looks for more conversations; whether there are any.
+    /// Looks for more conversations; whether there were any left to look at.
     async fn find(&mut self, edge: &Edge, reading: &Reading) -> Result<bool, ApiError> {
         let Some(more) = &mut self.more else { return Ok(false) };
         let last = match more.last {
@@ -99,11 +99,11 @@ impl Reader {
         more.last = Some(last);
         let filter = more.filter.clone();
         let found = reading.seen(edge, edge.history.after(filter, (more.after, last), SESSIONS_AT_ONCE)).await?;
-        match found.last() {
-            Some(session) => more.after = session.id.row,
-            None => self.more = None,
+        more.after = found.reached;
+        if found.reached >= last {
+            self.more = None;
         }
-        self.found = found.into();
-        Ok(!self.found.is_empty())
+        self.found = found.sessions.into();
+        Ok(true)
     }
 }
