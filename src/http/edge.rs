@@ -111,11 +111,16 @@ impl Edge {
         }
     }
 
+    /// What `length` bytes take of the memory for bodies.
+    pub(super) fn kib(length: usize) -> usize {
+        length / 1024 + 1
+    }
+
     /// Takes the memory for a body of `length` bytes, or for the longest where nobody has said how long it is. Never
     /// waits.
     pub(super) fn share_of_bodies(&self, length: Option<usize>) -> Result<OwnedSemaphorePermit, ApiError> {
         let longest = self.settings.body_bytes_max;
-        let kib = u32::try_from(length.unwrap_or(longest).min(longest) / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = u32::try_from(Self::kib(length.unwrap_or(longest).min(longest))).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| ChatError::Overloaded.into())
     }
 

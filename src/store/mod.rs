@@ -103,9 +103,9 @@ pub(crate) use session_events::TurnEvent;
 pub(crate) use session_export::{Said, SaidPage, Walked};
 pub(crate) use session_make::NewSession;
 pub(crate) use session_stats::SessionStats;
-pub(crate) use sessions::{Change, DELETED_AT_ONCE, Filter, Key, Listed, Order, Page, SessionRow};
 #[cfg(test)]
 pub(crate) use sessions::Spent;
+pub(crate) use sessions::{Change, DELETED_AT_ONCE, Filter, Key, Listed, Order, Page, SessionRow};
 pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use tests::opened;

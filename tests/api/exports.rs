@@ -262,3 +262,30 @@ fn an_export_whose_chat_is_deleted_meanwhile_breaks_off() {
     }
     node.wait_logged("an export is broken off");
 }
+
+/// A proxy that asks by HTTP/1.0 knows no other end of a body than that of the connection.
+#[test]
+fn an_export_over_http_1_0_says_in_its_last_line_that_it_was_broken_off() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let (_upstream, home, node, id) = long();
+    let mut admin = admin_of(&home, &node);
+    let (name, value) = admin.headers.first().cloned().expect("it has a token");
+    let mut socket = std::net::TcpStream::connect(node.address()).expect("the node listens");
+    socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("a socket has a timeout");
+    write!(socket, "GET /api/admin/sessions/{id}/export?format=csv HTTP/1.0\r\n{name}: {value}\r\n\r\n")
+        .expect("it is sent");
+    let mut answer = BufReader::new(socket);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(answer.read_line(&mut head).expect("a head comes"), 0);
+    }
+    assert!(head.contains(" 200 ") && !head.contains("content-length") && !head.contains("chunked"), "{head}");
+    assert_eq!(admin.request("DELETE", &format!("/api/admin/sessions/{id}"), None).status, 200);
+    let mut body = Vec::new();
+    let _ = answer.read_to_end(&mut body); // However it ends.
+    let body = String::from_utf8(body).expect("text");
+    let last = body.trim_end().rsplit("\r\n").next().expect("a line");
+    assert!(last.starts_with("\"INCOMPLETE: ") && body.ends_with("\r\n"), "{last:.200}");
+    let lines = cells(&body);
+    assert!(lines.len() < 2 * LONG_TURNS && lines.iter().all(|line| line.len() == 11), "{} lines", lines.len());
+}

@@ -37,12 +37,9 @@ fn a_day_is_that_of_the_servers_zone_in_filters_and_in_numbers() {
     node.browser().chat(&question("hi", false)).answer();
     let stats = raw(&admin.get("/api/admin/sessions/stats"));
     assert_eq!(stats["sessionsByDate"], json!([{ "date": today, "count": 1 }]), "{zone}");
-    for (from, to, expected) in [
-        (&today, &today, 1),
-        (&yesterday, &tomorrow, 1),
-        (&yesterday, &yesterday, 0),
-        (&tomorrow, &tomorrow, 0),
-    ] {
+    for (from, to, expected) in
+        [(&today, &today, 1), (&yesterday, &tomorrow, 1), (&yesterday, &yesterday, 0), (&tomorrow, &tomorrow, 0)]
+    {
         let query = format!("filter[startDate]={from}&filter[endDate]={to}");
         assert_eq!(total(&mut admin, &query), [expected; 2], "{zone}: {query}");
     }
@@ -70,8 +67,12 @@ fn what_was_spent_is_told_with_each_session_by_value() {
         admin.chat(&body).answer();
     }
     let events = raw(&admin.get("/api/sessions/a/events"))["data"]["data"].clone();
-    let took: Vec<u64> =
-        events.as_array().expect("a list").iter().map(|event| event["durationMs"].as_u64().expect("it ended")).collect();
+    let took: Vec<u64> = events
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| event["durationMs"].as_u64().expect("it ended"))
+        .collect();
     assert_eq!(took.len(), 3);
     // Half a millisecond is one.
     let mean = (took.iter().sum::<u64>() + 1) / 3;

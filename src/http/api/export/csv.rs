@@ -9,6 +9,9 @@ const END: &str = "\r\n";
 pub(super) const COLUMNS: [&str; 11] =
     ["sessionId", "userId", "agentId", "title", "status", "turnId", "role", "state", "failure", "createdAt", "content"];
 
+/// As many cells as any line has.
+const BROKEN_OFF: &str = "\"INCOMPLETE: this export was broken off here, and lines are missing\",,,,,,,,,,\r\n";
+
 #[derive(Default)]
 pub(super) struct Csv {
     has_head: bool,
@@ -73,6 +76,10 @@ impl Writer for Csv {
     fn end(&mut self, out: &mut String) {
         self.head(out); // Of nothing, too.
     }
+
+    fn broken_off(&self) -> &'static str {
+        BROKEN_OFF
+    }
 }
 
 fn line(cells: &Cells, out: &mut String) {
@@ -109,6 +116,12 @@ fn is_formula(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_of_one_that_is_broken_off_has_as_many_cells_as_any_other() {
+        assert_eq!(BROKEN_OFF.matches(",,").count() * 2, COLUMNS.len() - 1);
+        assert_eq!(BROKEN_OFF.matches(',').count(), COLUMNS.len(), "and one in its text");
+    }
 
     #[test]
     fn a_cell_is_text_whatever_stands_in_it() {

@@ -84,6 +84,11 @@ impl Writer for Many {
         }
         let _ = write!(out, "],\"total\":{}}}", self.sessions);
     }
+
+    /// Without its end it is no JSON.
+    fn broken_off(&self) -> &'static str {
+        ""
+    }
 }
 
 fn begin(out: &mut String) {
@@ -104,4 +109,9 @@ impl Writer for One {
     }
 
     fn end(&mut self, _: &mut String) {}
+
+    /// Without its end it is no JSON.
+    fn broken_off(&self) -> &'static str {
+        ""
+    }
 }

@@ -1,12 +1,14 @@
 //! Conversations with all that was said in them, as files.
 //!
 //! What is exported is read page by page as the client takes it: whoever reads slowly, or leaves, keeps nothing but one
-//! place among the few exports at once. Where a page cannot be read the body breaks off without its end, so that no
-//! client takes a part for the whole.
+//! place among the few exports at once, and that for as long as it takes something now and then. Where a page cannot be
+//! read the body says so, where its format has a way to, and breaks off without its end, so that no client takes a part for
+//! the whole.
 
 mod csv;
 mod json;
 mod name;
+mod pieces;
 mod read;
 mod txt;
 mod xlsx;
@@ -22,19 +24,26 @@ use crate::http::levels::Reading;
 use crate::http::write::{Write, kept};
 use crate::sessions::HistoryError;
 use crate::store::{Filter, Said, SessionRow, StoreError};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use read::{Part, Reader};
+use pieces::Piece;
+use read::{Part, Reader, again};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io;
-use tokio::sync::OwnedSemaphorePermit;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::task::TaskTracker;
 
 /// A piece of a body is at least as long, where more follows.
 const PIECE_BYTES: usize = 64 << 10;
+/// What making one takes: a page of the store, and what it is written as.
+const MAKING_BYTES: usize = 3 << 20;
+/// Pieces that wait for the client.
+const AHEAD: usize = 1;
 
 /// What a file is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +90,8 @@ trait Writer: Send {
     /// The last of a session's turns was written.
     fn session_end(&mut self, session: &SessionRow, out: &mut String);
     fn end(&mut self, out: &mut String);
+    /// The last line of a file that is broken off; empty where the format itself shows that its end is missing.
+    fn broken_off(&self) -> &'static str;
 }
 
 /// A conversation with all that was said in it, as a file.
@@ -270,23 +281,15 @@ impl Export {
     /// Answers once there is a first piece: what fails before is told as an error.
     async fn answer(self, reader: Reader, writer: Box<dyn Writer>, name: String) -> Result<Response, ApiError> {
         let Self { edge, reading, format, place } = self;
-        let under_way = UnderWay { edge, reading, reader, writer, place };
-        let (first, rest) = under_way.piece().await?;
-        let body = match rest {
-            None => Body::from(first),
-            Some(rest) => {
-                let rest = stream::try_unfold(Some(rest), async |rest: Option<Box<UnderWay>>| match rest {
-                    None => Ok::<_, ApiError>(None),
-                    Some(rest) => rest.piece().await.map(Some),
-                });
-                let rest = rest.map_err(|error| {
-                    tracing::warn!(reason = error.message(), "an export is broken off");
-                    io::Error::other("the export cannot go on")
-                });
-                Body::from_stream(stream::once(async { Ok(first) }).chain(rest))
-            }
-        };
-        Ok(file(format, &name, body))
+        let mut under_way = UnderWay { edge, reading, reader, writer, place };
+        let Piece { bytes, is_last } = under_way.piece().await?;
+        if is_last {
+            return Ok(file(format, &name, Body::from(bytes)));
+        }
+        let notice = under_way.writer.broken_off();
+        let (pieces, rest) = mpsc::channel(AHEAD);
+        TaskTracker::new().spawn(under_way.feed(pieces));
+        Ok(file(format, &name, pieces::body(bytes, rest, notice)))
     }
 }
 
@@ -295,7 +298,7 @@ fn file(format: Format, name: &str, body: Body) -> Response {
     (headers, body).into_response()
 }
 
-/// What is left of an export. Dropped with the body, where the client leaves.
+/// What is left of an export. It ends where the client leaves, or takes nothing any more.
 struct UnderWay {
     edge: Edge,
     reading: Reading,
@@ -306,13 +309,37 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// The next piece of the file, and what is left behind it.
-    async fn piece(mut self) -> Result<(Bytes, Option<Box<Self>>), ApiError> {
+    /// Hands over piece by piece; the last of them only where nothing is missing.
+    async fn feed(mut self, pieces: mpsc::Sender<Piece>) {
+        let (by, stall) = (self.reader.by(), self.edge.settings.client_stall);
+        let fed = tokio::time::timeout_at(by.into(), self.feeds(&pieces, stall)).await;
+        if let Err(error) = fed.unwrap_or_else(|_| Err(error::soon("the export takes too long"))) {
+            tracing::warn!(reason = error.message(), "an export is broken off");
+        }
+    }
+
+    async fn feeds(&mut self, pieces: &mpsc::Sender<Piece>, stall: Duration) -> Result<(), ApiError> {
+        loop {
+            let piece = self.piece().await?;
+            let is_last = piece.is_last;
+            match pieces.send_timeout(piece, stall).await {
+                Ok(()) if is_last => return Ok(()),
+                Ok(()) => {}
+                Err(SendTimeoutError::Closed(_)) => return Ok(()), // Its client has left.
+                Err(SendTimeoutError::Timeout(_)) => return Err(error::soon("the client takes nothing")),
+            }
+        }
+    }
+
+    /// The next piece of the file.
+    async fn piece(&mut self) -> Result<Piece, ApiError> {
+        let share = || async { self.edge.share_of_bodies(Some(MAKING_BYTES)) };
+        let share = again(self.reader.patience(), share).await?;
         let mut out = String::new();
         while out.len() < PIECE_BYTES {
             let Some(part) = self.reader.next(&self.edge, &self.reading).await? else {
                 self.writer.end(&mut out);
-                return Ok((Bytes::from(out), None));
+                return Ok(Piece::new(out, share, true));
             };
             let Part { session, is_first, turns, is_last } = &part;
             if *is_first {
@@ -325,7 +352,7 @@ impl UnderWay {
                 self.writer.session_end(session, &mut out);
             }
         }
-        Ok((Bytes::from(out), Some(Box::new(self))))
+        Ok(Piece::new(out, share, false))
     }
 }
 

@@ -23,4 +23,8 @@ impl Writer for Txt {
     fn session_end(&mut self, _: &SessionRow, _: &mut String) {}
 
     fn end(&mut self, _: &mut String) {}
+
+    fn broken_off(&self) -> &'static str {
+        "\n*** INCOMPLETE: this export was broken off here, and messages are missing ***\n"
+    }
 }

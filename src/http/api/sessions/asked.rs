@@ -236,7 +236,8 @@ mod tests {
     fn a_day_begins_and_ends_where_the_zone_says() {
         let day = |zone: &str, text: &str| {
             let zone = jiff::tz::TimeZoneDatabase::bundled().get(zone).unwrap();
-            let filter = asked(&[("filter[startDate]", text), ("filter[endDate]", text)]).unwrap().filter(&zone).unwrap();
+            let filter =
+                asked(&[("filter[startDate]", text), ("filter[endDate]", text)]).unwrap().filter(&zone).unwrap();
             [filter.since.unwrap().to_string(), filter.until.unwrap().to_string()]
         };
         assert_eq!(day("Asia/Shanghai", "2026-11-26"), ["2026-11-25T16:00:00.000Z", "2026-11-26T16:00:00.000Z"]);
