@@ -54,6 +54,8 @@ pub(crate) struct Edge {
     pub(super) started_at: Instant,
     /// One question to the disk at a time.
     pub(super) asking_disk: Arc<Semaphore>,
+    /// Of reads that look at everybody's conversations.
+    wide_reads: Arc<Semaphore>,
     /// Of exports, each for as long as its client reads.
     exports: Arc<Semaphore>,
     /// In KiB: what bodies that are being read and parsed may take.
@@ -89,6 +91,9 @@ const DOWNLOADS_EACH: usize = 8;
 const A_MOMENT: Duration = Duration::from_secs(1);
 /// Each reads the database as fast as its client takes it: two leave most readers to everybody else.
 const EXPORTS_MAX: usize = 2;
+/// Each may keep a reader and a core for as long as a read may take: most are left to reads of one person's.
+const WIDE_READS_MAX: usize = 4;
+const WIDE_READ_WAITS: Duration = Duration::from_secs(1);
 
 impl Edge {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -105,6 +110,7 @@ impl Edge {
             limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
             asking_disk: Arc::new(Semaphore::new(1)),
+            wide_reads: Arc::new(Semaphore::new(WIDE_READS_MAX)),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             bodies: Arc::new(Semaphore::new(kib)),
             parts: Arc::new(parts),
@@ -122,6 +128,12 @@ impl Edge {
         let longest = self.settings.body_bytes_max;
         let kib = u32::try_from(Self::kib(length.unwrap_or(longest).min(longest))).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| ChatError::Overloaded.into())
+    }
+
+    /// Takes a place among the reads that look at everybody's conversations. Waits for a second at most.
+    pub(super) async fn wide_read(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = tokio::time::timeout(WIDE_READ_WAITS, Arc::clone(&self.wide_reads).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or_else(|| error::soon("too many lists are made at once; ask again"))
     }
 
     /// Takes the memory for `bytes` of a file that comes. Never waits.

@@ -148,7 +148,9 @@ pub(in crate::http) async fn overview(
 ) -> Result<Json<Value>, ApiError> {
     credentials.admin(&edge).await?;
     let names = Names::read(&edge, &reading).await?;
+    let place = edge.wide_read().await?;
     let seen = reading.seen(&edge, edge.analytics.overview(clock::unix_millis())).await?;
+    drop(place);
     let top = seen.stored.by_agent.iter().take(TOP_AGENTS).map(|agent| {
         let id = &agent.agent_id;
         json!({

@@ -35,7 +35,9 @@ pub(in crate::http) async fn list(
     credentials.admin(&edge).await?;
     let asked = Asked::of(asking)?;
     let ((page, number), sort, filter) = (asked.page()?, asked.sort()?, asked.filter(edge.analytics.zone())?);
+    let place = edge.wide_read().await?;
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
+    drop(place);
     let Pagination { page, limit, total, total_pages } = Pagination::of(number, page, listed.total);
     let sessions: Vec<Value> = listed.rows.iter().map(shown::whole).collect();
     Ok(Json(json!({

@@ -49,7 +49,9 @@ pub(in crate::http) async fn enhanced(
     let asked = Asked::of(asking)?;
     let ((page, number), sort) = (asked.page()?, asked.sort()?);
     let filter = Filter { agent_id: Some(agent_id), ..asked.filter(edge.analytics.zone())? };
+    let place = edge.wide_read().await?;
     let listed = reading.seen(&edge, edge.history.list(filter, sort, page)).await?;
+    drop(place);
     let shown: Vec<Value> = listed.rows.iter().map(shown::own).collect();
     Ok(Json(envelope("OK", part(&shown, (page, number), listed.total))).into_response())
 }
@@ -114,7 +116,9 @@ pub(in crate::http) async fn events(
     let asked = Asked::of(asking)?;
     let (page, number) = asked.page()?;
     pages::number("page", asked.value("page"), (1, 1, EVENTS_MAX / page.limit))?;
+    let place = edge.wide_read().await?;
     let listed = reading.seen(&edge, edge.history.events(agent_id, page)).await?;
+    drop(place);
     let events: Vec<Value> = listed.rows.iter().map(event).collect();
     Ok(Json(envelope("OK", part(&events, (page, number), listed.total))).into_response())
 }

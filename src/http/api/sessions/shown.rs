@@ -68,8 +68,11 @@ pub(super) fn paged(data: Vec<Value>, pagination: Pagination) -> Value {
 /// The conversations of `filter` in numbers.
 pub(super) async fn stats(edge: &Edge, reading: &Reading, filter: Filter) -> Result<Value, ApiError> {
     let zone = edge.analytics.zone().clone();
+    // One owner's are few.
+    let place = if filter.owner.is_none() { Some(edge.wide_read().await?) } else { None };
     let SessionStats { sessions, archived, turns, by_day, by_agent } =
         reading.seen(edge, edge.history.stats(filter, zone)).await?;
+    drop(place);
     let roster = reading.roster(edge).await?;
     let past = if by_agent.iter().all(|of| roster.get(&of.agent_id).is_some()) {
         HashMap::new()
