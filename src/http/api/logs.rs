@@ -118,8 +118,10 @@ pub(in crate::http) async fn export(
     let lines = Asked::of(asking)?.select(&edge)?;
     let mut text = String::from("id,timestamp,level,message\r\n");
     for line in lines {
-        let [at, level] = [line.at.to_string(), line.severity.as_str().to_owned()].map(|text| pages::cell(&text));
-        text.extend([line.id.to_string().as_str(), ",", &at, ",", &level, ",", &pages::cell(&line.message), "\r\n"]);
+        let (id, at) = (line.id.to_string(), line.at.to_string());
+        text.extend([id.as_str(), ",", &at, ",", line.severity.as_str(), ","]);
+        pages::cell(&line.message, &mut text);
+        text.push_str("\r\n");
     }
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8"),

@@ -1,6 +1,7 @@
 //! A line for each message, as spreadsheets read it.
 
 use super::{Writer, answered_at, asked, state};
+use crate::http::api::pages::cell;
 use crate::store::{Said, SessionRow};
 
 /// Without it Excel takes Chinese for something else.
@@ -92,27 +93,6 @@ fn line(cells: &Cells, out: &mut String) {
     out.push_str(END);
 }
 
-/// Every cell in quotes, and what a spreadsheet would take for a formula behind an apostrophe, which makes it text.
-fn cell(text: &str, out: &mut String) {
-    out.push('"');
-    if is_formula(text) {
-        out.push('\'');
-    }
-    for letter in text.chars() {
-        if letter == '"' {
-            out.push('"');
-        }
-        out.push(letter);
-    }
-    out.push('"');
-}
-
-/// Some take the wide forms of the signs for the signs, and look past white space.
-fn is_formula(text: &str) -> bool {
-    text.starts_with(['\t', '\r', '\n'])
-        || text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,25 +101,5 @@ mod tests {
     fn the_line_of_one_that_is_broken_off_has_as_many_cells_as_any_other() {
         assert_eq!(BROKEN_OFF.matches(",,").count() * 2, COLUMNS.len() - 1);
         assert_eq!(BROKEN_OFF.matches(',').count(), COLUMNS.len(), "and one in its text");
-    }
-
-    #[test]
-    fn a_cell_is_text_whatever_stands_in_it() {
-        let written = |text: &str| {
-            let mut out = String::new();
-            cell(text, &mut out);
-            out
-        };
-        assert_eq!(written("杭州, \"天气\"\r\n好"), "\"杭州, \"\"天气\"\"\r\n好\"");
-        assert_eq!(written(""), "\"\"");
-        for formula in
-            ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1", "＠1", "\u{3000}=1"]
-        {
-            let inner = formula.replace('"', "\"\"");
-            assert_eq!(written(formula), format!("\"'{inner}\""), "{formula:?}");
-        }
-        for text in ["1+1", "a=1", "'=1", "天=1", "\"=1"] {
-            assert!(!written(text).starts_with("\"'") || text.starts_with('\''), "{text}");
-        }
     }
 }
