@@ -1,8 +1,9 @@
 use super::edge::Edge;
 use super::{api, docs, error, frontend, health, layers, upload};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::header;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, get_service};
 use std::path::Path;
@@ -16,6 +17,7 @@ pub(super) fn router(edge: &Edge) -> Router {
     let routes = routes
         .merge(pages(edge.settings.frontend.as_deref()))
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(middleware::from_fn(no_head_of_exports))
         .layer(DefaultBodyLimit::max(body_bytes_max));
     layers::around(routes, edge).with_state(edge.clone())
 }
@@ -148,4 +150,13 @@ async fn page() -> Response {
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'";
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "no-cache")];
     (headers, Html(include_str!("../../data/console/index.html"))).into_response()
+}
+
+/// Whoever asks for the head of an export alone would make it, and be audited for one that nobody has.
+async fn no_head_of_exports(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if request.method() == Method::HEAD && path.starts_with("/api/") && path.ends_with("/export") {
+        return error::method_not_allowed().await.into_response();
+    }
+    next.run(request).await
 }

@@ -93,6 +93,9 @@ fn a_session_is_exported_as_json_as_csv_and_as_text() {
     assert_eq!(field(&admin.get(&path("exe"))), "format");
     assert_eq!(field(&admin.get("/api/admin/sessions/x/export")), "id");
     assert_eq!(admin.get("/api/admin/sessions/1-1/export").code(404), "NOT_FOUND");
+    for path in [&path("csv"), "/api/admin/sessions/export", "/api/admin/logs/export", "/api/admin/users/1/export"] {
+        assert_eq!(admin.send("HEAD", path, None).expect("a head comes").status, 405, "{path}");
+    }
     let rows = admin.get("/api/admin/audit?action=export-sessions").json()["data"].clone();
     assert_eq!(rows.as_array().map(Vec::len), Some(3), "each export, and none that was refused: {rows}");
     assert_eq!((&rows[0]["resource_id"], &rows[0]["details"]), (&json!(id), &json!({ "format": "txt" })));
