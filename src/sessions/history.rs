@@ -125,6 +125,11 @@ impl History {
         self.store.sessions_after(filter, between, limit).await
     }
 
+    /// Lines that an export of `filter` has.
+    pub(crate) async fn export_lines(&self, filter: Filter) -> Result<Snapshot<u64>, StoreError> {
+        self.store.export_lines(filter).await
+    }
+
     /// Some turns of a conversation whose keys are greater than `after`; `None` where it is gone.
     pub(crate) async fn said_after(&self, id: SessionId, after: i64) -> Result<Snapshot<Option<SaidPage>>, StoreError> {
         self.store.said_after(id, after).await

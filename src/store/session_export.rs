@@ -3,6 +3,7 @@
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::lists;
 use super::open;
 use super::readers::{Budget, Snapshot};
 use super::sessions::{self, COLUMNS, Filter, SessionRow, conditions};
@@ -57,6 +58,18 @@ impl Store {
         let query = |rows: &Connection| {
             let sql = "SELECT coalesce(max(id), 0) FROM sessions";
             rows.query_row(sql, [], |row| row.get(0)).map_err(StoreError::sql("count sessions"))
+        };
+        self.snapshot(Budget::Copy, query).await
+    }
+
+    /// Lines that the conversations of `filter` are, two of each turn and one of a conversation without any.
+    pub(crate) async fn export_lines(&self, filter: Filter) -> Result<Snapshot<u64>, StoreError> {
+        let query = move |rows: &Connection| {
+            let (conditions, values) = conditions(&filter);
+            let access = lists::access(&filter);
+            let sql = format!("SELECT coalesce(sum(max(2 * turn_count, 1)), 0) FROM sessions {access} {conditions}");
+            let counted = rows.query_row(&sql, params_from_iter(&values), |row| row.get::<_, i64>(0));
+            counted.map(|lines| lines.max(0).cast_unsigned()).map_err(StoreError::sql("count lines"))
         };
         self.snapshot(Budget::Copy, query).await
     }

@@ -160,6 +160,15 @@ async fn numbers_are_those_of_a_plain_list() {
             found.iter().map(|session| u64::try_from(of(session)).unwrap()).sum()
         };
         assert_eq!(stats.sessions, count(&|_| 1), "{filter:?}");
+        let lines = store.export_lines(filter.clone()).await.unwrap().value;
+        let fits = made.sessions.iter().filter(|session| is_in(&filter, session));
+        assert_eq!(
+            lines,
+            fits.map(
+                |session| u64::try_from(session.turns.len()).unwrap().max(1) * 2 - u64::from(session.turns.is_empty())
+            )
+            .sum::<u64>()
+        );
         assert_eq!(stats.archived, count(&|session| usize::from(session.is_archived)));
         assert_eq!(stats.turns, count(&|session| session.turns.len()));
         let mut days = BTreeMap::<i64, u64>::new();

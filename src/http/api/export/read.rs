@@ -59,6 +59,16 @@ impl Reader {
         Self { found: VecDeque::new(), current: None, more, by: clock::now() + EXPORT_WITHIN, is_begun: false }
     }
 
+    /// How many lines it is, two of each turn.
+    pub(super) async fn lines(&self, edge: &Edge, reading: &Reading) -> Result<u64, ApiError> {
+        let found = self.found.iter().map(|session| (2 * session.turns).max(1)).sum();
+        let Some(more) = &self.more else { return Ok(found) };
+        let place = edge.wide_read().await?;
+        let lines = reading.seen(edge, edge.history.export_lines(more.filter.clone())).await?;
+        drop(place);
+        Ok(lines.saturating_add(found))
+    }
+
     /// When it is over, whatever is left of it.
     pub(super) fn by(&self) -> Instant {
         self.by

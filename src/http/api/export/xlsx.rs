@@ -49,7 +49,16 @@ impl From<Failed> for ApiError {
 }
 
 /// All that `reader` reads. Its client may leave at any time: the work ends with the next page.
-pub(super) async fn file(edge: &Edge, reading: &Reading, mut reader: Reader) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn file(edge: &Edge, reading: &Reading, reader: Reader) -> Result<Vec<u8>, ApiError> {
+    // Not after minutes of work.
+    if usize::try_from(reader.lines(edge, reading).await?).is_ok_and(|lines| lines <= ROWS_MAX) {
+        write(edge, reading, reader).await
+    } else {
+        Err(Failed::TooLarge.into())
+    }
+}
+
+async fn write(edge: &Edge, reading: &Reading, mut reader: Reader) -> Result<Vec<u8>, ApiError> {
     let dir = edge.state_dir.clone();
     let mut sheet = aside(move || Sheet::begin(&dir)).await?;
     while let Some(part) = reader.next(edge, reading).await? {
