@@ -125,8 +125,12 @@ impl Keeper {
     }
 
     async fn erase(&self) -> Result<(), Failed> {
-        let erasures = self.accounts.erasures().await?;
-        each(erasures, async |(user, since)| self.erase_one(user, since).await).await
+        let mut done = Ok(());
+        for (user, since) in self.accounts.erasures().await? {
+            // One who cannot be erased holds up nobody.
+            done = graver(done, self.erase_one(user, since).await);
+        }
+        done
     }
 
     async fn erase_one(&self, user: i64, since: UnixMillis) -> Result<(), Failed> {
@@ -188,18 +192,13 @@ impl Keeper {
     }
 }
 
-/// Does `work` with each of `items`, also behind one with which it failed; the first failure, or the first that is worth a
-/// word.
-async fn each<T>(items: Vec<T>, work: impl AsyncFn(T) -> Result<(), Failed>) -> Result<(), Failed> {
-    let mut failed: Option<Failed> = None;
-    for item in items {
-        if let Err(error) = work(item).await
-            && failed.as_ref().is_none_or(|before| before.is_passing() && !error.is_passing())
-        {
-            failed = Some(error);
-        }
+/// The first failure of two, or the first that is worth a word.
+fn graver(before: Result<(), Failed>, after: Result<(), Failed>) -> Result<(), Failed> {
+    match (&before, &after) {
+        (Ok(()), _) => after,
+        (Err(first), Err(second)) if first.is_passing() && !second.is_passing() => after,
+        (Err(_), _) => before,
     }
-    failed.map_or(Ok(()), Err)
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -213,24 +212,15 @@ fn count(total: &AtomicU64, more: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
-    #[tokio::test]
-    async fn one_who_cannot_be_erased_holds_up_nobody() {
-        let seen = Mutex::new(Vec::new());
-        let work = async |item: u8| {
-            seen.lock().unwrap().push(item);
-            match item {
-                1 => Err(Failed::History(HistoryError::Busy)),
-                3 => Err(Failed::Accounts(AccountsError::Unknown)),
-                4 => Err(Failed::Accounts(AccountsError::LastAdmin)),
-                _ => Ok(()),
-            }
-        };
-        let failed = each(vec![1, 2, 3, 4, 5], &work).await;
-        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 4, 5]);
-        assert!(matches!(failed, Err(Failed::Accounts(AccountsError::Unknown))), "worth a word: {failed:?}");
-        assert!(matches!(each(vec![2, 1], &work).await, Err(Failed::History(HistoryError::Busy))));
-        assert!(each(vec![2, 5], &work).await.is_ok());
+    #[test]
+    fn the_failure_that_is_worth_a_word_is_the_one_that_is_told() {
+        let busy = || Err(Failed::History(HistoryError::Busy));
+        let unknown = || Err(Failed::Accounts(AccountsError::Unknown));
+        let last = || Err(Failed::Accounts(AccountsError::LastAdmin));
+        let told = [Ok(()), busy(), unknown(), last(), Ok(())].into_iter().fold(Ok(()), graver);
+        assert!(matches!(told, Err(Failed::Accounts(AccountsError::Unknown))), "{told:?}");
+        assert!(matches!(graver(busy(), Ok(())), Err(Failed::History(HistoryError::Busy))));
+        assert!(graver(Ok(()), Ok(())).is_ok());
     }
 }

@@ -31,7 +31,7 @@ const JSON_WITHIN: Duration = Duration::from_mins(5);
 const FORM_WITHIN: Duration = Duration::from_mins(20);
 
 /// The memory that one upload takes, which grows with it: who says much and sends nothing keeps nobody out.
-pub(super) struct Share(OwnedSemaphorePermit, #[expect(dead_code, reason = "held, not read")] Option<Place>);
+pub(super) struct Share(OwnedSemaphorePermit, Option<Place>);
 
 impl Share {
     pub(super) fn none(edge: &Edge) -> Result<Self, ApiError> {

@@ -154,7 +154,7 @@ fn one_address_reads_and_sends_a_few_files_at_once_and_keeps_nobody_out() {
         held.push(answering);
     }
     let refused = node.browser().get(&path(&file));
-    assert_eq!((refused.code(429), refused.header("retry-after")), ("TOO_MANY_REQUESTS", Some("1")));
+    assert_eq!((refused.code(429).as_str(), refused.header("retry-after")), ("TOO_MANY_REQUESTS", Some("1")));
     assert_eq!(node.browser().with("x-forwarded-for", "203.0.113.9").get(&path(&file)).status, 200);
     drop(held);
     wait("given back", &node, || node.browser().get(&path(&file)).status == 200);
