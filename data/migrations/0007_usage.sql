@@ -17,14 +17,22 @@ ALTER TABLE sessions ADD COLUMN turn_count INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN token_sum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN answered_count INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN answer_ms_sum INTEGER NOT NULL DEFAULT 0;
-UPDATE sessions SET (turn_count, token_sum, answered_count, answer_ms_sum) = (
-  SELECT count(*), coalesce(sum(spent_tokens), 0), count(*) FILTER (WHERE state = 'complete'), coalesce(sum(spent_ms), 0)
-  FROM turns WHERE session_id = sessions.id AND label < '~'
-);
+-- Those that were here before count nothing until they are told to: in small steps behind this migration, as one commit holds
+-- no table of any size, or when one of their turns is written.
+ALTER TABLE sessions ADD COLUMN is_counted INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE sessions_mark (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  counted INTEGER NOT NULL,       -- up to this session all are
+  through INTEGER NOT NULL        -- the last of those that were here before
+) STRICT;
+INSERT INTO sessions_mark (id, counted, through) SELECT 1, 0, coalesce(max(id), 0) FROM sessions;
 -- All that a list is filtered and sorted by but titles, and much narrower than the rows: each turn moves one entry of it.
-CREATE INDEX sessions_by_use ON sessions (updated_at, id, agent_id, archived_at, created_at, changed_at, turn_count);
+-- Without those that are not counted, so that it begins empty and grows with the steps.
+CREATE INDEX sessions_by_use ON sessions (
+  updated_at, id, agent_id, archived_at, created_at, changed_at, turn_count, is_counted
+) WHERE is_counted = 1;
 -- Changed when a conversation begins or is renamed.
-CREATE INDEX sessions_by_title ON sessions (title, id);
+CREATE INDEX sessions_by_title ON sessions (title, id, is_counted) WHERE is_counted = 1;
 
 -- What happened, whether or not it is still stored: by days of UTC since 1970 and the agent, in the 96 quarters of an hour
 -- of each day, of which the days of every time zone are made.
@@ -59,32 +67,46 @@ CREATE TABLE agents_past (
   provider TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO usage (day, agent_id, sessions, turns)
-WITH RECURSIVE
-  slot (number) AS (VALUES (0) UNION ALL SELECT number + 1 FROM slot WHERE number < 95),
-  happened (at, agent_id, sessions, turns) AS MATERIALIZED (
-    SELECT max(created_at, 0), agent_id, 1, 0 FROM sessions
-    UNION ALL
-    SELECT max(turns.created_at, 0), agent_id, 0, 1 FROM turns JOIN sessions ON sessions.id = session_id WHERE label < '~'
-  ),
-  counted (day, agent_id, slot, sessions, turns) AS (
-    SELECT at / 86400000 AS day, agent_id, at % 86400000 / 900000, sessions, turns FROM happened
-    UNION ALL
-    SELECT day, agent_id, number, 0, 0 FROM (SELECT DISTINCT at / 86400000 AS day, agent_id FROM happened), slot
-  ),
-  summed (day, agent_id, slot, sessions, turns) AS (
-    SELECT day, agent_id, slot, sum(sessions), sum(turns) FROM counted GROUP BY day, agent_id, slot
-  )
-SELECT day, agent_id, json_group_array(sessions ORDER BY slot), json_group_array(turns ORDER BY slot)
-FROM summed GROUP BY day, agent_id;
-
-CREATE TRIGGER sessions_added AFTER INSERT ON sessions BEGIN
+-- Counts a session with the turns that it has, of which none was counted yet: one that is new, or was here before.
+CREATE TRIGGER sessions_counted AFTER UPDATE OF is_counted ON sessions WHEN NEW.is_counted > OLD.is_counted BEGIN
   INSERT INTO usage (day, agent_id) VALUES (max(NEW.created_at, 0) / 86400000, NEW.agent_id) ON CONFLICT DO NOTHING;
   UPDATE usage SET sessions = json_set(
     sessions,
     '$[' || (max(NEW.created_at, 0) % 86400000 / 900000) || ']',
     1 + json_extract(sessions, '$[' || (max(NEW.created_at, 0) % 86400000 / 900000) || ']')
   ) WHERE day = max(NEW.created_at, 0) / 86400000 AND agent_id = NEW.agent_id;
+  INSERT INTO usage (day, agent_id)
+  SELECT DISTINCT max(created_at, 0) / 86400000, NEW.agent_id FROM turns WHERE session_id = NEW.id AND label < '~'
+  ON CONFLICT DO NOTHING;
+  UPDATE usage SET turns = (
+    SELECT json_group_array(slot.value + coalesce(json_extract(asked.counts, '$."' || slot.key || '"'), 0) ORDER BY slot.key)
+    FROM json_each(usage.turns) AS slot
+  ) FROM (
+    SELECT day, json_group_object(quarter, count) AS counts FROM (
+      SELECT max(created_at, 0) / 86400000 AS day, max(created_at, 0) % 86400000 / 900000 AS quarter, count(*) AS count
+      FROM turns WHERE session_id = NEW.id AND label < '~' GROUP BY day, quarter
+    ) GROUP BY day
+  ) AS asked WHERE usage.day = asked.day AND usage.agent_id = NEW.agent_id;
+  UPDATE sessions SET (turn_count, token_sum, answered_count, answer_ms_sum) = (
+    SELECT count(*), coalesce(sum(spent_tokens), 0), count(*) FILTER (WHERE state = 'complete'), coalesce(sum(spent_ms), 0)
+    FROM turns WHERE session_id = NEW.id AND label < '~'
+  ) WHERE id = NEW.id;
+END;
+CREATE TRIGGER sessions_added AFTER INSERT ON sessions BEGIN
+  UPDATE sessions SET is_counted = 1 WHERE id = NEW.id;
+END;
+-- A session is counted before anything happens to its turns. Where it goes itself, whoever deletes it sees to that.
+CREATE TRIGGER turns_adding BEFORE INSERT ON turns
+WHEN (SELECT is_counted FROM sessions WHERE id = NEW.session_id) = 0 BEGIN
+  UPDATE sessions SET is_counted = 1 WHERE id = NEW.session_id;
+END;
+CREATE TRIGGER turns_changing BEFORE UPDATE ON turns
+WHEN (SELECT is_counted FROM sessions WHERE id = OLD.session_id) = 0 BEGIN
+  UPDATE sessions SET is_counted = 1 WHERE id = OLD.session_id;
+END;
+CREATE TRIGGER turns_removing BEFORE DELETE ON turns
+WHEN (SELECT is_counted FROM sessions WHERE id = OLD.session_id) = 0 BEGIN
+  UPDATE sessions SET is_counted = 1 WHERE id = OLD.session_id;
 END;
 CREATE TRIGGER turns_added AFTER INSERT ON turns WHEN NEW.label < '~' BEGIN
   UPDATE sessions SET turn_count = turn_count + 1, token_sum = token_sum + NEW.spent_tokens,

@@ -1,4 +1,5 @@
 use super::checkpoint::Home;
+use super::copy::PAGE_BYTES;
 use super::log::{Flush, Log, LogError};
 use super::open;
 use super::saved::Saved;
@@ -6,7 +7,7 @@ use super::sums::Sums;
 use super::tail::Tail;
 use crate::base::{Epoch, Position, Txid};
 use crate::clock;
-use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
+use crate::protocol::record::{ClusterId, Encoder, Kind, PAGES_BYTES_MAX, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use rusqlite::Connection;
 use std::io;
@@ -47,6 +48,9 @@ pub(crate) enum NotCommitted {
     /// It was rolled back, or will be.
     #[error("commit a transaction")]
     Sql(#[from] rusqlite::Error),
+    /// It was rolled back: it changes so many pages, more than a record can hold.
+    #[error("it changes {0} pages, more than a commit can hold")]
+    TooLarge(usize),
     /// The database has it, the journal may not: nothing may follow.
     #[error("read the transaction back from the log")]
     Tail(#[source] io::Error),
@@ -118,6 +122,21 @@ impl Committer {
         if home == Home::All {
             self.log.keep_from(self.last());
         }
+    }
+
+    /// As [`Committer::commit`], or rolls the transaction back where no record can hold it. That is found out exactly, and
+    /// costs as much as the commit, where nothing of the transaction is in the database's own log yet: `cache_spill` was
+    /// off, and is on from now on.
+    pub(super) fn commit_if_it_fits(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
+        self.connection.pragma_update(None, "cache_spill", true)?;
+        self.connection.cache_flush()?;
+        let pages = self.tail.count_uncommitted().map_err(NotCommitted::Tail)?;
+        // The first page is never there yet, and its stamp may not be.
+        if (pages + 2).saturating_mul(PAGE_BYTES) > PAGES_BYTES_MAX {
+            self.connection.execute_batch("ROLLBACK")?;
+            return Err(NotCommitted::TooLarge(pages));
+        }
+        self.commit(durable)
     }
 
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.

@@ -2,9 +2,12 @@
 //!
 //! An owner's are few and are read. Of all, the index `sessions_by_use` has everything that they are filtered and sorted by
 //! but titles: where its order, or that of the titles, is the list's, the page is found in it; else the keys of all that
-//! fit are read from it and the page is chosen here. Only the rows of the page itself are read.
+//! fit are read from it and the page is chosen here. Only the rows of the page itself are read. While some are not in the
+//! indexes yet, as they were here before them, the table is read instead.
 
 use super::sessions::{COLUMNS, Filter, Key, Listed, Order, Page, SessionRow, conditions, row};
+use super::tally::{self, turn_count};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -38,15 +41,28 @@ pub(super) fn list(
     Ok(Listed { rows: listed, total })
 }
 
-/// How a filter's sessions are found: an owner's by the index of their names.
-pub(super) fn access(filter: &Filter) -> &'static str {
+/// What follows `FROM sessions`, and its values: how a filter's sessions are found. An owner's are by the index of their
+/// names.
+pub(super) fn find(rows: &Connection, filter: &Filter) -> rusqlite::Result<(String, Vec<Value>)> {
+    let (conditions, values) = conditions(filter);
     let Filter { owner, chat, title, agent_id: _, is_archived: _, since: _, until: _ } = filter;
-    match (owner, chat, title) {
-        (Some(_), ..) => "",
-        (None, None, None) => "INDEXED BY sessions_by_use",
+    let sql = match (owner, chat, title) {
+        (Some(_), ..) => conditions,
+        (None, None, None) => by_index(rows, "sessions_by_use", &conditions)?,
         // What the index has not got would be looked up for each of its entries.
-        (None, ..) => "NOT INDEXED",
-    }
+        (None, ..) => format!("NOT INDEXED {conditions}"),
+    };
+    Ok((sql, values))
+}
+
+/// What follows `FROM sessions` where an index has all that is asked for, if all sessions are in it.
+pub(super) fn by_index(rows: &Connection, index: &str, conditions: &str) -> rusqlite::Result<String> {
+    let joint = if conditions.is_empty() { "WHERE" } else { "AND" };
+    Ok(if tally::is_counting(rows)? {
+        format!("NOT INDEXED {conditions}")
+    } else {
+        format!("INDEXED BY {index} {conditions} {joint} is_counted = 1")
+    })
 }
 
 fn is_everything(filter: &Filter) -> bool {
@@ -60,7 +76,7 @@ fn column(key: Key) -> &'static str {
         Key::AskedAt => "sessions.updated_at",
         Key::Title => "title",
         Key::AgentId => "agent_id",
-        Key::Turns => "turn_count",
+        Key::Turns => turn_count!(),
     }
 }
 
@@ -101,9 +117,9 @@ fn in_order(rows: &Connection, (key, order): (Key, Order), page: Page) -> rusqli
     let total = rows.prepare_cached("SELECT count(*) FROM sessions")?.query_row([], |row| row.get(0))?;
     let (by, direction) = (column(key), direction(order));
     let index = if key == Key::Title { "sessions_by_title" } else { "sessions_by_use" };
-    let sql = format!(
-        "SELECT id FROM sessions INDEXED BY {index} ORDER BY {by} {direction}, sessions.id {direction} LIMIT ?1 OFFSET ?2"
-    );
+    let from = by_index(rows, index, "")?;
+    let sql =
+        format!("SELECT id FROM sessions {from} ORDER BY {by} {direction}, sessions.id {direction} LIMIT ?1 OFFSET ?2");
     let mut statement = rows.prepare_cached(&sql)?;
     let ids = statement.query_map([page.limit, page.offset], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(Listed { rows: ids, total: number(total) })
@@ -116,8 +132,8 @@ fn each(
     column: &str,
     mut see: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let (conditions, values) = conditions(filter);
-    let sql = format!("SELECT sessions.id, {column} FROM sessions {} {conditions}", access(filter));
+    let (from, values) = find(rows, filter)?;
+    let sql = format!("SELECT sessions.id, {column} FROM sessions {from}");
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
     while let Some(row) = found.next()? {
@@ -134,8 +150,8 @@ fn by_title(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
         Ok(())
     })?;
     let direction = direction(order);
-    let sql =
-        format!("SELECT id FROM sessions INDEXED BY sessions_by_title ORDER BY title {direction}, id {direction}");
+    let from = by_index(rows, "sessions_by_title", "")?;
+    let sql = format!("SELECT id FROM sessions {from} ORDER BY title {direction}, id {direction}");
     let (mut statement, mut skip) = (rows.prepare_cached(&sql)?, page.offset);
     let (mut found, mut ids) = (statement.query([])?, Vec::new());
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX).min(fits.len());

@@ -62,6 +62,7 @@ mod settings;
 mod sums;
 mod sync;
 mod tail;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trim;

@@ -1,5 +1,6 @@
-use super::commit::Committer;
+use super::commit::{Committer, NotCommitted};
 use super::error::OpenError;
+use super::tally;
 use crate::base::{Epoch, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
@@ -123,6 +124,15 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<Conn
             source,
         })?;
     }
+    if schema < schema_supported() {
+        for _ in 0..tally::AT_START {
+            let step = connection.unchecked_transaction().and_then(|transaction| {
+                tally::step(&transaction)?;
+                transaction.commit()
+            });
+            step.map_err(|source| open(path, source))?;
+        }
+    }
     Ok(connection)
 }
 
@@ -158,17 +168,48 @@ fn pending(schema: u32) -> impl Iterator<Item = (u32, &'static str)> {
 /// Brings the schema up to date, each change a commit of the history.
 pub(super) fn migrate_on(committer: &mut Committer, path: &Path) -> Result<(), OpenError> {
     let schema = check(&committer.connection, path)?;
+    let mut last = None;
     for (number, migration) in pending(schema) {
-        let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source };
-        let change = |connection: &Connection| {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
-            connection.execute_batch(migration)?;
-            connection.pragma_update(None, "user_version", number)
-        };
-        change(&committer.connection).map_err(|source| failed(Box::new(source.into())))?;
-        committer.commit(Txid::default()).map_err(|source| failed(Box::new(source)))?;
+        change_on(committer, path, (number, migration))?;
+        last = Some(number);
+    }
+    // A small database is whole before anybody looks at it.
+    let Some(number) = last else { return Ok(()) };
+    let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source: Box::new(source) };
+    for _ in 0..tally::AT_START {
+        if !tally::is_counting(&committer.connection).map_err(|source| failed(source.into()))? {
+            break;
+        }
+        committer.reserve().map_err(|source| failed(source.into()))?;
+        let counted = committer.connection.execute_batch("BEGIN IMMEDIATE");
+        counted.and_then(|()| tally::step(&committer.connection)).map_err(|source| failed(source.into()))?;
+        committer.commit(Txid::default()).map_err(failed)?;
     }
     Ok(())
+}
+
+/// One change, if a record can hold it: found out before it is committed, as nothing could follow a commit that none holds.
+pub(super) fn change_on(
+    committer: &mut Committer,
+    path: &Path,
+    (number, migration): (u32, &str),
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source: Box::new(source) };
+    let change = |connection: &Connection| {
+        // Each page is written to the log once, where it is counted, and not before all is done.
+        connection.pragma_update(None, "cache_spill", false)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch(migration)?;
+        connection.pragma_update(None, "user_version", number)
+    };
+    let changed = change(&committer.connection).map_err(NotCommitted::from);
+    let done = changed.and_then(|()| committer.commit_if_it_fits(Txid::default()));
+    let spills = committer.connection.pragma_update(None, "cache_spill", true);
+    done.map_err(|source| match source {
+        NotCommitted::TooLarge(pages) => OpenError::LargeMigration { path: path.to_owned(), schema: number, pages },
+        source => failed(source),
+    })?;
+    spills.map_err(|source| failed(source.into()))
 }
 
 /// The newest schema that this build reads.

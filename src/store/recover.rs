@@ -118,7 +118,7 @@ fn ready(
 }
 
 /// Begins a journal with the database as it is.
-fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sums, Tip), Failed> {
+pub(super) fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sums, Tip), Failed> {
     // What the journal does not hold must be in the database's own file, on disk.
     open::bring_home(connection)?;
     let sum = apply::sum_of(connection)?;
@@ -218,7 +218,8 @@ fn replay(
 }
 
 /// Why database and journal do not come together.
-enum Failed {
+#[derive(Debug)]
+pub(super) enum Failed {
     Sql(rusqlite::Error),
     Log(LogError),
     Apply(ApplyError),

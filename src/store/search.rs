@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::readers::{Budget, Snapshot};
 use super::sessions::{self, Page, SessionRow};
+use super::tally::turn_count;
 use crate::base::{Owner, SessionId, UnixMillis};
 use crate::protocol::chat::Message;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -152,7 +153,7 @@ impl<'a> Search<'a> {
     }
 
     fn count_turns(&self, owner: &Owner) -> rusqlite::Result<usize> {
-        let sql = "SELECT coalesce(sum(turn_count), 0) FROM sessions WHERE owner = ?1";
+        let sql = concat!("SELECT coalesce(sum(", turn_count!(), "), 0) FROM sessions WHERE owner = ?1");
         let turns: i64 = self.rows.prepare_cached(sql)?.query_row([owner.as_str()], |row| row.get(0))?;
         Ok(usize::try_from(turns).unwrap_or(usize::MAX))
     }

@@ -4,7 +4,8 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
-use super::sessions::{Filter, conditions};
+use super::sessions::Filter;
+use super::tally::turn_count;
 use crate::base::UnixMillis;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeMap;
@@ -52,14 +53,12 @@ impl Store {
 fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) -> rusqlite::Result<SessionStats> {
     let (since, until) = (filter.since, filter.until);
     let filter = Filter { since: None, until: None, ..filter.clone() };
-    let (conditions, values) = conditions(&filter);
+    let (from, values) = lists::find(rows, &filter)?;
     let mut stats = SessionStats::default();
     let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
     let mut of_agents = Vec::<(u64, u64)>::new();
-    let sql = format!(
-        "SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, turn_count FROM sessions {} {conditions}",
-        lists::access(&filter)
-    );
+    let turns = turn_count!();
+    let sql = format!("SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, {turns} FROM sessions {from}");
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
     while let Some(row) = found.next()? {

@@ -6,6 +6,7 @@ use super::handle::Store;
 use super::job::Pending;
 use super::lists;
 use super::readers::{Budget, Snapshot};
+use super::tally::{spent, turn_count};
 use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
@@ -99,10 +100,13 @@ pub(crate) enum Change {
     Unarchive,
 }
 
-/// The columns that [`row`] reads, in its order. What is counted is kept by triggers of the schema.
-pub(super) const COLUMNS: &str = "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title,
-    archived_at IS NOT NULL, turn_count, sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed,
-    token_sum, answered_count, answer_ms_sum";
+/// The columns that [`row`] reads, in its order.
+pub(super) const COLUMNS: &str = concat!(
+    "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title, archived_at IS NOT NULL, ",
+    turn_count!(),
+    ", sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed, ",
+    spent!()
+);
 
 impl Store {
     /// The conversations of `filter`, a page of them, and how many there are; as this node has them, which may not be
@@ -256,6 +260,8 @@ pub(super) fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool>
         return Ok(false);
     }
     for sql in [
+        // What happened in it has happened, also where it was not counted yet.
+        "UPDATE sessions SET is_counted = 1 WHERE id = ?1 AND is_counted = 0",
         "DELETE FROM search WHERE rowid IN (SELECT id FROM search_docs WHERE session_id = ?1)",
         "DELETE FROM search_docs WHERE session_id = ?1",
         "DELETE FROM search_pending WHERE id IN (SELECT id FROM turns WHERE session_id = ?1)",

@@ -49,6 +49,13 @@ impl Tail {
         self.walk(&mut Nothing)
     }
 
+    /// How many pages of a transaction are in the log that is not committed; each was written there once, or less is counted.
+    pub(super) fn count_uncommitted(&mut self) -> io::Result<usize> {
+        let mut count = Uncommitted::default();
+        self.walk(&mut count)?;
+        Ok(count.0)
+    }
+
     /// Hands on the transactions since the last call.
     pub(super) fn walk(&mut self, take: &mut dyn Take) -> io::Result<()> {
         let file = match &self.file {
@@ -91,6 +98,19 @@ impl Take for Whole {
     fn commit(&mut self, page_bytes: u32, db_pages: u32) {
         let pages = Pages::collect(std::mem::take(&mut self.pages), page_bytes, db_pages);
         self.commits.push(Commit { pages, db_pages });
+    }
+}
+
+#[derive(Default)]
+struct Uncommitted(usize);
+
+impl Take for Uncommitted {
+    fn frame(&mut self, _: &Frame<'_>) {
+        self.0 += 1;
+    }
+
+    fn commit(&mut self, _: u32, _: u32) {
+        self.0 = 0;
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::error::StoreError;
 use super::handle::Store;
-use super::lists::Names;
+use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
+use super::tally;
 use super::turns::unreadable;
 use crate::base::{Region, RegionClass, UnixMillis};
 use rusqlite::{Connection, Row, params};
@@ -49,13 +50,21 @@ pub(crate) struct PastAgent {
 impl Store {
     /// What happened on each of some days, with one agent or with all. `bounds` are the quarters of an hour since 1970 that
     /// the days begin with, ascending, and the one after the last. As this node has it, which may not be durable yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] as long as conversations that were here before the roll-ups are not all in them.
     pub(crate) async fn usage(
         &self,
         bounds: Vec<i64>,
         agent_id: Option<String>,
     ) -> Result<Snapshot<Usage>, StoreError> {
         let query = move |rows: &Connection| {
-            read(rows, &bounds, agent_id.as_deref()).map_err(StoreError::sql("read what happened"))
+            let doing = || StoreError::sql("read what happened");
+            if tally::is_counting(rows).map_err(doing())? {
+                return Err(StoreError::Unavailable); // Too little would be told for the truth.
+            }
+            read(rows, &bounds, agent_id.as_deref()).map_err(doing())
         };
         self.snapshot(Budget::Copy, query).await
     }
@@ -83,12 +92,11 @@ impl Store {
                 });
                 counted.map(i64::cast_unsigned).map_err(StoreError::sql("count"))
             };
+            let from = lists::by_index(rows, "sessions_by_use", "WHERE updated_at >= ?1");
+            let from = from.map_err(StoreError::sql("count"))?;
             Ok(Census {
                 sessions: count("SELECT count(*) FROM sessions", None)?,
-                active: count(
-                    "SELECT count(*) FROM sessions INDEXED BY sessions_by_use WHERE updated_at >= ?1",
-                    Some(since.0),
-                )?,
+                active: count(&format!("SELECT count(*) FROM sessions {from}"), Some(since.0))?,
                 users: count("SELECT count(*) FROM users", None)?,
             })
         };

@@ -14,6 +14,7 @@ mod retire;
 mod retry;
 mod search;
 mod sessions;
+mod upgrade;
 mod usage;
 mod verify;
 

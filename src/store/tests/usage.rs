@@ -113,20 +113,7 @@ async fn regions_are_counted_where_a_chat_begins_and_nowhere_else() {
 #[tokio::test]
 async fn what_was_stored_before_there_were_counters_is_counted_once() {
     let dir = TempDir::new().unwrap();
-    let old = [
-        include_str!("../../../data/migrations/0001_first.sql"),
-        include_str!("../../../data/migrations/0002_index.sql"),
-        include_str!("../../../data/migrations/0003_accounts.sql"),
-        include_str!("../../../data/migrations/0004_upstream_conversation.sql"),
-        include_str!("../../../data/migrations/0005_sessions.sql"),
-    ];
-    let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
-    rows.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;").unwrap();
-    for migration in old {
-        rows.execute_batch(migration).unwrap();
-    }
-    rows.pragma_update(None, "application_id", crate::store::open::APPLICATION_ID).unwrap();
-    rows.pragma_update(None, "user_version", 5).unwrap();
+    let rows = upgrade::old_database(dir.path());
     for (id, agent, at) in [(1, "a", 0), (2, "a", QUARTER_MS), (3, "b", DAY_MS), (4, "b", DAY_MS)] {
         let sql = "INSERT INTO sessions (id, owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
             VALUES (?1, 'visitor:1', ?2, 'c' || ?1, 'u' || ?1, ?3, ?3)";
