@@ -4,6 +4,7 @@
 use super::agents;
 use super::audit::{self, AuditEntry, AuditRow};
 use super::error::StoreError;
+use super::hand_over;
 use super::handle::Store;
 use super::import_users::{self, ImportedUser};
 use super::job::Scope;
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// The failure of a question that nobody has answered: its answer may come with a later import.
 pub(crate) const UNANSWERED: &str = "IMPORTED_UNANSWERED";
 /// What a row changes beside its texts: pages of its table, of indexes and of the notes.
-const ROW_BYTES: usize = 4 << 10;
+pub(super) const ROW_BYTES: usize = 4 << 10;
 /// Chats go first: where too many writes wait, an import waits so long, and so often.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSES_MAX: u32 = 600;
@@ -126,6 +127,7 @@ impl Store {
     /// Writes conversations, without what was said in them.
     pub(crate) async fn import_sessions(&self, sessions: Vec<ImportedSession>) -> Result<Tally, StoreError> {
         let (weight, sessions) = (sessions.len() * ROW_BYTES, Arc::new(sessions));
+        self.hand_over_turns(&sessions).await?;
         let work = move |scope: &Scope<'_>| {
             let mut tally = Tally::default();
             for new in &*sessions {
@@ -165,7 +167,7 @@ impl Store {
 
     /// Runs `work`, and commits it where its tally says that it has changed anything; waits until that is durable, and then
     /// rests, so that chats are not in its way but it in theirs.
-    async fn import<W>(&self, weight: usize, work: W) -> Result<Tally, StoreError>
+    pub(super) async fn import<W>(&self, weight: usize, work: W) -> Result<Tally, StoreError>
     where
         W: Fn(&Scope<'_>) -> Result<Tally, StoreError> + Clone + Send + 'static,
     {
@@ -265,16 +267,14 @@ fn owner(rows: &Connection, old_user: Option<&str>) -> rusqlite::Result<Owner> {
 }
 
 fn put_session(rows: &Connection, new: &ImportedSession, tally: &mut Tally) -> rusqlite::Result<()> {
-    let owner = owner(rows, new.old_user.as_deref())?;
-    if let Some((id, began)) = noted(rows, "session", &new.old_id)? {
-        let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2 AND owner = ?3";
-        let is_nobodys = rows.prepare_cached(sql)?.exists(params![id, began, Owner::imported().as_str()])?;
-        match id.filter(|_| is_nobodys && owner != Owner::imported()) {
-            Some(id) => hand_over(rows, id, new, (&owner, tally))?,
+    if noted(rows, "session", &new.old_id)?.is_some() {
+        match to_hand_over(rows, new)? {
+            Some((id, owner)) => hand_over(rows, id, new, (&owner, tally))?,
             None => tally.count(Fate::Already),
         }
         return Ok(());
     }
+    let owner = owner(rows, new.old_user.as_deref())?;
     let chat = free_name(rows, new, &owner)?;
     let sql = "SELECT 1 FROM sessions WHERE upstream_chat_id = ?1";
     let is_taken = rows.prepare_cached(sql)?.exists([new.chat.as_str()])?;
@@ -296,18 +296,31 @@ fn put_session(rows: &Connection, new: &ImportedSession, tally: &mut Tally) -> r
     Ok(())
 }
 
-/// Its user was not here when it came.
+/// The number of a session that was brought before its user was here, who is by now; and the user.
+pub(super) fn to_hand_over(rows: &Connection, new: &ImportedSession) -> rusqlite::Result<Option<(i64, Owner)>> {
+    let Some((Some(id), began)) = noted(rows, "session", &new.old_id)? else { return Ok(None) };
+    let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2 AND owner = ?3";
+    if !rows.prepare_cached(sql)?.exists(params![id, began, Owner::imported().as_str()])? {
+        return Ok(None);
+    }
+    let owner = owner(rows, new.old_user.as_deref())?;
+    Ok((owner != Owner::imported()).then_some((id, owner)))
+}
+
+/// Its turns have gone ahead.
 fn hand_over(
     rows: &Connection,
     id: i64,
     new: &ImportedSession,
     (owner, tally): (&Owner, &mut Tally),
 ) -> rusqlite::Result<()> {
+    if !hand_over::is_given(rows, id, owner)? {
+        tally.skip(&new.old_id, "user_id: was imported meanwhile; run the import again");
+        return Ok(());
+    }
     let chat = free_name(rows, new, owner)?;
     let sql = "UPDATE sessions SET owner = ?2, chat_id = ?3 WHERE id = ?1";
     rows.prepare_cached(sql)?.execute(params![id, owner.as_str(), chat.as_str()])?;
-    let sql = "UPDATE turns SET owner = ?2 WHERE session_id = ?1";
-    rows.prepare_cached(sql)?.execute(params![id, owner.as_str()])?;
     tally.count(Fate::HandedOver);
     Ok(())
 }

@@ -30,6 +30,7 @@ mod erasures;
 mod error;
 mod fence;
 mod follow;
+mod hand_over;
 mod handle;
 mod history;
 mod import;

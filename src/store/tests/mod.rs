@@ -5,6 +5,7 @@ mod audit;
 mod commits;
 mod conversations;
 mod cost;
+mod import;
 mod logs;
 mod made;
 mod reads;
