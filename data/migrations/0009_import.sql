@@ -2,7 +2,7 @@
 CREATE TABLE imported (
   kind TEXT NOT NULL,             -- user, agent, session, audit; or mark, of the import itself
   old_id TEXT NOT NULL,
-  new_id INTEGER,                 -- of users and sessions; the number of a session may be given again,
+  new_id INTEGER,                 -- of users, NULL once erased, and sessions; the number of a session may be given again,
   began INTEGER,                  -- but not with the time that it began at
   PRIMARY KEY (kind, old_id)
 ) STRICT, WITHOUT ROWID;

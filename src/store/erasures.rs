@@ -105,6 +105,8 @@ fn has_left(rows: &Connection, id: i64) -> rusqlite::Result<bool> {
 
 fn mark(scope: &Scope<'_>, id: i64, at: UnixMillis) -> rusqlite::Result<()> {
     scope.rows.execute("DELETE FROM users WHERE id = ?1", [id])?; // Their logins go along.
+    // A later import brings nothing of theirs.
+    scope.rows.execute("UPDATE imported SET new_id = NULL WHERE kind = 'user' AND new_id = ?1", [id])?;
     scope.rows.execute("INSERT OR IGNORE INTO erasures (user_id, at) VALUES (?1, ?2)", params![id, at.0])?;
     Ok(())
 }

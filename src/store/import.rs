@@ -257,13 +257,13 @@ fn put_agent(
     Ok(())
 }
 
-/// Whose an old user's things are now.
-fn owner(rows: &Connection, old_user: Option<&str>) -> rusqlite::Result<Owner> {
-    let user = match old_user {
-        Some(old) => noted(rows, "user", old)?.and_then(|(id, _)| id),
+/// Whose an old user's things are now; `None` where that user was erased here.
+fn owner(rows: &Connection, old_user: Option<&str>) -> rusqlite::Result<Option<Owner>> {
+    let known = match old_user {
+        Some(old) => noted(rows, "user", old)?,
         None => None,
     };
-    Ok(user.map_or_else(Owner::imported, Owner::user))
+    Ok(known.map_or_else(|| Some(Owner::imported()), |(id, _)| id.map(Owner::user)))
 }
 
 fn put_session(rows: &Connection, new: &ImportedSession, tally: &mut Tally) -> rusqlite::Result<()> {
@@ -274,7 +274,10 @@ fn put_session(rows: &Connection, new: &ImportedSession, tally: &mut Tally) -> r
         }
         return Ok(());
     }
-    let owner = owner(rows, new.old_user.as_deref())?;
+    let Some(owner) = owner(rows, new.old_user.as_deref())? else {
+        tally.skip(&new.old_id, "user_id: this user was erased here");
+        return Ok(());
+    };
     let chat = free_name(rows, new, &owner)?;
     let sql = "SELECT 1 FROM sessions WHERE upstream_chat_id = ?1";
     let is_taken = rows.prepare_cached(sql)?.exists([new.chat.as_str()])?;
@@ -304,7 +307,7 @@ pub(super) fn to_hand_over(rows: &Connection, new: &ImportedSession) -> rusqlite
         return Ok(None);
     }
     let owner = owner(rows, new.old_user.as_deref())?;
-    Ok((owner != Owner::imported()).then_some((id, owner)))
+    Ok(owner.filter(|owner| *owner != Owner::imported()).map(|owner| (id, owner)))
 }
 
 /// Its turns have gone ahead.

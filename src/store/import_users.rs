@@ -63,9 +63,16 @@ fn number(rows: &Connection, old: i64) -> rusqlite::Result<i64> {
 }
 
 pub(super) fn put(rows: &Connection, new: &ImportedUser, merges: bool, tally: &mut Tally) -> rusqlite::Result<()> {
-    if noted(rows, "user", &new.old_id)?.is_some() {
-        tally.count(Fate::Already);
-        return Ok(());
+    match noted(rows, "user", &new.old_id)? {
+        Some((Some(_), _)) => {
+            tally.count(Fate::Already);
+            return Ok(());
+        }
+        Some((None, _)) => {
+            tally.skip(&new.old_id, "id: this user was erased here");
+            return Ok(());
+        }
+        None => {}
     }
     let User { username, email, role, status, .. } = &new.user;
     let here = named(rows, username)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn entry(action: &'static str) -> AuditEntry {
+pub(super) fn entry(action: &'static str) -> AuditEntry {
     AuditEntry {
         at: UnixMillis(7),
         user_id: None,

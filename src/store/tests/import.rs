@@ -71,3 +71,27 @@ async fn a_conversation_larger_than_a_commit_is_handed_over_in_steps_and_itself_
     assert_eq!(fates(&again), [(Fate::Already, 1)]);
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn nothing_of_somebody_who_was_erased_comes_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.import_users(vec![old_user(7, "ann"), old_user(8, "bob")], false).await.unwrap();
+    store.import_sessions(vec![old_session("s", "7"), old_session("t", "8")]).await.unwrap();
+    let erased = store.user_erase(7, super::audit::entry("erase")).unwrap().await.unwrap().value;
+    assert!(matches!(erased, Erasing::Begun(Some(_))));
+    let users = store.import_users(vec![old_user(7, "ann"), old_user(8, "bob")], true).await.unwrap();
+    assert_eq!(fates(&users), [(Fate::Already, 1), (Fate::Skipped, 1)]);
+    assert_eq!(
+        (users.problems[0].id.as_str(), users.problems[0].problem.as_str()),
+        ("7", "id: this user was erased here")
+    );
+    // One that the erasure has to remove still, and one that was begun in the old service since.
+    let sessions = vec![old_session("s", "7"), old_session("u", "7"), old_session("v", "8")];
+    let sessions = store.import_sessions(sessions).await.unwrap();
+    assert_eq!(fates(&sessions), [(Fate::Imported, 1), (Fate::Already, 1), (Fate::Skipped, 1)]);
+    assert_eq!(sessions.problems[0].problem, "user_id: this user was erased here");
+    assert_eq!(counted(&store, "SELECT count(*) FROM users WHERE username = 'ann'").await, 0);
+    assert_eq!(counted(&store, "SELECT count(*) FROM sessions WHERE chat_id = 'u'").await, 0);
+    store.close().await.unwrap();
+}
