@@ -21,10 +21,11 @@ const TEXT_CHARS_MAX: usize = 256;
 const DETAILS_BYTES_MAX: usize = 64 << 10;
 
 impl Accounts {
-    /// An import begins, of users with numbers up to `last_user_id`.
-    pub(crate) async fn import_begin(&self, last_user_id: i64) -> Result<(), StoreError> {
+    /// An import begins, of users with numbers up to `last_user_id`, of the database that `marks` tell from others; `false`
+    /// where another one was begun before.
+    pub(crate) async fn import_begin(&self, last_user_id: i64, marks: Vec<String>) -> Result<bool, StoreError> {
         let entry = Actor::Operator.entry("import", ("import", "begin"), &json!({ "lastUserId": last_user_id }));
-        self.store.import_begin(last_user_id, entry).await
+        self.store.import_begin(last_user_id, marks, entry).await
     }
 
     /// An import has ended, which brought so much.

@@ -6,6 +6,7 @@ use crate::protocol::import::{Batch, Rows, Tally};
 use crate::sessions::HistoryError;
 use crate::store::StoreError;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -14,6 +15,12 @@ use tokio_util::task::TaskTracker;
 
 /// Two messages of the longest kind, every letter of which is escaped, are more, and skipped by the command.
 const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// What the old database is known by.
+const MARKS_MAX: usize = 16;
+const MARK_BYTES_MAX: usize = 128;
+const OTHER_SOURCE: &str = "an import of another old database was begun here, and one database alone can be imported: the \
+    same numbers are other people there, who would get each other's chats";
 
 pub(super) fn routes(control: Control) -> Router {
     Router::new()
@@ -42,13 +49,20 @@ struct Begin {
     last_user_id: i64,
     /// Nothing is written: whether it could be.
     dry: bool,
+    /// Hashes that tell the old database from others.
+    #[serde(default)]
+    source: Vec<String>,
 }
 
 async fn begin(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {
     let begin: Begin = parsed(&text)?;
     control.refuse_standby()?;
-    if !begin.dry {
-        control.accounts().import_begin(begin.last_user_id).await.map_err(failed)?;
+    let is_sane = begin.source.len() <= MARKS_MAX && begin.source.iter().all(|mark| mark.len() <= MARK_BYTES_MAX);
+    if !is_sane {
+        return Err(error::validation("source", "must be at most 16 hashes"));
+    }
+    if !begin.dry && !control.accounts().import_begin(begin.last_user_id, begin.source).await.map_err(failed)? {
+        return Err(ApiError::new(StatusCode::CONFLICT, "OTHER_SOURCE", OTHER_SOURCE));
     }
     Ok(Json(json!({})))
 }

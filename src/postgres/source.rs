@@ -3,8 +3,10 @@ use super::connect::connect;
 use super::error::SourceError;
 use super::reading::{OldRow, PlacedMessage, Reading, Shape};
 use super::tables::{Table, Types};
+use crate::base::hex;
 use crate::net::Resolver;
 use crate::protocol::import::{OldAgent, OldAudit, OldSession, OldUser};
+use sha2::{Digest, Sha256};
 use std::marker::PhantomData;
 use std::path::Path;
 use tokio_postgres::Client;
@@ -14,6 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// All is read as it was at one moment, and nothing can be changed. No limit of the server's ends what takes long.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// Users that a database is known by; some of them may go meanwhile.
+const MARKS_MAX: usize = 8;
 
 /// The old database, at the moment at which it was opened.
 pub(crate) struct Source {
@@ -80,6 +85,31 @@ impl Source {
         let found = self.client.query_typed(sql, &[(&table, Type::TEXT)]).await.map_err(read)?;
         let is_there = found.first().is_some_and(|row| row.try_get(0).unwrap_or(false));
         if is_there { self.counted(table).await.map(Some) } else { Ok(None) }
+    }
+
+    /// What tells this database from others: hashes of its oldest users, and of its oldest conversation. They stay the same
+    /// while it is used; there are none where it is empty.
+    pub(crate) async fn marks(&self) -> Result<Vec<String>, SourceError> {
+        // Columns of the statements that read all: id, name and time.
+        let users =
+            format!("SELECT s.c0, s.c1, s.c6::text FROM ({}) s LIMIT {MARKS_MAX}", self.statement::<OldUser>().await?);
+        let session = format!("SELECT s.c0 FROM ({}) s LIMIT 1", self.statement::<OldSession>().await?);
+        let mut marks = Vec::new();
+        for (table, sql) in [("users", users), ("chat_sessions", session)] {
+            let found = self.client.query_typed(&sql, &[]).await;
+            for row in found.map_err(|source| SourceError::Read { table, source })? {
+                let mut hash = Sha256::new_with_prefix(table);
+                for column in 0..row.len() {
+                    let text: Option<&str> =
+                        row.try_get(column).map_err(|source| SourceError::Read { table, source })?;
+                    let text = text.unwrap_or_default();
+                    hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+                    hash.update(text);
+                }
+                marks.push(hex(&hash.finalize()));
+            }
+        }
+        Ok(marks)
     }
 
     async fn counted(&self, table: &'static str) -> Result<u64, SourceError> {

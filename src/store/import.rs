@@ -77,16 +77,31 @@ impl ImportedTurn {
 
 impl Store {
     /// Keeps the numbers that the old service gave to users up to `last_user_id` for them, and says so by `entry`; once.
-    pub(crate) async fn import_begin(&self, last_user_id: i64, entry: AuditEntry) -> Result<(), StoreError> {
+    /// `false` where an import was begun of a database that `marks` are not of: what is here would be taken for its rows.
+    pub(crate) async fn import_begin(
+        &self,
+        last_user_id: i64,
+        marks: Vec<String>,
+        entry: AuditEntry,
+    ) -> Result<bool, StoreError> {
         let work = move |scope: &Scope<'_>| {
             let mut tally = Tally::default();
-            if import_users::begin(scope.rows, last_user_id).map_err(StoreError::sql("begin an import"))? {
+            let doing = || StoreError::sql("begin an import");
+            match import_users::is_same_source(scope.rows, &marks).map_err(doing())? {
+                Some(true) => {}
+                Some(false) => tally.count(Fate::Conflict),
+                None => {
+                    import_users::keep_source(scope.rows, &marks).map_err(doing())?;
+                    tally.count(Fate::Imported);
+                }
+            }
+            if tally.of(Fate::Conflict) == 0 && import_users::begin(scope.rows, last_user_id).map_err(doing())? {
                 audit::append(scope, entry.clone())?;
                 tally.count(Fate::Imported);
             }
             Ok(tally)
         };
-        self.import(ROW_BYTES, work).await.map(drop)
+        Ok(self.import(ROW_BYTES, work).await?.of(Fate::Conflict) == 0)
     }
 
     /// Writes users. One whose name somebody has is left out, or taken for that one with `merges`.

@@ -35,6 +35,26 @@ pub(super) fn begin(rows: &Connection, last_user_id: i64) -> rusqlite::Result<bo
     Ok(true)
 }
 
+/// Whether `marks` are those of the database that imports were begun of; `None` where that is not noted yet. Of its oldest
+/// rows some may be gone by now, and another database may have one in common with it.
+pub(super) fn is_same_source(rows: &Connection, marks: &[String]) -> rusqlite::Result<Option<bool>> {
+    if marks.is_empty() {
+        return Ok(Some(true)); // There is nobody in it.
+    }
+    if !rows.prepare_cached("SELECT 1 FROM imported WHERE kind = 'source' LIMIT 1")?.exists([])? {
+        return Ok(None);
+    }
+    let mut known = 0;
+    for mark in marks {
+        known += usize::from(noted(rows, "source", mark)?.is_some());
+    }
+    Ok(Some(known * 2 >= marks.len()))
+}
+
+pub(super) fn keep_source(rows: &Connection, marks: &[String]) -> rusqlite::Result<()> {
+    marks.iter().try_for_each(|mark| note(rows, ("source", mark), None, None))
+}
+
 /// The last number that a user was given.
 fn last_given(rows: &Connection) -> rusqlite::Result<i64> {
     let sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'users'";

@@ -3,7 +3,7 @@
 use crate::server::Postgres;
 use crate::support::{Agent, Home, Ran, Upstream};
 use crate::whole::{log_in, told};
-use crate::{imported, numbers, old, problems, rows};
+use crate::{import, imported, numbers, old, problems, rows};
 use serde_json::json;
 
 #[track_caller]
@@ -87,4 +87,26 @@ fn what_was_removed_here_does_not_come_again() {
     assert!(problems(&again, "messages")[0].ends_with("its session was imported, and deleted here since"));
     assert_eq!(browser.get("/api/chat/history/session_1").code(404), "NOT_FOUND");
     assert_eq!(rows(&home, "SELECT count(*) FROM users WHERE username = 'user4'"), ["0"]);
+}
+
+/// Goal: nobody gets the chats of somebody else who has the same number in another old database. Method: an import of a
+/// second one is refused and changes nothing, and the first one goes on, also when some of its oldest users are gone.
+#[test]
+fn a_second_old_database_is_refused_and_the_first_goes_on() {
+    let (first, second, upstream) = (Postgres::start(), Postgres::start(), Upstream::saying("an answer"));
+    for postgres in [&first, &second] {
+        old::make(postgres);
+        old::fill(postgres, &upstream, 10);
+    }
+    second.sql("UPDATE users SET username = 'other' || id, created_at = created_at + interval '1 day'");
+    let home = Home::new(&[]);
+    let _node = home.start();
+    imported(&home, &first, &[]);
+    let before = rows(&home, "SELECT count(*) FROM imported");
+    let refused = import(&home, &second.url(), &["--merge-users"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    assert!(refused.stderr.contains("an import of another old database was begun here"), "{}", refused.stderr);
+    assert_eq!(rows(&home, "SELECT count(*) FROM imported"), before);
+    first.sql("DELETE FROM users WHERE id = 2; INSERT INTO users (id, username, password_hash) VALUES (9, 'new', 'x')");
+    assert_eq!(imported(&home, &first, &[])["changed"], false);
 }

@@ -57,7 +57,7 @@ pub(super) struct Import {
 pub(super) async fn run(config: Config, args: Import) -> Result<ExitCode> {
     let address = address(&args)?;
     let node = Node { config: &config };
-    node.begin(0, true).await?;
+    node.begin(0, None).await?;
     let resolver = Resolver::new(clock::now);
     let source = Source::open(&address, &resolver, args.postgres_ca.as_deref()).await?;
     let counts = counts(&source).await?;
@@ -115,7 +115,7 @@ async fn counts(source: &Source) -> Result<Counts> {
 }
 
 async fn import(node: &Node<'_>, source: &Source, (report, merges): (&mut Report, bool)) -> Result<()> {
-    node.begin(source.last_user_id().await?, false).await?;
+    node.begin(source.last_user_id().await?, Some(source.marks().await?)).await?;
     let progress = Progress::of(report.counts.total());
     let to = To { node, source, progress: &progress, merges };
     // What belongs to something comes after it.
@@ -209,8 +209,10 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    async fn begin(&self, last_user_id: i64, dry: bool) -> Result<()> {
-        let body = json!({ "lastUserId": last_user_id, "dry": dry });
+    /// With what the old database is known by; without it, only asks whether an import could begin.
+    async fn begin(&self, last_user_id: i64, source: Option<Vec<String>>) -> Result<()> {
+        let dry = source.is_none();
+        let body = json!({ "lastUserId": last_user_id, "dry": dry, "source": source.unwrap_or_default() });
         self.ask("/import/begin", body.to_string()).await.map(drop)
     }
 
