@@ -4,7 +4,7 @@ use super::service::{Accounts, Actor};
 use crate::base::{Secret, UnixMillis};
 use crate::clock;
 use crate::protocol::account::{Email, User, UserRole, UserStatus, Username};
-use crate::protocol::import::{OldAudit, OldUser, Tally, json, time};
+use crate::protocol::import::{OldAudit, OldUser, Tally, ahead, json, past};
 use crate::store::{AuditRow, ImportedAudit, ImportedUser, StoreError};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -52,8 +52,9 @@ impl Accounts {
     /// Imports rows of the audit, behind all others.
     pub(crate) async fn import_audit(&self, rows: Vec<OldAudit>) -> Result<Tally, StoreError> {
         let (mut tally, mut entries) = (Tally::default(), Vec::with_capacity(rows.len()));
+        let now = clock::unix_millis();
         for row in rows {
-            match audit(&row) {
+            match audit(&row, now) {
                 Ok(entry) => entries.push(entry),
                 Err(problem) => tally.skip(&row.id, problem),
             }
@@ -76,7 +77,7 @@ fn user(row: &OldUser, now: UnixMillis) -> Result<ImportedUser, String> {
         (Some(_), true) => Some(NO_EMAIL),
         (Some(_), false) => None,
     };
-    let created_at = time(row.created_at).unwrap_or(now);
+    let created_at = past(row.created_at, now).unwrap_or(now);
     let user = User {
         id: row.id.parse().unwrap_or_default(),
         username,
@@ -84,8 +85,8 @@ fn user(row: &OldUser, now: UnixMillis) -> Result<ImportedUser, String> {
         role,
         status: if hash.is_some() { status } else { UserStatus::Inactive },
         created_at,
-        updated_at: time(row.updated_at).unwrap_or(created_at),
-        last_login_at: time(row.last_login_at),
+        updated_at: past(row.updated_at, now).unwrap_or(created_at),
+        last_login_at: past(row.last_login_at, now),
         last_login_ip: row.last_login_ip.as_deref().and_then(address),
     };
     Ok(ImportedUser { old_id: row.id.clone(), user, hash, problem })
@@ -110,16 +111,20 @@ fn address(text: &str) -> Option<String> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_string())
 }
 
-fn audit(row: &OldAudit) -> Result<ImportedAudit, String> {
-    let at = time(row.at).ok_or("timestamp: is missing, or is no time")?;
+fn audit(row: &OldAudit, now: UnixMillis) -> Result<ImportedAudit, String> {
+    let at = past(row.at, now).ok_or("timestamp: is missing, or is no time")?;
     let is_failure = match row.status.as_deref().map(str::to_ascii_lowercase).as_deref() {
         Some("success") => false,
         Some("failure" | "failed" | "error") => true,
         _ => return Err("status: must be success, failure, failed or error".to_owned()),
     };
     let action = row.action.as_deref().filter(|action| !action.is_empty()).ok_or("action: is missing")?;
+    let mut imported = json!({ "id": row.id, "userId": row.user_id });
+    if let Some(said) = ahead(row.at, now) {
+        imported["at"] = said.into();
+    }
     let details = json!({
-        "imported": { "id": row.id, "userId": row.user_id },
+        "imported": imported,
         "details": json(row.details.as_deref()),
     })
     .to_string();
@@ -214,19 +219,22 @@ mod tests {
             details: Some(r#"{"a":1}"#.to_owned()),
             ..OldAudit::default()
         };
-        let ImportedAudit { row: here, .. } = audit(&row).unwrap();
+        let ImportedAudit { row: here, .. } = audit(&row, UnixMillis(9)).unwrap();
         assert_eq!(
             (here.at, here.action.as_str(), here.resource_type.as_str()),
             (UnixMillis(7), "imported:LOGIN", "unknown")
         );
         assert_eq!(here.details, r#"{"imported":{"id":"3","userId":null},"details":{"a":1}}"#);
+        let ahead = audit(&OldAudit { at: Some(4_070_908_800_000), ..row.clone() }, UnixMillis(9)).unwrap().row;
+        assert_eq!(ahead.at, UnixMillis(9), "what lies ahead has not happened");
+        assert!(ahead.details.starts_with(r#"{"imported":{"id":"3","userId":null,"at":4070908800000}"#));
         for bad in [
             OldAudit { at: None, ..row.clone() },
             OldAudit { status: Some("maybe".to_owned()), ..row.clone() },
             OldAudit { action: None, ..row.clone() },
             OldAudit { details: Some(format!("\"{}\"", "x".repeat(DETAILS_BYTES_MAX))), ..row.clone() },
         ] {
-            assert!(audit(&bad).is_err());
+            assert!(audit(&bad, UnixMillis(9)).is_err());
         }
     }
 }

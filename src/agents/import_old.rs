@@ -6,7 +6,7 @@ use super::service::Agents;
 use crate::base::{AgentId, Secret, UnixMillis};
 use crate::clock;
 use crate::protocol::agent::{Agent, Features, Profile, Provider, Source};
-use crate::protocol::import::{OldAgent, Tally, json, time};
+use crate::protocol::import::{OldAgent, Tally, json, past};
 use crate::store::StoreError;
 use serde_json::{Map, Value};
 
@@ -34,8 +34,8 @@ impl Agents {
 
 fn agent(row: &OldAgent, now: UnixMillis) -> Result<Agent, &'static str> {
     let id = AgentId::parse(&row.id).map_err(|_| "id: must match [A-Za-z0-9_.:-]{1,128}")?;
-    let created_at = time(row.created_at).unwrap_or(now);
-    let updated_at = time(row.updated_at).unwrap_or(created_at);
+    let created_at = past(row.created_at, now).unwrap_or(now);
+    let updated_at = past(row.updated_at, now).unwrap_or(created_at);
     let agent = check::agent(Value::Object(entry(row)), &[], Source::Admin, now)
         .unwrap_or_else(|problems| broken(row, id, problems));
     Ok(Agent { created_at, updated_at, ..agent })

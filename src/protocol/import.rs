@@ -236,6 +236,16 @@ pub fn time(millis: Option<i64>) -> Option<UnixMillis> {
     millis.filter(|millis| (0..=TIME_MAX).contains(millis)).map(UnixMillis)
 }
 
+/// As [`time`], and no later than `now`: what lies ahead has not happened, and would lead every list and outlast every rule.
+pub fn past(millis: Option<i64>, now: UnixMillis) -> Option<UnixMillis> {
+    time(millis).map(|at| at.min(now))
+}
+
+/// A time that [`past`] makes another one of.
+pub fn ahead(millis: Option<i64>, now: UnixMillis) -> Option<i64> {
+    time(millis).filter(|at| *at > now).map(|at| at.0)
+}
+
 /// What something is called here that had this id there: the same, or where that cannot be a name here, one that is made of
 /// it and always the same.
 pub fn name_of(old_id: &str) -> Label {
@@ -285,6 +295,9 @@ mod tests {
     fn times_that_cannot_have_been_are_none() {
         assert_eq!(time(Some(0)), Some(UnixMillis(0)));
         assert_eq!((time(None), time(Some(-1)), time(Some(i64::MAX))), (None, None, None));
+        let now = UnixMillis(9);
+        assert_eq!([8, 9, 10].map(|at| past(Some(at), now)), [8, 9, 9].map(|at| Some(UnixMillis(at))));
+        assert_eq!([8, 9, 10].map(|at| ahead(Some(at), now)), [None, None, Some(10)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use crate::base::{AgentId, UnixMillis};
 use crate::clock;
 use crate::protocol::chat::{Message, Role};
-use crate::protocol::import::{Note, OldMessage, OldSession, OldTurn, Tally, json, made_name, name_of, time};
+use crate::protocol::import::{Note, OldMessage, OldSession, OldTurn, Tally, ahead, json, made_name, name_of, past};
 use crate::store::{ImportedSession, ImportedTurn, Store, StoreError, StoredEvent, UNANSWERED};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -32,14 +32,21 @@ impl Imports {
     /// Imports conversations; those of users who were not imported are nobody's.
     pub(crate) async fn sessions(&self, rows: Vec<OldSession>) -> Result<Tally, StoreError> {
         let now = clock::unix_millis();
-        self.0.import_sessions(rows.into_iter().map(|row| session(row, now)).collect()).await
+        let mut tally = Tally::default();
+        for row in rows.iter().filter(|row| [row.created_at, row.updated_at].iter().any(|at| ahead(*at, now).is_some()))
+        {
+            tally.tell(&row.id, "created_at or updated_at: is in the future, and taken for now");
+        }
+        tally.add(self.0.import_sessions(rows.into_iter().map(|row| session(row, now)).collect()).await?);
+        Ok(tally)
     }
 
     /// Imports what was said in conversations that were imported before, in the order of time.
     pub(crate) async fn turns(&self, rows: Vec<OldTurn>) -> Result<Tally, StoreError> {
         let (mut tally, mut commit, mut bytes) = (Tally::default(), Vec::new(), 0_usize);
+        let now = clock::unix_millis();
         for row in rows {
-            let Some(turn) = turn(row, &mut tally) else { continue };
+            let Some(turn) = turn(row, now, &mut tally) else { continue };
             if bytes.saturating_add(turn.weight()) > COMMIT_BYTES_MAX && !commit.is_empty() {
                 tally.add(self.commit(std::mem::take(&mut commit)).await?);
                 bytes = 0;
@@ -70,7 +77,7 @@ impl Imports {
 }
 
 fn session(row: OldSession, now: UnixMillis) -> ImportedSession {
-    let began = time(row.created_at).or(time(row.updated_at)).unwrap_or(now);
+    let began = past(row.created_at, now).or(past(row.updated_at, now)).unwrap_or(now);
     let agent_id = name_of(row.agent_id.as_deref().unwrap_or_default());
     let title = row.title.unwrap_or_default();
     let title: String = title.trim().chars().filter(|letter| !letter.is_control()).take(TITLE_CHARS_MAX).collect();
@@ -81,13 +88,13 @@ fn session(row: OldSession, now: UnixMillis) -> ImportedSession {
         agent_id: AgentId::parse(agent_id.as_str()).expect("the alphabet of both is the same"),
         title,
         began,
-        updated_at: time(row.updated_at).unwrap_or(began).max(began),
+        updated_at: past(row.updated_at, now).unwrap_or(began).max(began),
         old_id: row.id,
     }
 }
 
 /// `None` where there is nothing in it.
-fn turn(row: OldTurn, tally: &mut Tally) -> Option<ImportedTurn> {
+fn turn(row: OldTurn, now: UnixMillis, tally: &mut Tally) -> Option<ImportedTurn> {
     let OldTurn { session, question, answer } = row;
     let first = question.as_ref().or(answer.as_ref())?;
     let label = name_of(&first.id);
@@ -109,9 +116,9 @@ fn turn(row: OldTurn, tally: &mut Tally) -> Option<ImportedTurn> {
     // An upstream refuses to be told of a message without words.
     let is_complete = failure.is_none() && !asked.is_empty() && !answered.is_empty();
     let events =
-        vec![StoredEvent { name: EVENT.to_owned(), raw: besides(question.as_ref(), answer.as_ref()), offset: 0 }];
+        vec![StoredEvent { name: EVENT.to_owned(), raw: besides(question.as_ref(), answer.as_ref(), now), offset: 0 }];
     let message = Message { role, content: Value::String(asked) };
-    let at = |message: &Option<OldMessage>| message.as_ref().and_then(|message| time(message.at));
+    let at = |message: &Option<OldMessage>| message.as_ref().and_then(|message| past(message.at, now));
     Some(ImportedTurn {
         old_session: session,
         label,
@@ -132,14 +139,17 @@ fn role(word: &str) -> Role {
     if word == "user" { Role::User } else { Role::System }
 }
 
-/// JSON of the messages' ids and metadata, and of a role that is no user's.
-fn besides(question: Option<&OldMessage>, answer: Option<&OldMessage>) -> String {
+/// JSON of the messages' ids and metadata, of a role that is no user's, and of a time that lies ahead.
+fn besides(question: Option<&OldMessage>, answer: Option<&OldMessage>, now: UnixMillis) -> String {
     let mut told = Map::new();
     for (name, message) in [("question", question), ("answer", answer)] {
-        let Some(OldMessage { id, role, metadata, .. }) = message else { continue };
+        let Some(OldMessage { id, role, metadata, at, .. }) = message else { continue };
         let mut of = Map::from_iter([("id".to_owned(), json!(id))]);
         if !matches!(role.as_str(), "user" | "assistant") {
             of.insert("role".to_owned(), json!(role));
+        }
+        if let Some(said) = ahead(*at, now) {
+            of.insert("at".to_owned(), json!(said));
         }
         let metadata = json(metadata.as_deref());
         if let Some(metadata) = metadata.filter(|metadata| !metadata.as_object().is_some_and(Map::is_empty)) {
@@ -162,7 +172,7 @@ mod tests {
     fn of(question: Option<OldMessage>, answer: Option<OldMessage>) -> (ImportedTurn, Tally) {
         let mut tally = Tally::default();
         let row = OldTurn { session: "s".to_owned(), question, answer };
-        (turn(row, &mut tally).expect("there is something in it"), tally)
+        (turn(row, UnixMillis(9), &mut tally).expect("there is something in it"), tally)
     }
 
     #[test]
@@ -193,6 +203,12 @@ mod tests {
         let events: Vec<StoredEvent> = serde_json::from_str(&turn.events).unwrap();
         assert_eq!(events[0].raw, r#"{"question":{"id":"a b","role":"tool","metadata":{"a":[1]}}}"#);
         assert_eq!(turn.label, made_name("a b"));
+        let (turn, _) = of(Some(OldMessage { at: Some(11), ..message("q", "user", "hi") }), None);
+        let events: Vec<StoredEvent> = serde_json::from_str(&turn.events).unwrap();
+        assert_eq!(
+            (turn.asked_at, events[0].raw.as_str()),
+            (Some(UnixMillis(9)), r#"{"question":{"id":"q","at":11}}"#)
+        );
     }
 
     #[test]
@@ -201,6 +217,8 @@ mod tests {
         let now = UnixMillis(9);
         let made = session(row.clone(), now);
         assert_eq!((made.chat.as_str(), made.title.as_str(), made.began, made.updated_at), ("s", "a b", now, now));
+        let ahead = session(OldSession { created_at: Some(10), updated_at: Some(99), ..row.clone() }, now);
+        assert_eq!((ahead.began, ahead.updated_at), (now, now), "what lies ahead would lead every list");
         let timed = session(OldSession { created_at: Some(7), updated_at: Some(3), ..row }, now);
         assert_eq!((timed.began, timed.updated_at), (UnixMillis(7), UnixMillis(7)), "never before it began");
     }
