@@ -46,7 +46,14 @@ impl Accounts {
     pub(crate) async fn trim_audit(&self, keep: Duration) -> Result<Trimmed, AccountsError> {
         let entry = Actor::Service.entry("trim-audit", ("audit", ""), &json!({}));
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        Ok(self.store.audit_trim((clock::unix_millis(), keep_ms), entry)?.await?.value)
+        let trimmed = self.store.audit_trim((clock::unix_millis(), keep_ms), entry)?.await?.value;
+        if let Some(row) = trimmed.broken_at {
+            tracing::error!(
+                audit.row = row,
+                "a row of the audit was changed behind its back: no more of it is removed"
+            );
+        }
+        Ok(trimmed)
     }
 
     /// The user of that number, as this node has them.

@@ -76,7 +76,7 @@ pub(crate) struct AuditCheck {
 }
 
 impl AuditRow {
-    fn hash(&self, before: &[u8]) -> [u8; 32] {
+    pub(super) fn hash(&self, before: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(before);
         let number = |number: Option<i64>| number.map(|number| number.to_string());

@@ -80,6 +80,8 @@ pub(crate) struct Stats {
     pub(crate) commits: u64,
     pub(crate) jobs: u64,
     pub(crate) queued: u64,
+    /// The row of the audit that its trimming found changed last, 0 where none was.
+    pub(crate) audit_broken_at: u64,
     /// The last commit that is on disk for good.
     pub(crate) durable_txid: u64,
 }
@@ -305,6 +307,7 @@ impl Store {
             commits: self.counters.commits.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
             queued: self.counters.queued.load(Ordering::Relaxed),
+            audit_broken_at: self.counters.audit_broken_at.load(Ordering::Relaxed),
             durable_txid: self.gate.durable.get().raw(),
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) jobs: AtomicU64,
     pub(super) queued: AtomicU64,
+    /// The row of the audit that its trimming found changed, 0 where none was.
+    pub(super) audit_broken_at: AtomicU64,
 }
 
 /// The only one who writes. Lives on a thread of its own.

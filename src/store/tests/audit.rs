@@ -137,3 +137,48 @@ async fn a_beginning_that_was_moved_by_hand_shows() {
         store.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn rows_of_a_time_that_has_not_come_go_with_those_behind_them() {
+    const AHEAD: i64 = 4_070_908_800_000;
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for time in [AHEAD, 1, AHEAD, AHEAD + 1, 2, AHEAD, 100_000, AHEAD] {
+        store.audit(at("row", time)).unwrap().await.unwrap();
+    }
+    assert_eq!(trim(&store, 100_010, 50_000).await, 5, "what is as old as a row of today stays with it");
+    assert_eq!(store.audit_check().await.unwrap().broken_at, None);
+    assert_eq!(trim(&store, 900_000, 50_000).await, 4, "six, eight, and the row about the first time");
+    store.close().await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let many = store.write(8 << 20, |scope| {
+        let rows = (0..2_500).map(|_| AHEAD).chain([1]);
+        rows.into_iter().try_for_each(|time| crate::store::audit::append(scope, at("row", time)))
+    });
+    many.unwrap().await.unwrap();
+    assert_eq!(trim(&store, 100_010, 50_000).await, 2_501, "more of them than are looked at in one step");
+    store.close().await.unwrap();
+}
+
+/// Goal: a trimming does not remove what shows that somebody has changed the audit.
+#[tokio::test]
+async fn an_audit_that_was_changed_is_not_trimmed_and_says_so() {
+    for (sql, broken_at) in [
+        ("UPDATE audit SET username = 'bob' WHERE id = 2", 2),
+        ("DELETE FROM audit WHERE id = 1", 2),
+        ("UPDATE audit SET chain = zeroblob(32) WHERE id = 4", 4),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        for row in 0..12 {
+            store.audit(at("old", row)).unwrap().await.unwrap();
+        }
+        assert_eq!(tampered(&store, sql).await.broken_at, Some(broken_at), "{sql}");
+        let step = store.audit_trim((UnixMillis(100_010), 50_000), at("trim", 100_010)).unwrap().await.unwrap().value;
+        assert_eq!(step, Trimmed { broken_at: Some(broken_at), ..Trimmed::default() }, "{sql}");
+        assert_eq!(store.stats().audit_broken_at, broken_at.cast_unsigned());
+        assert_eq!(store.audit_check().await.unwrap().broken_at, Some(broken_at), "{sql}: it still shows");
+        store.close().await.unwrap();
+    }
+}
