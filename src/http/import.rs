@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::error::{self, ApiError};
-use crate::protocol::import::{Batch, Rows, Tally};
+use crate::protocol::import::{Batch, REQUEST_BYTES_MAX, Rows, Tally};
 use crate::sessions::HistoryError;
 use crate::store::StoreError;
 use axum::extract::{DefaultBodyLimit, State};
@@ -12,9 +12,6 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
-
-/// Two messages of the longest kind, every letter of which is escaped, are more, and skipped by the command.
-const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// What the old database is known by.
 const MARKS_MAX: usize = 16;
@@ -27,7 +24,7 @@ pub(super) fn routes(control: Control) -> Router {
         .route("/import/begin", post(begin))
         .route("/import/batch", post(batch))
         .route("/import/end", post(end))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(control)
 }
 

@@ -15,6 +15,9 @@ pub(crate) trait OldRow: Sized + Send {
     #[doc(hidden)]
     const OF: Shape;
 
+    /// As the old service knew it.
+    fn id(&self) -> &str;
+
     #[doc(hidden)]
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable>;
 }
@@ -88,6 +91,10 @@ impl OldRow for OldUser {
     const OF: Shape =
         Shape(Table { name: "users", columns: tables::USERS, order: &["t.id"], bytes_max: ROW_BYTES_MAX });
 
+    fn id(&self) -> &str {
+        &self.id
+    }
+
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             id: cells.id()?,
@@ -107,6 +114,10 @@ impl OldRow for OldUser {
 impl OldRow for OldAgent {
     const OF: Shape =
         Shape(Table { name: "agent_configs", columns: tables::AGENTS, order: &["t.id"], bytes_max: ROW_BYTES_MAX });
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
@@ -138,6 +149,10 @@ impl OldRow for OldSession {
         order: &["t.created_at", "t.id"],
         bytes_max: ROW_BYTES_MAX,
     });
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
@@ -171,6 +186,10 @@ impl OldRow for PlacedMessage {
         bytes_max: MESSAGE_BYTES_MAX,
     });
 
+    fn id(&self) -> &str {
+        &self.message.id
+    }
+
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable> {
         let (id, session) = (cells.id()?, cells.id()?);
         let (role, content) = (cells.id()?, cells.id()?);
@@ -182,6 +201,10 @@ impl OldRow for PlacedMessage {
 impl OldRow for OldAudit {
     const OF: Shape =
         Shape(Table { name: "audit_logs", columns: tables::AUDIT, order: &["t.id"], bytes_max: ROW_BYTES_MAX });
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 
     fn read(cells: &mut Cells<'_>) -> Result<Self, Unreadable> {
         Ok(Self {

@@ -13,6 +13,8 @@ pub const ROW_BYTES_MAX: usize = 512 << 10;
 /// Of one batch: rows, and the bytes of their texts. One row more than that is a batch alone.
 pub const BATCH_ROWS_MAX: usize = 256;
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Of a request: what is more than that in JSON, whatever its texts were, is not sent.
+pub const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 /// A row of `users`. It has no `Debug`, as it holds what a password is checked by.
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -15,9 +15,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::net::Resolver;
 use crate::postgres::{Address, COUNTED, Environment, Item, OldRow, Pairs, PlacedMessage, Source};
-use crate::protocol::import::{OldAgent, OldAudit, OldSession, OldUser, Tally};
+use crate::protocol::import::{OldAgent, OldAudit, OldSession, OldTurn, OldUser, REQUEST_BYTES_MAX, Tally};
 use anyhow::{Context, Result, bail};
-use batches::Batches;
+use batches::{Batches, TooLong};
 use clap::Args;
 use progress::Progress;
 use report::{Counts, Report};
@@ -146,9 +146,7 @@ impl To<'_> {
         while let Some(item) = rows.next().await? {
             match item {
                 Item::Row(row) => {
-                    if let Some(batch) = batches.push(&row, 1) {
-                        self.send(batch, &mut tally).await?;
-                    }
+                    self.put((&mut batches, &mut tally), &row, &[row.id()]).await?;
                 }
                 Item::Unreadable { id, why } => {
                     tally.skip(&id, why);
@@ -174,17 +172,36 @@ impl To<'_> {
                 None => break,
             };
             for turn in turns {
-                let messages = [&turn.question, &turn.answer].into_iter().flatten().count();
-                if let Some(batch) = batches.push(&turn, messages) {
-                    self.send(batch, &mut tally).await?;
-                }
+                self.put((&mut batches, &mut tally), &turn, &ids(&turn)).await?;
             }
         }
-        if let Some(batch) = pairs.end().and_then(|turn| batches.push(&turn, 1)) {
-            self.send(batch, &mut tally).await?;
+        if let Some(turn) = pairs.end() {
+            self.put((&mut batches, &mut tally), &turn, &ids(&turn)).await?;
         }
         self.send_rest(batches, &mut tally).await?;
         Ok(tally)
+    }
+
+    /// Gathers what the old rows of these ids became, and sends what is enough.
+    async fn put(
+        &self,
+        (batches, tally): (&mut Batches, &mut Tally),
+        row: &impl serde::Serialize,
+        ids: &[&str],
+    ) -> Result<()> {
+        match batches.push(row, ids.len()) {
+            Ok(Some(batch)) => self.send(batch, tally).await,
+            Ok(None) => Ok(()),
+            Err(TooLong { bytes }) => {
+                for id in ids {
+                    let why = format!("is {bytes} bytes in JSON, and {REQUEST_BYTES_MAX} at most can be sent");
+                    tally.skip(id, why);
+                }
+                report::bound(tally);
+                self.progress.came(u64::try_from(ids.len()).unwrap_or_default());
+                Ok(())
+            }
+        }
     }
 
     async fn send_rest(&self, mut batches: Batches, tally: &mut Tally) -> Result<()> {
@@ -201,6 +218,11 @@ impl To<'_> {
         self.progress.came(batch.rows);
         Ok(())
     }
+}
+
+/// Of the messages in a turn.
+fn ids(turn: &OldTurn) -> Vec<&str> {
+    [&turn.question, &turn.answer].into_iter().flatten().map(|message| message.id.as_str()).collect()
 }
 
 /// The node that runs here.
