@@ -1,6 +1,7 @@
 use super::error::AddressError;
 use super::pass_file;
 use crate::base::Secret;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -63,6 +64,13 @@ impl Address {
         config.application_name("llmchat import");
         Ok(Self { config, place, has_password })
     }
+
+    /// Whether what is read goes over a network, from a server of which nobody knows that it is the one.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        let Place::Tcp { host, .. } = &self.place else { return false };
+        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.config.get_ssl_mode() == SslMode::Prefer && !is_here
+    }
 }
 
 fn password(config: &Config, place: &Place, environment: &Environment) -> Result<Option<Secret>, AddressError> {
@@ -94,6 +102,21 @@ mod tests {
 
     fn parse(url: &str, environment: &Environment) -> Result<Address, AddressError> {
         Address::parse(&Secret::new(url), environment)
+    }
+
+    #[test]
+    fn a_server_on_a_network_that_is_not_checked_is_told_from_others() {
+        let nothing = Environment { user: None, password: None, pass_file: None };
+        for (url, is_unauthenticated) in [
+            ("postgres://u:p@db.test/chat", true),
+            ("postgres://u:p@10.0.0.1/chat?sslmode=prefer", true),
+            ("postgres://u:p@db.test/chat?sslmode=require", false),
+            ("postgres://u:p@127.0.0.1/chat", false),
+            ("postgres://u:p@localhost/chat", false),
+            ("postgres://u:p@%2Frun%2Fpostgresql/chat", false),
+        ] {
+            assert_eq!(parse(url, &nothing).unwrap().is_unauthenticated(), is_unauthenticated, "{url}");
+        }
     }
 
     #[test]

@@ -88,6 +88,12 @@ fn address(args: &Import) -> Result<Address> {
              and PGPASSFILE cannot."
         );
     }
+    if address.is_unauthenticated() {
+        eprintln!(
+            "sslmode=prefer does not check who the server is: whoever is between could read and change what is imported; \
+             sslmode=require, with --postgres-ca where its certificate is one of your own, does."
+        );
+    }
     Ok(address)
 }
 
