@@ -2,7 +2,9 @@
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::lists;
 use super::readers::Budget;
+use super::tally::turn_count;
 use rusqlite::{Connection, Row};
 
 /// Rows, by what they are.
@@ -29,9 +31,12 @@ impl Store {
             let count = |sql: &str| rows.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
             let read = || -> rusqlite::Result<Counts> {
                 // What each conversation counts itself, all of it in one index: the turns are many times as many.
-                let sql = "SELECT count(*), count(archived_at), coalesce(sum(turn_count), 0) FROM sessions";
+                let from = lists::by_index(rows, "sessions_by_use", "")?;
+                let turns = turn_count!();
+                let sql =
+                    format!("SELECT count(*), count(archived_at), coalesce(sum({turns}), 0) FROM sessions {from}");
                 let sums = |row: &Row<'_>| Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?]);
-                let [sessions, archived, turns] = rows.prepare_cached(sql)?.query_row([], sums)?;
+                let [sessions, archived, turns] = rows.prepare_cached(&sql)?.query_row([], sums)?;
                 Ok(Counts {
                     users: count("SELECT count(*) FROM users")?.cast_unsigned(),
                     active_users: count("SELECT count(*) FROM users WHERE status = 'active'")?.cast_unsigned(),

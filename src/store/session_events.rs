@@ -2,9 +2,11 @@
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::lists;
 use super::open;
 use super::readers::{Budget, Snapshot};
 use super::sessions::{Listed, Page};
+use super::tally::turn_count;
 use super::turns::TurnState;
 use crate::base::{AgentId, Epoch, SessionId, UnixMillis};
 use rusqlite::{Connection, params};
@@ -48,17 +50,20 @@ impl Store {
 /// page's own rows are read, which may be long. What was imported has later keys than its times are, and may be told on a
 /// later page than it would be by its time.
 fn read(rows: &Connection, epoch: Epoch, agent_id: &AgentId, page: Page) -> rusqlite::Result<Listed<TurnEvent>> {
-    let count = "SELECT coalesce(sum(turn_count), 0) FROM sessions INDEXED BY sessions_by_use WHERE agent_id = ?1";
-    let total: i64 = rows.prepare_cached(count)?.query_row([agent_id.as_str()], |row| row.get(0))?;
-    let sql = "SELECT sessions.id, sessions.created_at, label, state, epoch, failure, turns.created_at, finished_at
+    let (from, turns) = (lists::by_index(rows, "sessions_by_use", "WHERE agent_id = ?1")?, turn_count!());
+    let count = format!("SELECT coalesce(sum({turns}), 0) FROM sessions {from}");
+    let total: i64 = rows.prepare_cached(&count)?.query_row([agent_id.as_str()], |row| row.get(0))?;
+    let sql = format!(
+        "SELECT sessions.id, sessions.created_at, label, state, epoch, failure, turns.created_at, finished_at
         FROM (
             SELECT turns.id AS place FROM (
-                SELECT id AS used FROM sessions INDEXED BY sessions_by_use WHERE agent_id = ?1 AND turn_count > 0
+                SELECT id AS used FROM sessions {from} AND {turns} > 0
                 ORDER BY sessions.updated_at DESC, sessions.id DESC LIMIT ?2 + ?3
             ) CROSS JOIN turns ON turns.session_id = used
             WHERE label < '~' ORDER BY turns.id DESC LIMIT ?2 OFFSET ?3
-        ) JOIN turns ON turns.id = place JOIN sessions ON sessions.id = session_id ORDER BY place DESC";
-    let mut statement = rows.prepare_cached(sql)?;
+        ) JOIN turns ON turns.id = place JOIN sessions ON sessions.id = session_id ORDER BY place DESC"
+    );
+    let mut statement = rows.prepare_cached(&sql)?;
     let found = statement.query_map(params![agent_id.as_str(), page.limit, page.offset], |row| {
         let is_of_this_reign = row.get::<_, i64>(4)? == epoch.raw().cast_signed();
         Ok(TurnEvent {

@@ -7,6 +7,7 @@ use super::lists;
 use super::open;
 use super::readers::{Budget, Snapshot};
 use super::sessions::{self, COLUMNS, Filter, SessionRow, conditions};
+use super::tally::turn_count;
 use super::turns::{TurnState, usage};
 use crate::base::{Epoch, SessionId, UnixMillis};
 use crate::protocol::answer::Usage;
@@ -65,10 +66,11 @@ impl Store {
     /// Lines that the conversations of `filter` are, two of each turn and one of a conversation without any.
     pub(crate) async fn export_lines(&self, filter: Filter) -> Result<Snapshot<u64>, StoreError> {
         let query = move |rows: &Connection| {
-            let (conditions, values) = conditions(&filter);
-            let access = lists::access(&filter);
-            let sql = format!("SELECT coalesce(sum(max(2 * turn_count, 1)), 0) FROM sessions {access} {conditions}");
-            let counted = rows.query_row(&sql, params_from_iter(&values), |row| row.get::<_, i64>(0));
+            let turns = turn_count!();
+            let counted = lists::find(rows, &filter).and_then(|(from, values)| {
+                let sql = format!("SELECT coalesce(sum(max(2 * ({turns}), 1)), 0) FROM sessions {from}");
+                rows.query_row(&sql, params_from_iter(&values), |row| row.get::<_, i64>(0))
+            });
             counted.map(|lines| lines.max(0).cast_unsigned()).map_err(StoreError::sql("count lines"))
         };
         self.snapshot(Budget::Copy, query).await

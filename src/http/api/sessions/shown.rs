@@ -74,7 +74,7 @@ pub(super) async fn stats(edge: &Edge, reading: &Reading, filter: Filter) -> Res
         reading.seen(edge, edge.history.stats(filter, zone)).await?;
     drop(place);
     let roster = reading.roster(edge).await?;
-    let past = if by_agent.iter().all(|of| roster.get(&of.agent_id).is_some()) {
+    let past = if by_agent.iter().all(|of| roster.contains_key(&of.agent_id)) {
         HashMap::new()
     } else {
         reading.seen(edge, edge.analytics.past_agents()).await?
