@@ -125,10 +125,9 @@ impl Committer {
     }
 
     /// As [`Committer::commit`], or rolls the transaction back where no record can hold it. That is found out exactly, and
-    /// costs as much as the commit, where nothing of the transaction is in the database's own log yet: `cache_spill` was
-    /// off, and is on from now on.
+    /// costs as much as the commit, where nothing of the transaction is in the database's own log yet: the
+    /// cache holds all of it.
     pub(super) fn commit_if_it_fits(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
-        self.connection.pragma_update(None, "cache_spill", true)?;
         self.connection.cache_flush()?;
         let pages = self.tail.count_uncommitted().map_err(NotCommitted::Tail)?;
         // The first page is never there yet, and its stamp may not be.
