@@ -186,7 +186,7 @@ pub(in crate::http) struct DeletedSession {
     deleted: u64,
 }
 
-/// Conversations in numbers. Days are those of UTC.
+/// Conversations in numbers. Days are those of `server.time_zone`, and dates of the filter are those of beginnings.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct SessionsInNumbers {
