@@ -145,7 +145,7 @@ impl FromRequest<Edge> for JsonFile {
 
 /// A form with files, on the node that is to keep them, or why it is none; elsewhere it is sent on as it comes.
 pub(super) struct Form {
-    form: Result<Multipart, ApiError>,
+    parts: Result<Multipart, ApiError>,
     pace: Pace,
     #[expect(dead_code, reason = "held, not read")]
     place: Place,
@@ -172,7 +172,7 @@ impl FromRequest<Edge> for Form {
             let message = "the body must be multipart/form-data";
             ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
         });
-        Ok(Self { form, pace: Pace::default(), place })
+        Ok(Self { parts: form, pace: Pace::default(), place })
     }
 }
 
@@ -193,7 +193,7 @@ impl Form {
 
     /// The next file among the fields of these names; others are passed over.
     pub(super) async fn next(&mut self, edge: &Edge, names: &[&str]) -> Result<Option<FormFile>, ApiError> {
-        let form = self.form.as_mut().map_err(|error| error.clone())?;
+        let form = self.parts.as_mut().map_err(|error| error.clone())?;
         loop {
             let next = tokio::time::timeout(PIECE_WITHIN, form.next_field()).await.map_err(|_| slow())?;
             let Some(field) = next.map_err(|error| broken(error.status()))? else { return Ok(None) };
