@@ -97,6 +97,11 @@ impl Cursor {
         header[16..24] == self.salts.0
     }
 
+    /// Whether the frame that `header` begins was written in this life of the log, be it committed or not.
+    pub fn is_of_this_life(&self, header: &[u8; FRAME_HEADER_BYTES]) -> bool {
+        header[8..16] == self.salts.0
+    }
+
     /// Where the next frame begins.
     pub fn offset(&self) -> u64 {
         self.offset

@@ -15,6 +15,11 @@ use std::io;
 /// What a commit may take in the journal: a record at its largest.
 pub(super) const RESERVE_BYTES: u64 = 68 << 20;
 
+/// Pages that a record can carry, but for those that the commit itself may add: the stamp's, the first one.
+const PAGES_MAX: usize = PAGES_BYTES_MAX / PAGE_BYTES - 16;
+/// Changed pages that may be in the cache alone: twice as many as it is told to hold.
+const CACHED_PAGES_MAX: usize = (16 << 20) / PAGE_BYTES;
+
 /// Turns transactions of the one connection that writes into the commits of a history.
 pub(super) struct Committer {
     pub(super) connection: Connection,
@@ -48,9 +53,9 @@ pub(crate) enum NotCommitted {
     /// It was rolled back, or will be.
     #[error("commit a transaction")]
     Sql(#[from] rusqlite::Error),
-    /// It was rolled back: it changes so many pages, more than a record can hold.
-    #[error("it changes {0} pages, more than a commit can hold")]
-    TooLarge(usize),
+    /// No record could carry it: it is rolled back.
+    #[error("a transaction changes more pages than one commit can carry")]
+    TooLarge,
     /// The database has it, the journal may not: nothing may follow.
     #[error("read the transaction back from the log")]
     Tail(#[source] io::Error),
@@ -124,18 +129,26 @@ impl Committer {
         }
     }
 
-    /// As [`Committer::commit`], or rolls the transaction back where no record can hold it. That is found out exactly, and
-    /// costs as much as the commit, where nothing of the transaction is in the database's own log yet: the
-    /// cache holds all of it.
-    pub(super) fn commit_if_it_fits(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
-        self.connection.cache_flush()?;
-        let pages = self.tail.count_uncommitted().map_err(NotCommitted::Tail)?;
-        // The first page is never there yet, and its stamp may not be.
-        if (pages + 2).saturating_mul(PAGE_BYTES) > PAGES_BYTES_MAX {
-            self.connection.execute_batch("ROLLBACK")?;
-            return Err(NotCommitted::TooLarge(pages));
+    /// Before a transaction begins: what an earlier one has left in the log is none of it.
+    pub(super) fn begins(&mut self) -> io::Result<()> {
+        self.tail.trim()
+    }
+
+    /// Whether the open transaction can become a commit, as far as it has come; what a part of it that was rolled back has
+    /// written counts as well. What `SQLite` has committed has to reach
+    /// the journal, and no record takes more than [`PAGES_BYTES_MAX`]: that is found out while it can be rolled back.
+    pub(super) fn fits(&mut self) -> Result<bool, NotCommitted> {
+        let pages = |spilled| usize::try_from(spilled).unwrap_or(usize::MAX);
+        let mut spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
+        if pages(spilled).saturating_add(CACHED_PAGES_MAX) > PAGES_MAX {
+            // It may be near: then all of its pages go to the log, where they are counted.
+            self.connection.cache_flush()?;
+            spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
+            if pages(spilled) > PAGES_MAX {
+                return Ok(false);
+            }
         }
-        self.commit(durable)
+        Ok(true)
     }
 
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
@@ -143,6 +156,9 @@ impl Committer {
         let position = Position { epoch: self.epoch, txid: self.last().next() };
         let stamp = Stamp { position, before: self.tip.chain, at: clock::unix_millis() };
         open::set_stamp(&self.connection, &stamp)?;
+        if !self.fits()? {
+            return Err(NotCommitted::TooLarge);
+        }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         let mut commits = self.tail.read().map_err(NotCommitted::Tail)?;
         let (Some(commit), true) = (commits.pop(), commits.is_empty()) else {

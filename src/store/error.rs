@@ -162,7 +162,7 @@ pub(crate) enum OpenError {
     #[error(
         "bring `{path}` to schema {schema}: that changes {pages} pages at once, more than a commit can hold; nothing was changed, go on with the version before"
     )]
-    LargeMigration { path: PathBuf, schema: u32, pages: usize },
+    LargeMigration { path: PathBuf, schema: u32 },
     #[error("start a thread of the store")]
     Thread(#[source] std::io::Error),
 }

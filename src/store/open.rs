@@ -32,10 +32,8 @@ const MIGRATIONS: &[&str] = &[
 const PAGE_BYTES: u32 = 4096;
 /// Older versions may corrupt a write-ahead log when it is reset (fixed in 3.51.3).
 const SQLITE_MIN: i32 = 3_051_003;
-/// Of the page cache, for each connection.
+/// Of the page cache, for each connection. A commit counts on it that the writer's spills what is more than twice as much.
 const WRITER_CACHE_KIB: u32 = 8 << 10;
-/// While the schema changes: many times what a commit can hold.
-const CHANGE_CACHE_KIB: u32 = 1 << 20;
 const READER_CACHE_KIB: u32 = 1 << 10;
 const STATEMENTS_MAX: usize = 64;
 const BUSY_MAX: Duration = Duration::from_secs(1);
@@ -198,20 +196,20 @@ pub(super) fn change_on(
 ) -> Result<(), OpenError> {
     let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source: Box::new(source) };
     let change = |connection: &Connection| {
-        // Each page is written to the log once, where it is counted, and not before all is done.
-        connection.pragma_update(None, "cache_size", -i64::from(CHANGE_CACHE_KIB))?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(migration)?;
         connection.pragma_update(None, "user_version", number)
     };
+    committer.begins().map_err(|source| failed(NotCommitted::Tail(source)))?;
     let changed = change(&committer.connection).map_err(NotCommitted::from);
-    let done = changed.and_then(|()| committer.commit_if_it_fits(Txid::default()));
-    let spills = committer.connection.pragma_update(None, "cache_size", -i64::from(WRITER_CACHE_KIB));
-    done.map_err(|source| match source {
-        NotCommitted::TooLarge(pages) => OpenError::LargeMigration { path: path.to_owned(), schema: number, pages },
-        source => failed(source),
-    })?;
-    spills.map_err(|source| failed(source.into()))
+    match changed.and_then(|()| committer.commit(Txid::default())) {
+        Ok(_) => Ok(()),
+        Err(NotCommitted::TooLarge) => {
+            committer.connection.execute_batch("ROLLBACK").map_err(|source| failed(source.into()))?;
+            Err(OpenError::LargeMigration { path: path.to_owned(), schema: number })
+        }
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// The newest schema that this build reads.

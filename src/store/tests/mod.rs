@@ -6,6 +6,7 @@ mod commits;
 mod conversations;
 mod cost;
 mod import;
+mod limits;
 mod logs;
 mod made;
 mod reads;
