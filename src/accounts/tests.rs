@@ -97,7 +97,7 @@ async fn nobody_is_erased_who_is_the_last_to_administer_and_the_mark_goes_when_n
     let refused = accounts.end_erasure(ann.id).await;
     assert!(matches!(refused, Err(AccountsError::Store(StoreError::Conflict))), "{refused:?}");
     let session = store.session_after(&Owner::user(ann.id), 0).await.unwrap().expect("it is there");
-    store.sessions_retire(vec![session.id], None).unwrap().await.unwrap();
+    store.sessions_retire(vec![session.id], None, None).unwrap().await.unwrap();
     accounts.end_erasure(ann.id).await.unwrap();
     assert_eq!(accounts.erasures().await.unwrap(), []);
     assert!(matches!(accounts.erase(ann.id, &Actor::Operator).await, Err(AccountsError::Unknown)), "nothing is left");

@@ -111,12 +111,13 @@ impl Keeper {
 
     async fn once(&self, next_run: &mut Option<Instant>) -> Result<(), Failed> {
         let erased = self.erase().await;
+        let buried = self.history.bury().await.map_err(Failed::from);
         let every = self.every();
         if next_run.is_none_or(|at| clock::now() >= at) {
             self.run().await?;
             *next_run = Some(clock::now() + every);
         }
-        erased
+        graver(erased, buried.map(drop))
     }
 
     fn every(&self) -> Duration {

@@ -135,7 +135,8 @@ impl History {
         self.store.said_after(id, after).await
     }
 
-    /// Deletes a conversation. A turn that runs in it is stopped first.
+    /// Deletes a conversation: from then on it is there for nobody, also where it is long and [`History::bury`] has to take
+    /// away what is left of it. A turn that runs in it is stopped first.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl History {
         let place = place(found).ok_or(HistoryError::Unknown)?;
         let claim = Claim::Chat(place.0.clone(), place.1.clone(), place.2.clone());
         let claimed = self.claim(claim.clone(), &Which::One(&claim)).await?;
-        let deleted = self.store.sessions_delete(vec![found.id], entry)?;
+        let deleted = self.store.sessions_retire(vec![found.id], None, entry)?;
         // Whoever goes on with it begins a new one, and the upstream knows nothing of the old.
         self.sessions.known.remove(&place);
         self.until_known(deleted, claimed).await.map(drop)
@@ -206,9 +207,9 @@ impl History {
             if found.is_empty() {
                 return Ok(count);
             }
-            let deleted = self.store.sessions_delete(found.iter().map(|session| session.id).collect(), None)?;
+            let deleted = self.store.sessions_retire(found.iter().map(|session| session.id).collect(), None, None)?;
             found.iter().filter_map(place).for_each(|place| self.sessions.known.remove(&place));
-            match self.until_known(deleted, Arc::clone(&claimed)).await? {
+            match self.until_known(deleted, Arc::clone(&claimed)).await?.deleted {
                 0 => return Ok(count), // Somebody else has deleted them meanwhile.
                 deleted => count += deleted,
             }

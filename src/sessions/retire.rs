@@ -6,7 +6,7 @@ use super::indexer::rest;
 use super::running::{Claim, Which};
 use crate::base::{Owner, SessionId, UnixMillis};
 use crate::clock;
-use crate::store::{DELETED_AT_ONCE, Filter, Idle, Key, Order, Page, Retired, StoreError};
+use crate::store::{DELETED_AT_ONCE, Filter, Idle, Key, Order, Page, Pending, Retired, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl History {
     }
 
     /// Deletes all conversations of an owner, whom nobody can log in as any more; how many. Turns that run in them are
-    /// stopped first.
+    /// stopped first. Nothing of what was said in them is left then.
     pub(crate) async fn erase(&self, owner: &Owner) -> Result<usize, HistoryError> {
         let claim = Claim::Every(owner.clone(), None);
         let claimed = Arc::new(self.claim(claim, &Which::Every(owner, None)).await?);
@@ -59,9 +59,37 @@ impl History {
             found.iter().filter_map(place).for_each(|place| self.sessions.known.remove(&place));
             let ids: Vec<_> = found.iter().map(|session| session.id).collect();
             match self.retire(ids, None, Arc::clone(&claimed)).await? {
-                0 => return Ok(count),
+                0 => break,
                 deleted => count += deleted,
             }
+        }
+        self.bury().await?;
+        Ok(count)
+    }
+
+    /// Takes away what is left of deleted conversations, step by step.
+    pub(crate) async fn bury(&self) -> Result<(), HistoryError> {
+        if !self.store.has_deleted_sessions().await? {
+            return Ok(());
+        }
+        loop {
+            let began = clock::now();
+            let Some(step) = Self::step(self.store.sessions_bury()).await? else { continue };
+            if !step.await?.value {
+                return Ok(());
+            }
+            tokio::time::sleep(rest(began)).await;
+        }
+    }
+
+    /// A step that was taken on, or `None` once chats have had the queue for a while.
+    async fn step<T>(taken: Result<Pending<T>, StoreError>) -> Result<Option<Pending<T>>, StoreError> {
+        match taken {
+            Err(StoreError::Overloaded) => {
+                tokio::time::sleep(GIVES_WAY).await;
+                Ok(None)
+            }
+            taken => taken.map(Some),
         }
     }
 
@@ -75,14 +103,8 @@ impl History {
         let mut count = 0;
         while !ids.is_empty() {
             let began = clock::now();
-            let step = self.store.sessions_retire(ids.clone(), idle_since);
-            let step = match step {
-                Err(StoreError::Overloaded) => {
-                    tokio::time::sleep(GIVES_WAY).await;
-                    continue;
-                }
-                step => step?,
-            };
+            let step = self.store.sessions_retire(ids.clone(), idle_since, None);
+            let Some(step) = Self::step(step).await? else { continue };
             let Retired { passed, deleted } = self.until_known(step, Arc::clone(&claimed)).await?;
             count += deleted;
             ids.drain(..passed.min(ids.len()));

@@ -4,6 +4,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::lists;
 use super::readers::Budget;
+use super::retire::KEPT;
 use super::tally::turn_count;
 use rusqlite::{Connection, Row};
 
@@ -31,7 +32,7 @@ impl Store {
             let count = |sql: &str| rows.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
             let read = || -> rusqlite::Result<Counts> {
                 // What each conversation counts itself, all of it in one index: the turns are many times as many.
-                let from = lists::by_index(rows, "sessions_by_use", "")?;
+                let from = lists::by_index(rows, "sessions_by_use", &format!("WHERE {KEPT}"))?;
                 let turns = turn_count!();
                 let sql =
                     format!("SELECT count(*), count(archived_at), coalesce(sum({turns}), 0) FROM sessions {from}");

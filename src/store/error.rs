@@ -160,7 +160,7 @@ pub(crate) enum OpenError {
         source: Box<super::commit::NotCommitted>,
     },
     #[error(
-        "bring `{path}` to schema {schema}: that changes {pages} pages at once, more than a commit can hold; nothing was changed, go on with the version before"
+        "bring `{path}` to schema {schema}: that changes more pages at once than a commit can hold; nothing was changed, go on with the version before"
     )]
     LargeMigration { path: PathBuf, schema: u32 },
     #[error("start a thread of the store")]

@@ -5,6 +5,7 @@
 //! fit are read from it and the page is chosen here. Only the rows of the page itself are read. While some are not in the
 //! indexes yet, as they were here before them, the table is read instead.
 
+use super::retire::{COUNT_KEPT, KEPT};
 use super::sessions::{COLUMNS, Filter, Key, Listed, Order, Page, SessionRow, conditions, row};
 use super::tally::{self, turn_count};
 use rusqlite::types::Value;
@@ -114,10 +115,10 @@ fn read_all(
 
 /// A page of all, in the order of an index.
 fn in_order(rows: &Connection, (key, order): (Key, Order), page: Page) -> rusqlite::Result<Listed<i64>> {
-    let total = rows.prepare_cached("SELECT count(*) FROM sessions")?.query_row([], |row| row.get(0))?;
+    let total = rows.prepare_cached(COUNT_KEPT)?.query_row([], |row| row.get(0))?;
     let (by, direction) = (column(key), direction(order));
     let index = if key == Key::Title { "sessions_by_title" } else { "sessions_by_use" };
-    let from = by_index(rows, index, "")?;
+    let from = by_index(rows, index, &format!("WHERE {KEPT}"))?;
     let sql =
         format!("SELECT id FROM sessions {from} ORDER BY {by} {direction}, sessions.id {direction} LIMIT ?1 OFFSET ?2");
     let mut statement = rows.prepare_cached(&sql)?;

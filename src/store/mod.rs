@@ -99,7 +99,7 @@ pub(crate) use logins::{Login, NewLogin, Renewed};
 pub(crate) use open::{Expect, NAMES};
 pub(crate) use quota::{Exceeded, Quota};
 pub(crate) use readers::{Budget, Snapshot};
-pub(crate) use retire::{Idle, Retired};
+pub(crate) use retire::{DELETED_AT_ONCE, Idle, Retired};
 pub(crate) use search::{Found, Reach, Sought};
 pub(crate) use session_events::TurnEvent;
 pub(crate) use session_export::{Said, SaidPage, Walked};
@@ -107,7 +107,7 @@ pub(crate) use session_make::NewSession;
 pub(crate) use session_stats::SessionStats;
 #[cfg(test)]
 pub(crate) use sessions::Spent;
-pub(crate) use sessions::{Change, DELETED_AT_ONCE, Filter, Key, Listed, Order, Page, SessionRow};
+pub(crate) use sessions::{Change, Filter, Key, Listed, Order, Page, SessionRow};
 pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use tests::opened;

@@ -7,6 +7,7 @@
 use super::error::StoreError;
 use super::handle::Store;
 use super::readers::{Budget, Snapshot};
+use super::retire::KEPT;
 use super::sessions::{self, Page, SessionRow};
 use super::tally::turn_count;
 use crate::base::{Owner, SessionId, UnixMillis};
@@ -160,11 +161,11 @@ impl<'a> Search<'a> {
 
     fn titles(&mut self) -> rusqlite::Result<()> {
         let sql = if self.owner.is_some() {
-            "SELECT id, title FROM sessions WHERE owner = ?1"
+            "SELECT id, title FROM sessions WHERE owner = ?1".to_owned()
         } else {
-            "SELECT id, title FROM sessions WHERE ?1 IS NULL"
+            format!("SELECT id, title FROM sessions WHERE ?1 IS NULL AND {KEPT}")
         };
-        let mut statement = self.rows.prepare_cached(sql)?;
+        let mut statement = self.rows.prepare_cached(&sql)?;
         let mut sessions = statement.query([self.owner.map(Owner::as_str)])?;
         while let Some(row) = sessions.next()? {
             if self.has(row.get_ref(1)?.as_str()?) {
@@ -259,7 +260,7 @@ impl<'a> Search<'a> {
     }
 
     fn page(self, page: Page) -> rusqlite::Result<Found> {
-        let sql = "SELECT updated_at, created_at FROM sessions WHERE id = ?1";
+        let sql = "SELECT updated_at, created_at FROM sessions WHERE id = ?1 AND owner <> 'deleted'";
         let mut sessions = Vec::with_capacity(self.found.len());
         for (session, turn) in self.found {
             let times = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, UnixMillis(row.get(1)?)));

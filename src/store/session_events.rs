@@ -5,6 +5,7 @@ use super::handle::Store;
 use super::lists;
 use super::open;
 use super::readers::{Budget, Snapshot};
+use super::retire::KEPT;
 use super::sessions::{Listed, Page};
 use super::tally::turn_count;
 use super::turns::TurnState;
@@ -50,7 +51,8 @@ impl Store {
 /// page's own rows are read, which may be long. What was imported has later keys than its times are, and may be told on a
 /// later page than it would be by its time.
 fn read(rows: &Connection, epoch: Epoch, agent_id: &AgentId, page: Page) -> rusqlite::Result<Listed<TurnEvent>> {
-    let (from, turns) = (lists::by_index(rows, "sessions_by_use", "WHERE agent_id = ?1")?, turn_count!());
+    let (from, turns) =
+        (lists::by_index(rows, "sessions_by_use", &format!("WHERE agent_id = ?1 AND {KEPT}"))?, turn_count!());
     let count = format!("SELECT coalesce(sum({turns}), 0) FROM sessions {from}");
     let total: i64 = rows.prepare_cached(&count)?.query_row([agent_id.as_str()], |row| row.get(0))?;
     let sql = format!(

@@ -6,16 +6,15 @@ use super::handle::Store;
 use super::job::Pending;
 use super::lists;
 use super::readers::{Budget, Snapshot};
+use super::retire::KEPT;
 use super::tally::{spent, turn_count};
 use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use std::fmt::Write as _;
 
-/// About what the deletion of one session writes besides its turns: rows of three tables and their indexes.
-const DELETION_BYTES: usize = 64 << 10;
-/// Sessions whose rows one commit deletes: with many turns each, and their indexes, some megabytes.
-pub(crate) const DELETED_AT_ONCE: usize = 20;
+/// About what a change of one session writes: a row, and entries of its indexes.
+const CHANGE_BYTES: usize = 64 << 10;
 
 /// A conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +145,7 @@ impl Store {
         entry: Option<AuditEntry>,
     ) -> Result<Pending<Option<SessionRow>>, StoreError> {
         let owner = owner.cloned();
-        self.write(DELETION_BYTES, move |scope| {
+        self.write(CHANGE_BYTES, move |scope| {
             let (set, value) = match &change {
                 Change::Rename(title) => ("title = ?4", Value::from(title.clone())),
                 Change::Archive => ("archived_at = coalesce(archived_at, ?4)", Value::from(at.0)),
@@ -165,26 +164,6 @@ impl Store {
             Ok(changed)
         })
     }
-
-    /// Deletes conversations with all that was said in them; how many there were. At most [`DELETED_AT_ONCE`]. None of
-    /// them may have a turn that runs: its end would find no beginning. `entry` is written where there was any.
-    pub(crate) fn sessions_delete(
-        &self,
-        sessions: Vec<SessionId>,
-        entry: Option<AuditEntry>,
-    ) -> Result<Pending<usize>, StoreError> {
-        let weight = DELETION_BYTES.saturating_mul(sessions.len());
-        self.write(weight, move |scope| {
-            let deleted = sessions.iter().map(|id| delete(scope.rows, *id));
-            let deleted = deleted.collect::<rusqlite::Result<Vec<_>>>().and_then(|deleted| {
-                step_back(scope.rows)?;
-                Ok(deleted.into_iter().filter(|deleted| *deleted).count())
-            });
-            let deleted = deleted.map_err(StoreError::sql("delete sessions"))?;
-            entry.filter(|_| deleted > 0).map_or(Ok(()), |entry| audit::append(scope, entry))?;
-            Ok(deleted)
-        })
-    }
 }
 
 /// The `WHERE` of a filter and its values, in order. Only what is said is written, so that an owner's are found by the
@@ -200,7 +179,9 @@ pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
         until.map(|until| ("sessions.updated_at <", Value::from(until.0))),
         title.as_ref().map(|part| ("title LIKE", Value::from(format!("%{}%", escaped(part))))),
     ];
-    let (mut sql, mut values) = (String::new(), Vec::new());
+    // What is deleted is nobody's.
+    let mut sql = if owner.is_none() { format!("WHERE {KEPT} ") } else { String::new() };
+    let mut values = Vec::new();
     for (condition, value) in said.into_iter().flatten() {
         values.push(value);
         let joint = if sql.is_empty() { "WHERE" } else { "AND" };
@@ -251,26 +232,6 @@ pub(super) fn one(rows: &Connection, id: SessionId, owner: Option<&Owner>) -> ru
     let owner = owner.map(Owner::as_str);
     let values: [&dyn ToSql; 3] = [&id.row, &id.began.0, &owner];
     rows.prepare_cached(&sql)?.query_row(values, row).optional()
-}
-
-pub(super) fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
-    let (row, began) = (id.row, id.began.0);
-    let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2";
-    if !rows.prepare_cached(sql)?.exists([row, began])? {
-        return Ok(false);
-    }
-    for sql in [
-        // What happened in it has happened, also where it was not counted yet.
-        "UPDATE sessions SET is_counted = 1 WHERE id = ?1 AND is_counted = 0",
-        "DELETE FROM search WHERE rowid IN (SELECT id FROM search_docs WHERE session_id = ?1)",
-        "DELETE FROM search_docs WHERE session_id = ?1",
-        "DELETE FROM search_pending WHERE id IN (SELECT id FROM turns WHERE session_id = ?1)",
-        // Its turns and its feedback go along.
-        "DELETE FROM sessions WHERE id = ?1",
-    ] {
-        rows.prepare_cached(sql)?.execute([row])?;
-    }
-    Ok(true)
 }
 
 /// The numbers of the last turns are given out again once those are deleted: the index has to see them then.

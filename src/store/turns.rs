@@ -280,7 +280,7 @@ fn turn_by_label(rows: &Connection, epoch: Epoch, session_id: i64, label: &Label
 }
 
 fn turn_by_key(rows: &Connection, epoch: Epoch, owner: &Owner, key: &str) -> rusqlite::Result<Option<(Turn, Session)>> {
-    let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2");
+    let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2 AND sessions.owner = turns.owner");
     let mut statement = rows.prepare_cached(&sql)?;
     statement.query_row(params![owner.as_str(), key], |row| Ok((turn(row, epoch)?, known(row, 10)?))).optional()
 }

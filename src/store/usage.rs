@@ -5,6 +5,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
+use super::retire::{COUNT_KEPT, KEPT};
 use super::tally;
 use super::turns::unreadable;
 use crate::base::{Region, RegionClass, UnixMillis};
@@ -92,10 +93,10 @@ impl Store {
                 });
                 counted.map(i64::cast_unsigned).map_err(StoreError::sql("count"))
             };
-            let from = lists::by_index(rows, "sessions_by_use", "WHERE updated_at >= ?1");
+            let from = lists::by_index(rows, "sessions_by_use", &format!("WHERE updated_at >= ?1 AND {KEPT}"));
             let from = from.map_err(StoreError::sql("count"))?;
             Ok(Census {
-                sessions: count("SELECT count(*) FROM sessions", None)?,
+                sessions: count(COUNT_KEPT, None)?,
                 active: count(&format!("SELECT count(*) FROM sessions {from}"), Some(since.0))?,
                 users: count("SELECT count(*) FROM users", None)?,
             })

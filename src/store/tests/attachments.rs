@@ -180,10 +180,10 @@ async fn a_file_stays_for_as_long_as_a_conversation_names_it() {
     assert!(!is_there(&store, &name(2)).await && !is_there(&store, &name(3)).await, "nobody has named them");
     let sessions = store.sessions_list(Filter::default(), (Key::CreatedAt, Order::Ascending), PAGE).await.unwrap();
     let ids: Vec<_> = sessions.value.rows.iter().map(|session| session.id).collect();
-    store.sessions_delete(vec![ids[0]], None).unwrap().await.unwrap();
+    store.sessions_retire(vec![ids[0]], None, None).unwrap().await.unwrap();
     swept(&store, NOW).await;
     assert!(is_there(&store, &name(1)).await, "the other one names it");
-    store.sessions_delete(vec![ids[1]], None).unwrap().await.unwrap();
+    store.sessions_retire(vec![ids[1]], None, None).unwrap().await.unwrap();
     assert!(is_there(&store, &name(1)).await, "a little later");
     swept(&store, NOW).await;
     assert!(!is_there(&store, &name(1)).await);

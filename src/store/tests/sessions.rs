@@ -240,8 +240,8 @@ async fn a_session_is_changed_by_its_owner_or_an_administrator_and_by_nobody_els
     // The same row of another time is another session.
     let later = crate::base::SessionId { began: UnixMillis(id.began.0 + 1), ..id };
     assert!(store.session_change(later, None, rename("nobody's"), None).unwrap().await.unwrap().value.is_none());
-    assert_eq!(store.sessions_delete(vec![later], None).unwrap().await.unwrap().value, 0);
-    assert_eq!(store.sessions_delete(vec![id, id], None).unwrap().await.unwrap().value, 1);
+    assert_eq!(store.sessions_retire(vec![later], None, None).unwrap().await.unwrap().value.deleted, 0);
+    assert_eq!(store.sessions_retire(vec![id, id], None, None).unwrap().await.unwrap().value.deleted, 1);
     assert!(store.session(id, None).await.unwrap().value.is_none());
     store.close().await.unwrap();
 }
@@ -277,7 +277,7 @@ async fn a_deleted_session_leaves_no_row_of_it_anywhere() {
     }
     assert_eq!(before, [2, 3, 2, 2, 2, 1]);
     let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
-    store.sessions_delete(vec![id], None).unwrap().await.unwrap();
+    store.sessions_retire(vec![id], None, None).unwrap().await.unwrap();
     let mut after = Vec::new();
     for table in tables {
         after.push(count(table).await);

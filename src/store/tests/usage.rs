@@ -59,7 +59,7 @@ async fn a_session_counts_its_turns_however_they_end_and_forgets_none() {
     assert_eq!(days(&store, 3).await, [(1, 1), (0, 1), (0, 0)]);
     // What was deleted has happened all the same, and under the same name another begins.
     let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
-    store.sessions_delete(vec![id], None).unwrap().await.unwrap();
+    store.sessions_retire(vec![id], None, None).unwrap().await.unwrap();
     store
         .turn_begin(NewTurn { upstream_chat_id: "other".into(), ..ask("t", "id5", 2 * DAY_MS) })
         .unwrap()
@@ -330,7 +330,7 @@ async fn walk(steps: Vec<Step>) {
                     ids.extend(named.unwrap().value.rows.iter().map(|row| row.id));
                     counted.chats.remove(&chat);
                 }
-                store.sessions_delete(ids, None).unwrap().await.unwrap();
+                store.sessions_retire(ids, None, None).unwrap().await.unwrap();
             }
         }
     }
