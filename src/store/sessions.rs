@@ -146,13 +146,15 @@ impl Store {
     ) -> Result<Pending<Option<SessionRow>>, StoreError> {
         let owner = owner.cloned();
         self.write(CHANGE_BYTES, move |scope| {
-            let (set, value) = match &change {
-                Change::Rename(title) => ("title = ?4", Value::from(title.clone())),
-                Change::Archive => ("archived_at = coalesce(archived_at, ?4)", Value::from(at.0)),
-                Change::Unarchive => ("archived_at = ?4", Value::Null),
+            // What is so already is no change: the session is as old as it was.
+            let (set, differs, value) = match &change {
+                Change::Rename(title) => ("title = ?4", "title <> ?4", Value::from(title.clone())),
+                Change::Archive => ("archived_at = ?4", "archived_at IS NULL", Value::from(at.0)),
+                Change::Unarchive => ("archived_at = ?4", "archived_at IS NOT NULL", Value::Null),
             };
             let sql = format!(
-                "UPDATE sessions SET changed_at = ?5, {set} WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner)"
+                "UPDATE sessions SET changed_at = ?5, {set}
+                 WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner) AND {differs}"
             );
             let whose = owner.as_ref().map(Owner::as_str);
             let changed = scope.rows.prepare_cached(&sql).and_then(|mut update| {

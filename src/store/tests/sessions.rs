@@ -87,8 +87,11 @@ async fn change_some(store: &Store, made: &mut Made, count: usize) {
         let changed = store.session_change(id, Some(&owner), (change, UnixMillis(at)), None).unwrap().await.unwrap();
         assert_eq!(changed.value.map(|session| session.id), Some(id));
         let session = &mut made.sessions[number];
+        if title.is_some() || session.is_archived != is_archived {
+            session.changed = at;
+        }
         session.title = title.unwrap_or_else(|| session.title.clone());
-        (session.is_archived, session.changed) = (is_archived, at);
+        session.is_archived = is_archived;
     }
 }
 
@@ -283,5 +286,25 @@ async fn a_deleted_session_leaves_no_row_of_it_anywhere() {
         after.push(count(table).await);
     }
     assert_eq!(after, [1, 1, 1, 1, 1, 0], "the other's are there");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_to_what_is_so_already_leaves_the_session_as_old_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    answered(&store, question("1", "c", "t", "id1"), "x").await;
+    let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
+    let changed = async |change, at| {
+        let changed = store.session_change(id, None, (change, UnixMillis(at)), None).unwrap().await.unwrap();
+        let session = changed.value.expect("it is there");
+        (session.is_archived, session.updated_at.0)
+    };
+    assert_eq!(changed(Change::Unarchive, 5).await, (false, 1));
+    assert_eq!(changed(Change::Archive, 6).await, (true, 6));
+    assert_eq!(changed(Change::Archive, 7).await, (true, 6));
+    assert_eq!(changed(Change::Rename("a title".to_owned()), 8).await, (true, 8));
+    assert_eq!(changed(Change::Rename("a title".to_owned()), 9).await, (true, 8));
+    assert_eq!(changed(Change::Unarchive, 10).await, (false, 10));
     store.close().await.unwrap();
 }
