@@ -147,6 +147,11 @@ impl Owner {
         Self("visitor:imported".into())
     }
 
+    /// Whether it is a user, not a visitor.
+    pub fn is_user(&self) -> bool {
+        self.0.starts_with("user:")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -170,6 +170,11 @@ impl FromRequestParts<Edge> for Whose {
 }
 
 impl Whose {
+    /// Whether there is a token: of a user, whom [`Whose::owner`] takes for a visitor where this node does not know it.
+    pub(super) fn says_user(&self) -> bool {
+        self.credentials.token.is_some()
+    }
+
     /// To be asked once the request is where it is answered.
     pub(super) async fn owner(self, edge: &Edge) -> Result<Owner, ApiError> {
         let user = self.credentials.known(edge).await?;

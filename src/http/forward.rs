@@ -21,7 +21,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
+use serde_json::Value;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,6 +34,8 @@ const TRY_WITHIN: Duration = Duration::from_secs(5);
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// The standby is asked beside everything else: whoever waits is answered without it.
 const STANDBY_WITHIN: Duration = Duration::from_secs(1);
+/// Of its answer, which is a few words.
+const STANDBY_BYTES_MAX: usize = 16 << 10;
 /// Of one connection, and not of what is beyond it.
 const HOP_BY_HOP: [HeaderName; 9] = [
     // What is sent on is not always as long as what came.
@@ -160,20 +163,27 @@ async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response
     }
 }
 
-/// What the standby answers, which the primary asks for what began there under an earlier reign; `None` where it does
-/// nothing, or not soon.
-pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Option<Response> {
+/// What the standby has done, which the primary asks for what began there under an earlier reign: the `data` of its answer.
+/// `None` where it does nothing, or not soon: why is nothing to the client, whom the primary answers.
+pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Option<Value> {
     if asked.is_forwarded || !edge.pair.standby_seen().is_some_and(|seen| seen.is_connected) {
         return None;
     }
     let (standby, peers) = edge.pair.config().now().peer_of(edge.pair.me()).cloned().zip(edge.pair.peers())?;
     let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let request = asked.request(body).ok()?;
-    match tokio::time::timeout(STANDBY_WITHIN, peers.forward(&standby, request)).await {
-        Ok(Ok(answer)) if answer.headers().contains_key(NOT_BEGUN) => None,
-        Ok(Ok(answer)) => Some(handed_back(answer)),
-        Ok(Err(_)) | Err(_) => None,
-    }
+    let answered = async {
+        let (head, body) = peers.forward(&standby, request).await.ok()?.into_parts();
+        let body = Limited::new(body, STANDBY_BYTES_MAX).collect().await.ok()?;
+        done(head.status, &body.to_bytes())
+    };
+    tokio::time::timeout(STANDBY_WITHIN, answered).await.ok()?
+}
+
+/// What a node says that it has done: nothing where it has refused or failed.
+fn done(status: StatusCode, body: &[u8]) -> Option<Value> {
+    let mut answer: Value = serde_json::from_slice(body).ok().filter(|_| status.is_success())?;
+    answer.get_mut("data").map(Value::take)
 }
 
 /// The answer of another node, as a client is given it.
@@ -285,6 +295,23 @@ impl AskError {
             }
             Self::Silent(_) | Self::Nonsense(_) => false,
             Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_refuses_or_fails_has_done_nothing() {
+        let stopped = br#"{"data":{"chatId":"c","stopped":true}}"#;
+        assert_eq!(done(StatusCode::OK, stopped).unwrap()["stopped"], true);
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::FOUND] {
+            assert_eq!(done(status, stopped), None, "{status}");
+        }
+        for other in [&b""[..], b"<html>", b"{}", b"[]"] {
+            assert_eq!(done(StatusCode::OK, other), None);
         }
     }
 }

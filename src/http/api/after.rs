@@ -12,9 +12,11 @@ use crate::http::forward::{self, Asked, Place};
 use crate::http::levels;
 use crate::http::write::{Write, kept};
 use crate::protocol::history::{FeedbackRequest, RetryRequest, stop_request};
+use crate::replica::Role;
 use crate::sessions::HistoryError;
 use crate::store::Verdict;
 use crate::upstream::Feedback;
+use crate::watched::Watched;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
@@ -97,23 +99,26 @@ pub(in crate::http) async fn stop(
     whose: Whose,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
+    let says_user = whose.says_user();
     let owner = whose.owner(&edge).await?;
     let chat = stop_request(&body.0)?;
+    // Only the primary knows for certain that a token is worth nothing: elsewhere its user is no visitor.
+    let is_known = !says_user || owner.is_user() || edge.pair.role().now() == Role::Primary;
     // One that began here runs on when another node has become the primary.
-    let stopped = edge.history.stop(&owner, &chat).await;
-    if stopped == 0 {
+    let mut stopped = is_known && edge.history.stop(&owner, &chat).await > 0;
+    if !stopped {
         match forward::place(&edge, &request, &body.0).await? {
             Place::Here(entered) => drop(entered),
             Place::There(answered) => return Ok(answered),
         }
-        if let Some(answered) = forward::ask_standby(&edge, &request, &body.0).await {
-            return Ok(answered);
-        }
+        stopped = forward::ask_standby(&edge, &request, &body.0).await.is_some_and(|done| done["stopped"] == true);
+    }
+    if !stopped {
         // It may have ended a moment ago.
         let found = kept(edge.history.named(&owner, None, &chat)).await.map_err(HistoryError::from)?;
         if found.value.rows.is_empty() {
             return Err(HistoryError::Unknown.into());
         }
     }
-    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "stopped": stopped > 0 })))
+    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "stopped": stopped })))
 }
