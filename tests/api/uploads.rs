@@ -147,16 +147,16 @@ fn one_address_reads_and_sends_a_few_files_at_once_and_keeps_nobody_out() {
     // More than sockets hold.
     let file =
         upload(&node, Some(&admin), "single", &[("file", "a.txt", &vec![b'x'; 20 << 20])]).json()["data"].clone();
-    let mut held = Vec::new();
+    let mut sockets = Vec::new();
     for _ in 0..8 {
         let answering = node.browser().send("GET", &path(&file), None).expect("its head comes");
         assert_eq!(answering.status, 200);
-        held.push(answering);
+        sockets.push(answering);
     }
     let refused = node.browser().get(&path(&file));
     assert_eq!((refused.code(429).as_str(), refused.header("retry-after")), ("TOO_MANY_REQUESTS", Some("1")));
     assert_eq!(node.browser().with("x-forwarded-for", "203.0.113.9").get(&path(&file)).status, 200);
-    drop(held);
+    drop(sockets);
     wait("given back", &node, || node.browser().get(&path(&file)).status == 200);
 
     let head = format!(

@@ -172,7 +172,7 @@ async fn what_is_half_deleted_is_there_for_nobody_and_its_name_is_free() {
         }
     }
     let after = store.sessions_after(Filter::default(), (0, i64::MAX), 10).await.unwrap().value;
-    assert_eq!(after.iter().map(|session| session.id).collect::<Vec<_>>(), [two]);
+    assert_eq!(after.sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [two]);
     let found = async |word: &str| {
         let sought = Sought { owner: None, words: vec![word.to_owned()] };
         store.search(sought, Reach::USUAL, page).await.unwrap().value
