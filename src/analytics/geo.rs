@@ -65,8 +65,8 @@ impl Geo {
         match open(path) {
             Ok(database) => {
                 let kind = database.metadata().database_type.clone();
-                tracing::info!(path = %path.display(), kind, "database of places read");
                 *self.0.database.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(database));
+                tracing::info!(path = %path.display(), kind, "database of places read");
             }
             Err(error) => {
                 let known = if self.is_loaded() { "the old one stays in use" } else { "no place is known" };
