@@ -166,8 +166,9 @@ pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Opt
     let (standby, peers) = edge.pair.config().now().peer_of(edge.pair.me()).cloned().zip(edge.pair.peers())?;
     let request = asked.request(body).ok()?;
     match tokio::time::timeout(STANDBY_WITHIN, peers.forward(&standby, request)).await {
-        Ok(Ok(answer)) => begun(answer),
-        Ok(Err(_)) | Err(_) => None,
+        // Its own limits and troubles are nobody's answer.
+        Ok(Ok(answer)) if answer.status().is_success() => begun(answer),
+        Ok(Ok(_) | Err(_)) | Err(_) => None,
     }
 }
 
