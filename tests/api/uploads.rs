@@ -5,7 +5,7 @@ use crate::attachments::{PDF, PNG, path, send};
 use crate::support::{Home, Node, PATIENCE, Response, now};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// A form with files: (field, name, bytes).
@@ -161,12 +161,15 @@ fn one_address_reads_and_sends_a_few_files_at_once_and_keeps_nobody_out() {
 
     let head = format!(
         "POST /api/upload/single HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {admin}\r\n\
-         content-type: multipart/form-data; boundary=XX\r\ncontent-length: 1000\r\n\r\n"
+         content-type: multipart/form-data; boundary=XX\r\ncontent-length: 1000\r\nexpect: 100-continue\r\n\r\n"
     );
     let mut sockets = Vec::new();
     for _ in 0..4 {
         let mut socket = TcpStream::connect(node.address()).expect("it listens");
         socket.write_all(head.as_bytes()).expect("it reads");
+        let mut asked_on = [0; 12];
+        socket.read_exact(&mut asked_on).expect("it wants the body once it has a place for it");
+        assert_eq!(&asked_on, b"HTTP/1.1 100");
         sockets.push(socket);
     }
     let small = form(&[("file", "b.png", PNG)]);
@@ -174,7 +177,7 @@ fn one_address_reads_and_sends_a_few_files_at_once_and_keeps_nobody_out() {
         let browser = as_user(&node, Some(&admin)).with("content-type", "multipart/form-data; boundary=XX");
         browser.with("x-forwarded-for", address).request("POST", "/api/upload/single", Some(&small)).status
     };
-    wait("taken", &node, || from("127.0.0.1") == 429);
+    assert_eq!(from("127.0.0.1"), 429);
     assert_eq!(from("203.0.113.9"), 200);
     drop(sockets);
     wait("given back", &node, || from("127.0.0.1") == 200);
