@@ -24,6 +24,7 @@ mod limits;
 mod pace;
 mod peer;
 mod router;
+mod routes;
 mod serve;
 mod settings;
 mod upkeep;

@@ -9,7 +9,7 @@ pub(in crate::http) struct UserExport {
     #[schema(format = DateTime)]
     exported_at: String,
     user: ExportedUser,
-    sessions: Vec<ExportedSession>,
+    sessions: Vec<KeptSession>,
     audit: Vec<ExportedDeed>,
 }
 
@@ -34,7 +34,7 @@ struct ExportedUser {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-struct ExportedSession {
+struct KeptSession {
     id: String,
     agent_id: String,
     chat_id: String,

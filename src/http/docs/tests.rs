@@ -1,17 +1,21 @@
-use super::*;
+use super::DOCUMENT;
+use super::written::{self, TAGS};
+use crate::http::router;
+use axum::Router;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::{env, fs};
 
 /// Routes that may be without a document for now: none. Each other one makes the document untrue.
 const UNDOCUMENTED: [&str; 0] = [];
 
 fn document() -> Value {
-    serde_json::from_slice(&DOCUMENT).unwrap()
+    serde_json::from_str(DOCUMENT).unwrap()
 }
 
 /// Every path that the router answers, however it was added: by what the router says of itself.
 fn routed() -> BTreeSet<String> {
-    let said = format!("{:?}", super::super::router::api().split_for_parts().0);
+    let said = format!("{:?}", router::forms(router::api(Router::new())));
     let mut rest = said.split_once("paths: {").expect("it lists its paths").1;
     let mut paths = BTreeSet::new();
     while let Some((_, quoted)) = rest.split_once('"') {
@@ -23,6 +27,18 @@ fn routed() -> BTreeSet<String> {
         }
     }
     paths
+}
+
+/// `LLMCHAT_WRITE_OPENAPI=1 cargo test --lib http::docs` writes it anew.
+#[test]
+fn the_document_that_is_served_is_that_of_the_routes() {
+    let written = written::document();
+    if env::var_os("LLMCHAT_WRITE_OPENAPI").is_some() {
+        fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/data/docs/openapi.json"), &written).unwrap();
+    } else if written != DOCUMENT {
+        let stale = DOCUMENT.lines().zip(written.lines()).find(|(old, new)| old != new);
+        panic!("data/docs/openapi.json is stale, write it anew: {stale:?}");
+    }
 }
 
 fn each_operation(document: &Value, mut check: impl FnMut(&str, &str, &Value)) {
