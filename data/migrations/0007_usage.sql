@@ -3,23 +3,32 @@
 --
 -- What one turn has cost, within bounds that no sum of them leaves. An answer that has replaced another one says itself how
 -- long it took: its question was asked long ago.
-ALTER TABLE turns ADD COLUMN answer_ms INTEGER;
-ALTER TABLE turns ADD COLUMN spent_tokens INTEGER AS (
-  min(max(coalesce(prompt_tokens, 0), 0), 1000000000000) + min(max(coalesce(completion_tokens, 0), 0), 1000000000000)
-) VIRTUAL;
-ALTER TABLE turns ADD COLUMN spent_ms INTEGER AS (
-  CASE state WHEN 'complete' THEN min(max(coalesce(answer_ms, finished_at - created_at, 0), 0), 31536000000) ELSE 0 END
-) VIRTUAL;
-
+--
+-- These columns are written into the schema itself. `ALTER TABLE … ADD COLUMN` reads the whole of a STRICT table each time to
+-- check it: all that was ever said, while nobody is served.
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(sql, '  finished_at INTEGER, settings TEXT,', '  finished_at INTEGER,
+  settings TEXT,
+  answer_ms INTEGER,
+  spent_tokens INTEGER AS (
+    min(max(coalesce(prompt_tokens, 0), 0), 1000000000000) + min(max(coalesce(completion_tokens, 0), 0), 1000000000000)
+  ) VIRTUAL,
+  spent_ms INTEGER AS (
+    CASE state WHEN ''complete'' THEN min(max(coalesce(answer_ms, finished_at - created_at, 0), 0), 31536000000) ELSE 0 END
+  ) VIRTUAL,') WHERE type = 'table' AND name = 'turns';
 -- Of the turns under clients' names (`label < '~'`): how many, what they cost, how many of them are complete and how long
--- those took.
-ALTER TABLE sessions ADD COLUMN turn_count INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sessions ADD COLUMN token_sum INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sessions ADD COLUMN answered_count INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sessions ADD COLUMN answer_ms_sum INTEGER NOT NULL DEFAULT 0;
--- Those that were here before count nothing until they are told to: in small steps behind this migration, as one commit holds
--- no table of any size, or when one of their turns is written.
-ALTER TABLE sessions ADD COLUMN is_counted INTEGER NOT NULL DEFAULT 0;
+-- those took. Conversations that were here before count nothing until they are told to: in small steps behind this
+-- migration, as one commit holds no table of any size, or when one of their turns is written.
+UPDATE sqlite_schema SET sql = replace(sql, ' archived_at INTEGER, changed_at INTEGER,', '
+  archived_at INTEGER,
+  changed_at INTEGER,
+  turn_count INTEGER NOT NULL DEFAULT 0,
+  token_sum INTEGER NOT NULL DEFAULT 0,
+  answered_count INTEGER NOT NULL DEFAULT 0,
+  answer_ms_sum INTEGER NOT NULL DEFAULT 0,
+  is_counted INTEGER NOT NULL DEFAULT 0,') WHERE type = 'table' AND name = 'sessions';
+PRAGMA writable_schema = RESET;
+
 CREATE TABLE sessions_mark (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   counted INTEGER NOT NULL,       -- up to this session all are

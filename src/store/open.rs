@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The letters `LLMc`.
 pub(super) const APPLICATION_ID: i32 = 0x4C4C_4D63;
 /// Every schema change, oldest first; the number of the last is the schema that this build writes.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../data/migrations/0001_first.sql"),
     include_str!("../../data/migrations/0002_index.sql"),
     include_str!("../../data/migrations/0003_accounts.sql"),
