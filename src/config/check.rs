@@ -107,7 +107,7 @@ impl Attachments {
         (public_url, keep_idle): (Option<String>, Option<Duration>),
         rules: &mut Rules,
     ) -> attachments::Settings {
-        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, total_bytes, link_hours } = self;
+        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, visitors_bytes, total_bytes, link_hours } = self;
         let bytes = 0..=1 << 50;
         let hours = 1..=24 * 365;
         attachments::Settings {
@@ -115,6 +115,7 @@ impl Attachments {
                 owner_day: rules.number("attachments.owner_day_bytes", owner_day_bytes, bytes.clone()),
                 owner: rules.number("attachments.owner_bytes", owner_bytes, bytes.clone()),
                 visitors_day: rules.number("attachments.visitors_day_bytes", visitors_day_bytes, bytes.clone()),
+                visitors: rules.number("attachments.visitors_bytes", visitors_bytes, bytes.clone()),
                 total: rules.number("attachments.total_bytes", total_bytes, bytes),
             },
             keep_idle,

@@ -100,6 +100,7 @@ pub(super) struct Attachments {
     pub(super) owner_day_bytes: u64,
     pub(super) owner_bytes: u64,
     pub(super) visitors_day_bytes: u64,
+    pub(super) visitors_bytes: u64,
     pub(super) total_bytes: u64,
     pub(super) link_hours: u64,
 }

@@ -21,6 +21,8 @@ pub(crate) struct Quota {
     pub(crate) owner: u64,
     /// What all visitors together may begin to send in a day.
     pub(crate) visitors_day: u64,
+    /// What is kept of all visitors together: anybody can be any number of them, and nobody else is to lack room for it.
+    pub(crate) visitors: u64,
     /// What is kept in all, with what is being sent and what is left over.
     pub(crate) total: u64,
 }
@@ -32,6 +34,8 @@ pub(crate) enum Exceeded {
     Day { left_ms: u64 },
     /// The owner's, until they remove something.
     Owner,
+    /// The visitors', until some of what they keep goes.
+    Visitors,
     /// Everybody's.
     Total,
 }
@@ -41,6 +45,7 @@ impl std::fmt::Display for Exceeded {
         f.write_str(match self {
             Self::Day { .. } => "no more files are taken today",
             Self::Owner => "there is no room for more of your files; remove some",
+            Self::Visitors => "there is no room for more files of visitors",
             Self::Total => "there is no room for more files",
         })
     }
@@ -83,6 +88,9 @@ pub(super) fn begin(
     if !fits(used(rows, name, KEPT)?.saturating_add(beside), quota.owner) {
         return Ok(Err(Exceeded::Owner));
     }
+    if is_visitor(owner) && !fits(used(rows, VISITORS, KEPT)?, quota.visitors) {
+        return Ok(Err(Exceeded::Visitors));
+    }
     let is_within_day = fits(used(rows, name, today)?, quota.owner_day)
         && (!is_visitor(owner) || fits(used(rows, VISITORS, today)?, quota.visitors_day));
     if !is_within_day {
@@ -108,6 +116,12 @@ pub(super) fn keep(
     if used(rows, owner.as_str(), KEPT)?.saturating_add(bytes.unsigned_abs()) > quota.owner {
         return Ok(Err(Exceeded::Owner));
     }
+    if is_visitor(owner) {
+        if used(rows, VISITORS, KEPT)?.saturating_add(bytes.unsigned_abs()) > quota.visitors {
+            return Ok(Err(Exceeded::Visitors));
+        }
+        add(rows, (VISITORS, KEPT), bytes)?;
+    }
     add(rows, (owner.as_str(), KEPT), bytes)?;
     add(rows, (EVERYBODY, KEPT), bytes - begun)?;
     Ok(Ok(()))
@@ -123,6 +137,9 @@ fn add(rows: &Connection, (owner, day): (&str, i64), bytes: i64) -> rusqlite::Re
 /// counted: it was sent.
 pub(super) fn take_off(rows: &Connection, owner: &Owner, size: i64) -> rusqlite::Result<i64> {
     take(rows, owner.as_str(), counted(size))?;
+    if is_visitor(owner) {
+        take(rows, VISITORS, counted(size))?;
+    }
     Ok(counted(size))
 }
 

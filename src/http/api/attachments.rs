@@ -156,6 +156,10 @@ fn full(exceeded: Exceeded) -> ApiError {
             refused.after(Duration::from_millis(left_ms))
         }
         Exceeded::Owner => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message),
+        Exceeded::Visitors => {
+            tracing::warn!("attachments.visitors_bytes is reached: no file of a visitor is taken");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message).after(FULL_FOR)
+        }
         Exceeded::Total => {
             tracing::warn!("attachments.total_bytes is reached: no file is taken");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message).after(FULL_FOR)

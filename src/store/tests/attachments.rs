@@ -4,7 +4,8 @@ use super::*;
 use crate::store::quota::Exceeded;
 use bytes::Bytes;
 
-const WIDE: Quota = Quota { owner_day: 1 << 40, owner: 1 << 40, visitors_day: 1 << 40, total: 1 << 40 };
+const WIDE: Quota =
+    Quota { owner_day: 1 << 40, owner: 1 << 40, visitors_day: 1 << 40, visitors: 1 << 40, total: 1 << 40 };
 const HOUR: Option<Duration> = Some(Duration::from_hours(1));
 const DAY_MS: i64 = 24 * 3600 * 1000;
 const NOW: UnixMillis = UnixMillis(20_000 * DAY_MS + 1);
@@ -253,6 +254,9 @@ async fn quotas_are_of_an_owner_of_all_visitors_and_of_everybody() {
     let refused = kept(&store, &bob, &name(3), 1, visitors).await;
     assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Day { .. }))), "{refused:?}");
     kept(&store, &user, &name(4), 1, visitors).await.unwrap();
+    let visitors = Quota { visitors: kib(11), ..WIDE };
+    let refused = kept(&store, &bob, &name(3), 1, visitors).await;
+    assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Visitors))), "{refused:?}");
     let own = Quota { owner: kib(7), ..WIDE };
     let refused = kept(&store, &user, &name(5), 1, own).await;
     assert!(matches!(refused, Err(StoreError::Quota(Exceeded::Owner))), "{refused:?}");
