@@ -5,7 +5,7 @@ use super::file::{self, FileError, Import};
 use super::service::{Agents, AgentsError, ImportReport};
 use crate::base::{AgentId, random_id};
 use crate::clock;
-use crate::protocol::agent::{Agent, Provider, Source};
+use crate::protocol::agent::{Agent, Features, Provider, Source};
 use crate::protocol::answer::Failure;
 use crate::store::{AuditEntry, StoreError};
 use crate::upstream::MayAsk;
@@ -38,7 +38,7 @@ pub(crate) struct Described {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) model: String,
-    pub(crate) features: Value,
+    pub(crate) features: Features,
 }
 
 /// How many agents there are after the file was read again.
@@ -83,6 +83,8 @@ impl Agents {
         patch: Map<String, Value>,
         audit: impl FnOnce(&Agent) -> AuditEntry,
     ) -> Result<Agent, EditError> {
+        // As in a new one, an empty text says nothing: forms send every field.
+        let patch: Map<String, Value> = patch.into_iter().filter(|(_, value)| value != "").collect();
         let _one_at_a_time = self.editing.lock().await;
         let stored = self.stored().await?.into_iter().find(|agent| agent.id.as_str() == id);
         let before = stored.ok_or(EditError::Unknown)?;
@@ -96,7 +98,7 @@ impl Agents {
             return self.keep(off, audit).await;
         }
         // What the environment lacked is still lacking, unless it is given now.
-        let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null() && value != "");
+        let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null());
         let unset: Vec<_> = check::unset(&before.profile.problems)
             .into_iter()
             .filter(|unset| !is_given(unset.field.split('.').next().unwrap_or_default()))
@@ -181,10 +183,11 @@ impl Agents {
             name: text("/app/name"),
             description: text("/app/intro"),
             model: described.pointer("/app/chatModels/0").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            features: json!({
-                "supportsFiles": has("/app/chatConfig/fileSelectConfig/canSelectFile"),
-                "supportsImages": has("/app/chatConfig/fileSelectConfig/canSelectImg"),
-            }),
+            features: Features {
+                supports_files: has("/app/chatConfig/fileSelectConfig/canSelectFile"),
+                supports_images: has("/app/chatConfig/fileSelectConfig/canSelectImg"),
+                ..Features::default()
+            },
         })
     }
 }

@@ -284,6 +284,5 @@ pub(in crate::http) struct Described {
     #[schema(required = true)]
     max_tokens: Option<u32>,
     capabilities: Vec<String>,
-    #[schema(value_type = Object)]
-    features: (),
+    features: Features,
 }
