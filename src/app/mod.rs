@@ -7,6 +7,7 @@ mod node;
 mod observe;
 mod peers;
 mod retention;
+mod roles;
 mod slots;
 mod witness;
 

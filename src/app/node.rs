@@ -1,6 +1,6 @@
 use super::core::{Core, read_agents};
 use super::retention::Keeper;
-use super::{hook, observe, peers};
+use super::{hook, observe, peers, roles};
 use crate::agents::Import;
 use crate::analytics::{Analytics, Geo};
 use crate::attachments;
@@ -164,6 +164,8 @@ fn beside(
         let hooked = pair.clone();
         tasks.spawn("hook", async move |stop| hook::follow(command, hooked, stop).await);
     }
+    let (audited, led) = (store.clone(), pair.clone());
+    tasks.spawn("roles", async move |stop| roles::follow(audited, led, stop).await);
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
         stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;

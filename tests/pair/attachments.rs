@@ -73,6 +73,9 @@ fn files_are_taken_by_either_node_and_outlive_the_loss_of_one() {
     let told = told.as_str().or_else(|| told[0]["text"].as_str()).expect("text").to_owned();
     let link = told.split_once("http://chat.example").map(|(_, link)| link.trim()).expect("a link");
     assert_eq!(cluster.browser(1).get(link).status, 200, "{link}");
+    let audit = user.get("/api/admin/audit?action=lead").json();
+    let row = &audit["data"][0];
+    assert_eq!((&row["resource_type"], &row["resource_id"]), (&json!("node"), &json!("b")), "{audit}");
     let after = send(&mut cluster.browser(1), b"after");
     cluster.start(0);
     cluster.in_sync();
