@@ -181,6 +181,12 @@ impl Whose {
         Ok(user.map_or(self.visitor, |login| Owner::user(login.user.id)))
     }
 
+    /// As [`Whose::owner`], and whether it is an administrator.
+    pub(super) async fn owner_and_role(self, edge: &Edge) -> Result<(Owner, bool), ApiError> {
+        let user = self.credentials.known(edge).await?;
+        Ok(user.map_or((self.visitor, false), |login| (Owner::user(login.user.id), login.user.is_admin())))
+    }
+
     /// As [`Whose::owner`], for what administrators may read whosever it is: `None` for them.
     pub(super) async fn owner_or_admin(self, edge: &Edge) -> Result<Option<Owner>, ApiError> {
         match self.credentials.known(edge).await? {
