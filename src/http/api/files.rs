@@ -56,7 +56,7 @@ const CACHE_OF_LINK: &str = "private, no-store";
         ),
         (status = 304, description = "The client has it", headers(("ETag" = String))),
         (status = 416, description = "It has no such part", headers(("ETag" = String), ("Content-Range" = String))),
-        Fails<(docs::Broken, docs::Unavailable, docs::Invalid, docs::StaleToken, docs::LinkExpired, docs::NotFound)>,
+        Fails<(docs::Always, docs::Invalid, docs::StaleToken, docs::LinkExpired, docs::NotFound)>,
     ),
 )]
 pub(in crate::http) async fn file(
