@@ -10,7 +10,7 @@ use super::sessions::{COLUMNS, Filter, Key, Listed, Order, Page, SessionRow, con
 use super::tally::{self, turn_count};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 pub(super) fn list(
     rows: &Connection,
@@ -68,6 +68,13 @@ pub(super) fn by_index(rows: &Connection, index: &str, conditions: &str) -> rusq
 
 fn is_everything(filter: &Filter) -> bool {
     conditions(filter).1.is_empty()
+}
+
+fn is_title_alone(filter: &Filter) -> bool {
+    let Filter { owner, agent_id, chat, is_archived, title, since, until } = filter;
+    title.is_some()
+        && (owner.is_none() && agent_id.is_none() && chat.is_none())
+        && (is_archived.is_none() && since.is_none() && until.is_none())
 }
 
 fn column(key: Key) -> &'static str {
@@ -143,13 +150,28 @@ fn each(
     Ok(())
 }
 
-/// Those that fit are known first, and then met in the order of their titles.
+/// Those that fit are known first, and then met in the order of their titles; where it is by titles alone that they fit, at
+/// once.
 fn by_title(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rusqlite::Result<Listed<i64>> {
-    let mut fits = HashSet::new();
+    if is_title_alone(filter) {
+        let (conditions, values) = conditions(filter);
+        let (from, direction) = (by_index(rows, "sessions_by_title", &conditions)?, direction(order));
+        let sql = format!("SELECT id FROM sessions {from} ORDER BY title {direction}, id {direction}");
+        let mut statement = rows.prepare_cached(&sql)?;
+        let fits: Vec<i64> =
+            statement.query_map(params_from_iter(&values), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let total = u64::try_from(fits.len()).unwrap_or(u64::MAX);
+        let part = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let ids = fits.into_iter().skip(part(page.offset)).take(part(page.limit)).collect();
+        return Ok(Listed { rows: ids, total });
+    }
+    let mut fits = Vec::new();
     each(rows, filter, "NULL", |row| {
-        fits.insert(row.get::<_, i64>(0)?);
+        fits.push(row.get::<_, i64>(0)?);
         Ok(())
     })?;
+    // They come nearly in this order, and are found faster so than in a set.
+    fits.sort_unstable();
     let direction = direction(order);
     let from = by_index(rows, "sessions_by_title", "")?;
     let sql = format!("SELECT id FROM sessions {from} ORDER BY title {direction}, id {direction}");
@@ -160,7 +182,7 @@ fn by_title(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
         && let Some(row) = found.next()?
     {
         let id = row.get(0)?;
-        if !fits.contains(&id) {
+        if fits.binary_search(&id).is_err() {
             continue;
         }
         match skip.checked_sub(1) {

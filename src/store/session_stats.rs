@@ -6,6 +6,7 @@ use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
 use super::sessions::Filter;
 use super::tally::turn_count;
+use super::usage::QUARTER_MS;
 use crate::base::UnixMillis;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeMap;
@@ -37,9 +38,9 @@ pub(crate) struct OfAgent {
 }
 
 impl Store {
-    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on. They are counted by
-    /// when they began, and the times of the filter are those of their beginnings too. As this node has them, which may not
-    /// be durable yet.
+    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on, the same for all of a
+    /// quarter of an hour, as every zone has it. They are counted by when they began, and the times of the filter are those
+    /// of their beginnings too. As this node has them, which may not be durable yet.
     pub(crate) async fn session_stats(
         &self,
         filter: Filter,
@@ -57,6 +58,8 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
     let mut stats = SessionStats::default();
     let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
     let mut of_agents = Vec::<(u64, u64)>::new();
+    // Of an hour, that they began in: the zone is asked for each of these once.
+    let mut quarters = Vec::<i64>::new();
     let turns = turn_count!();
     let sql = format!("SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, {turns} FROM sessions {from}");
     let mut statement = rows.prepare_cached(&sql)?;
@@ -70,13 +73,18 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
         stats.sessions += 1;
         stats.archived += u64::from(is_archived);
         stats.turns += turns;
-        *days.entry(day(UnixMillis(began))).or_default() += 1;
+        quarters.push(began.div_euclid(QUARTER_MS));
         let agent = agents.number(row.get_ref(2)?.as_str()?);
         if agent == of_agents.len() {
             of_agents.push((0, 0));
         }
         of_agents[agent].0 += 1;
         of_agents[agent].1 += turns;
+    }
+    quarters.sort_unstable();
+    for begun in quarters.chunk_by(|one, other| one == other) {
+        let at = UnixMillis(begun[0].saturating_mul(QUARTER_MS));
+        *days.entry(day(at)).or_default() += u64::try_from(begun.len()).unwrap_or(u64::MAX);
     }
     stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();
     stats.by_day.reverse();
