@@ -186,36 +186,3 @@ async fn sessions_from_before_there_were_titles_get_one_from_their_first_questio
     }
     store.close().await.unwrap();
 }
-
-/// What searches take with 100,000 sessions and half a million messages, or `LLMCHAT_SESSIONS` of them.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints what a large history costs; run by hand, in release"]
-async fn cost_of_a_large_history() {
-    let sessions = std::env::var("LLMCHAT_SESSIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000);
-    let dir = TempDir::new().unwrap();
-    let store = open_as(dir.path(), opening(1, Settings { checkpoint_bytes: 64 << 20, ..QUEUE })).unwrap();
-    let mut made = Made::new(1);
-    let mut began = crate::clock::now();
-    let mut took = |what: &str| {
-        let now = crate::clock::now();
-        eprintln!("{what}: {:?}", now - std::mem::replace(&mut began, now));
-    };
-    made.add(&store, (sessions, sessions / 50 + 1)).await;
-    took("written");
-    index_all(&store).await;
-    took("indexed");
-    let page = Page { offset: 0, limit: 20 };
-    for (owner, words) in [
-        (None, vec!["Invoice", "contract"]),
-        (None, vec!["人工智能", "服务器", "数据库"]),
-        (None, vec!["天气"]),
-        (Some(Owner::visitor("1")), vec!["天气"]),
-    ] {
-        let sought = Sought { owner, words: words.iter().map(|word| (*word).to_owned()).collect() };
-        let found = store.search(sought, Reach::USUAL, page).await.unwrap().value;
-        took(&format!("{words:?}: {} sessions, cut {}", found.total, found.is_cut));
-    }
-    let bytes = std::fs::metadata(dir.path().join("llmchat.db")).unwrap().len();
-    eprintln!("{} MiB in the database's file", bytes >> 20);
-    store.close().await.unwrap();
-}
