@@ -15,10 +15,10 @@ use std::io;
 /// What a commit may take in the journal: a record at its largest.
 pub(super) const RESERVE_BYTES: u64 = 68 << 20;
 
-/// Pages that a record can carry, but for those that the commit itself may add: the stamp's, the first one.
-const PAGES_MAX: usize = PAGES_BYTES_MAX / PAGE_BYTES - 16;
-/// Changed pages that may be in the cache alone: twice as many as it is told to hold.
-const CACHED_PAGES_MAX: usize = (16 << 20) / PAGE_BYTES;
+/// Pages that a record can carry, but for those that the commit itself may add: the first one, which is never flushed before.
+pub(super) const PAGES_MAX: usize = PAGES_BYTES_MAX / PAGE_BYTES - 16;
+/// What has never been spilled fits: it is in the cache.
+const _: () = assert!(open::WRITER_CACHE_BYTES / PAGE_BYTES * 2 < PAGES_MAX);
 
 /// Turns transactions of the one connection that writes into the commits of a history.
 pub(super) struct Committer {
@@ -31,6 +31,8 @@ pub(super) struct Committer {
     encoder: Encoder,
     log: Box<dyn Log>,
     saved: Saved,
+    /// What a commit may change: [`PAGES_MAX`], and less only to see what happens at the limit.
+    pub(super) pages_max: usize,
 }
 
 /// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
@@ -75,7 +77,7 @@ impl Committer {
         (cluster, epoch): (ClusterId, Epoch),
         (log, saved): (Box<dyn Log>, Saved),
     ) -> Self {
-        Self { connection, tail, sums, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
+        Self { connection, tail, sums, tip, cluster, epoch, encoder: Encoder::new(), log, saved, pages_max: PAGES_MAX }
     }
 
     /// What another one goes on from.
@@ -135,20 +137,19 @@ impl Committer {
     }
 
     /// Whether the open transaction can become a commit, as far as it has come; what a part of it that was rolled back has
-    /// written counts as well. What `SQLite` has committed has to reach
-    /// the journal, and no record takes more than [`PAGES_BYTES_MAX`]: that is found out while it can be rolled back.
+    /// written counts as well. What `SQLite` has committed has to reach the journal, and no record takes more than
+    /// [`PAGES_BYTES_MAX`]: that is found out while it can be rolled back.
+    ///
+    /// Between statements of the transaction, with no savepoint open.
     pub(super) fn fits(&mut self) -> Result<bool, NotCommitted> {
-        let pages = |spilled| usize::try_from(spilled).unwrap_or(usize::MAX);
         let mut spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
-        if pages(spilled).saturating_add(CACHED_PAGES_MAX) > PAGES_MAX {
-            // It may be near: then all of its pages go to the log, where they are counted.
+        // A cache that has spilled nothing was never full. After that nobody knows how many changed pages it holds, as what
+        // is rolled back to a savepoint comes back into it beyond its size: they go to the log, where they are counted.
+        if spilled > 0 {
             self.connection.cache_flush()?;
             spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
-            if pages(spilled) > PAGES_MAX {
-                return Ok(false);
-            }
         }
-        Ok(true)
+        Ok(usize::try_from(spilled).is_ok_and(|pages| pages <= self.pages_max))
     }
 
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
@@ -156,6 +157,9 @@ impl Committer {
         let position = Position { epoch: self.epoch, txid: self.last().next() };
         let stamp = Stamp { position, before: self.tip.chain, at: clock::unix_millis() };
         open::set_stamp(&self.connection, &stamp)?;
+        // The index of what was said keeps what is new in memory until a savepoint begins, or the commit, when it is too late.
+        self.connection.prepare_cached("SAVEPOINT counted")?.execute([])?;
+        self.connection.prepare_cached("RELEASE counted")?.execute([])?;
         if !self.fits()? {
             return Err(NotCommitted::TooLarge);
         }

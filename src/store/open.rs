@@ -32,9 +32,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
 const PAGE_BYTES: u32 = 4096;
 /// Older versions may corrupt a write-ahead log when it is reset (fixed in 3.51.3).
 const SQLITE_MIN: i32 = 3_051_003;
-/// Of the page cache, for each connection. A commit counts on it that the writer's spills what is more than twice as much.
-const WRITER_CACHE_KIB: u32 = 8 << 10;
-const READER_CACHE_KIB: u32 = 1 << 10;
+/// Of the page cache, for each connection. A commit counts on it that the writer's spills what is more.
+pub(super) const WRITER_CACHE_BYTES: usize = 8 << 20;
+const READER_CACHE_BYTES: usize = 1 << 20;
 const STATEMENTS_MAX: usize = 64;
 const BUSY_MAX: Duration = Duration::from_secs(1);
 
@@ -181,6 +181,7 @@ pub(super) fn migrate_on(committer: &mut Committer, path: &Path) -> Result<(), O
             break;
         }
         committer.reserve().map_err(|source| failed(source.into()))?;
+        committer.begins().map_err(|source| failed(NotCommitted::Tail(source)))?;
         let counted = committer.connection.execute_batch("BEGIN IMMEDIATE");
         counted.and_then(|()| tally::step(&committer.connection)).map_err(|source| failed(source.into()))?;
         committer.commit(Txid::default()).map_err(failed)?;
@@ -241,7 +242,7 @@ pub(super) fn reader(files: &Files) -> rusqlite::Result<Connection> {
     // Whoever is in the way is for `readers` to wait for, within the caller's budget.
     connection.busy_timeout(Duration::ZERO)?;
     connection.pragma_update(None, "query_only", true)?;
-    frugal(&connection, READER_CACHE_KIB)?;
+    frugal(&connection, READER_CACHE_BYTES)?;
     Ok(connection)
 }
 
@@ -253,8 +254,9 @@ fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// What every connection may use, and that nothing of a chat is spilled to a file elsewhere.
-fn frugal(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+fn frugal(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
+    // Below zero it is in KiB, and else in pages.
+    connection.pragma_update(None, "cache_size", format!("-{}", cache_bytes >> 10))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     // Else a statement that joins is planned anew for every value that is bound to it, which costs
@@ -321,7 +323,7 @@ pub(super) fn settle(connection: &Connection) -> rusqlite::Result<()> {
     // Nobody else writes; only a checkpoint that resets the log waits, for readers that were interrupted.
     connection.busy_timeout(BUSY_MAX)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    frugal(connection, WRITER_CACHE_KIB)
+    frugal(connection, WRITER_CACHE_BYTES)
 }
 
 /// One migration is one commit, position row and all.

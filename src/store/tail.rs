@@ -57,8 +57,9 @@ impl Tail {
         Ok(())
     }
 
-    /// How many frames the open transaction has in the log: one for each of its pages that the cache had no room for, if
-    /// what others have left behind was taken away by [`Tail::trim`].
+    /// How many frames the open transaction has in the log: one for each of its pages that was written there, as the cache
+    /// had no room for it or was flushed, if what others have left behind was taken away by [`Tail::trim`]. What a part that
+    /// was rolled back has written counts until that is written over.
     pub(super) fn spilled(&mut self) -> io::Result<u64> {
         behind(&self.path, &mut self.file, self.cursor)?.map_or(Ok(0), |(file, cursor)| count(file, &cursor))
     }
@@ -101,7 +102,8 @@ fn behind<'a>(
     Ok(same.or_else(|| Cursor::start(&header)).map(|cursor| (&*file, cursor)))
 }
 
-/// Frames of this life behind `cursor`. They follow each other; what lies behind them is of an earlier life.
+/// Frames of this life behind `cursor`, never less than there are. They follow each other; what lies behind them is of an
+/// earlier life.
 fn count(file: &File, cursor: &Cursor) -> io::Result<u64> {
     let is_there = |number: u64| {
         let mut header = [0; FRAME_HEADER_BYTES];

@@ -237,17 +237,17 @@ impl Writer {
             let full = matches!(outcome, Ok(Err(Rolled { disk_full: true })));
             return Ran::Lost(if full { Lost::DiskFull } else { Lost::Unknown("it was rolled back".to_owned()) });
         }
-        let (ran, done) = match outcome {
-            Ok(Ok(())) => match self.committer.fits() {
-                Ok(true) => (Ran::Kept, Ok(())),
-                Ok(false) => return Ran::TooLarge,
-                Err(error) => (Ran::Kept, Err(error)),
-            },
-            _ => (Ran::Rolled, run(rows, "ROLLBACK TO job").map_err(NotCommitted::from)),
-        };
-        let released = || run(&self.committer.connection, "RELEASE job").map_err(NotCommitted::from);
-        match done.and_then(|()| released()) {
-            Ok(()) => ran,
+        let kept = matches!(outcome, Ok(Ok(())));
+        let undone = if kept { Ok(()) } else { run(rows, "ROLLBACK TO job") };
+        if let Err(source) = undone.and_then(|()| run(rows, "RELEASE job")) {
+            return Ran::Lost(Lost::by(&source));
+        }
+        if !kept {
+            return Ran::Rolled;
+        }
+        match self.committer.fits() {
+            Ok(true) => Ran::Kept,
+            Ok(false) => Ran::TooLarge,
             Err(NotCommitted::Sql(source)) => Ran::Lost(Lost::by(&source)),
             Err(error) => Ran::Lost(Lost::Unknown(Chain(&error).to_string())),
         }

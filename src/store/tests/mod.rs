@@ -2,6 +2,7 @@ mod answers;
 mod apply;
 mod attachments;
 mod audit;
+mod carried;
 mod commits;
 mod conversations;
 mod cost;
