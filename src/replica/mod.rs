@@ -52,7 +52,7 @@ pub(crate) use membership::{
     Founding, Invited, JOIN, JoinError, Joining, MAY_JOIN, Token, ask_to_join, become_member, found,
 };
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
-pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
+pub(crate) use peers::{AskError, Body, CLIENT, CONNECTION_WINDOW_BYTES, HOP, Peers, STREAM_WINDOW_BYTES, Standing};
 pub(crate) use reads::HistoryError;
 pub(crate) use removed::{MEMBERSHIP, Membership, NO_MEMBER};
 pub(crate) use scrub::{Verified, VerifyError};
