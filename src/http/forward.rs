@@ -7,7 +7,8 @@ use super::credentials;
 use super::docs;
 use super::edge::Edge;
 use super::error::{self, ApiError};
-use super::extract::Peer;
+use super::extract::{Connection, Peer};
+use super::going;
 use super::layers::is_probe;
 use super::levels::{Level, Reading};
 use crate::base::Chain;
@@ -250,7 +251,9 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         Err(error) => return error.into_response(),
     };
     let asked = Asked::of(request.method(), request.uri(), request.headers(), request.extensions());
+    let is_file = path.starts_with(UPLOADS);
     let mut head = request.into_parts().0;
+    let connection = head.extensions.get::<Connection>().cloned();
     let mut run = async || {
         let reading = Reading::new(level);
         head.extensions.insert(reading.clone());
@@ -279,6 +282,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
             drop(entered);
             run().await.0
         }
+        Ok(Place::There(answered)) if is_file => going::passed_on(answered, connection),
         Ok(Place::There(answered)) => answered,
         Err(error) => error.into_response(),
     }

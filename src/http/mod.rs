@@ -16,6 +16,7 @@ mod error;
 mod extract;
 mod forward;
 mod frontend;
+mod going;
 mod health;
 mod import;
 mod layers;

@@ -30,6 +30,7 @@ mod service;
 mod session_numbers;
 mod sessions;
 mod shape;
+mod stalled;
 mod uploads;
 
 #[path = "../support/mod.rs"]

@@ -5,10 +5,10 @@ use crate::clock;
 use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::InPath;
+use crate::http::extract::{Connection, InPath};
+use crate::http::going::{From, Going};
 use crate::http::layers::AsItIs;
 use crate::http::levels::Reading;
-use crate::http::pace::{At, FREE, is_enough};
 use crate::limiter::Client;
 use crate::protocol::attachment::UploadName;
 use crate::protocol::media::Media;
@@ -25,10 +25,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Whatever it is, it may do nothing and load nothing.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -63,7 +60,7 @@ pub(in crate::http) async fn file(
     State(edge): State<Edge>,
     reading: Reading,
     name: Result<InPath<String>, ApiError>,
-    At(who): At,
+    From { who, connection }: From,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let InPath(segment) = name.map_err(|_| error::unlisted())?;
@@ -76,7 +73,7 @@ pub(in crate::http) async fn file(
     };
     let found = reading.seen(&edge, edge.attachments.find(&name)).await?;
     let file = found.ok_or_else(error::unlisted)?;
-    answer((&edge, who), file, (&asked, cache))
+    answer((&edge, who, connection), file, (&asked, cache))
 }
 
 fn expired() -> ApiError {
@@ -84,7 +81,7 @@ fn expired() -> ApiError {
 }
 
 fn answer(
-    (edge, who): (&Edge, Client),
+    (edge, who, connection): (&Edge, Client, Option<Connection>),
     file: AttachmentRow,
     (asked, cache): (&HeaderMap, &'static str),
 ) -> Result<Response, ApiError> {
@@ -97,7 +94,8 @@ fn answer(
         put(refused.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"))?;
         refused
     } else {
-        let slot = edge.slot_of_downloads(who)?;
+        let (memory, place) = edge.slot_of_downloads(who)?;
+        let going = Going::watched(place, memory, connection);
         let (status, range) = match part {
             Part::Of(range) => (StatusCode::PARTIAL_CONTENT, range),
             Part::Whole | Part::Nowhere => (StatusCode::OK, 0..size),
@@ -110,7 +108,7 @@ fn answer(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         put(headers, header::CONTENT_TYPE, &content_type(&file.media_type))?;
         put(headers, header::CONTENT_DISPOSITION, &disposition(&file))?;
-        *response.body_mut() = body((edge.attachments.clone(), file), range, Going::watched(slot));
+        *response.body_mut() = body((edge.attachments.clone(), file), range, going);
         response
     };
     response.extensions_mut().insert(AsItIs);
@@ -185,39 +183,14 @@ fn part(asked: &HeaderMap, tag: &HeaderValue, size: u64) -> Part {
     if range.is_empty() { Part::Nowhere } else { Part::Of(range) }
 }
 
-/// A file on its way. Whoever takes it too slowly, or not at all, loses the place to others.
-struct Going {
-    sent: Arc<AtomicU64>,
-    is_over: CancellationToken,
-    #[expect(dead_code, reason = "held, not read")]
-    left: DropGuard,
-}
-
-impl Going {
-    /// Holds `slot` for as long as the file goes on, and fast enough.
-    fn watched(slot: impl Send + 'static) -> Self {
-        let (sent, is_over, left) = (Arc::<AtomicU64>::default(), CancellationToken::new(), CancellationToken::new());
-        let (seen, over, gone) = (Arc::clone(&sent), is_over.clone(), left.clone());
-        TaskTracker::new().spawn(gone.run_until_cancelled_owned(async move {
-            let began = clock::now();
-            while is_enough(clock::now() - began, seen.load(Ordering::Relaxed)) {
-                tokio::time::sleep(FREE / 4).await;
-            }
-            over.cancel();
-            drop(slot);
-        }));
-        Self { sent, is_over, left: left.drop_guard() }
-    }
-}
-
 /// A part of a file, piece by piece: each is read once the one before is on its way, in a transaction of its own.
-fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: Going) -> Body {
+fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: Going<OwnedSemaphorePermit>) -> Body {
     let chunk = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
     Body::from_stream(stream::try_unfold((range, files, file, going), move |(range, files, file, going)| async move {
         if range.is_empty() {
             return Ok(None);
         }
-        if going.is_over.is_cancelled() {
+        if going.is_over() {
             return Err(io::Error::other("the file goes too slowly"));
         }
         let place = usize::try_from(range.start / chunk).map_err(io::Error::other)?;
@@ -231,7 +204,7 @@ fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: G
             return Err(io::Error::other("a piece of the file is shorter than it was"));
         }
         let next = range.start + (end - begin)..range.end;
-        going.sent.fetch_add(end - begin, Ordering::Relaxed);
+        going.sends(end - begin);
         Ok(Some((piece.slice(within), (next, files, file, going))))
     }))
 }
