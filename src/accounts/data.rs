@@ -105,6 +105,11 @@ impl Export {
         &self.user
     }
 
+    /// Whether the last piece was given.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.at, At::Over)
+    }
+
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<String>, StoreError> {
         let piece = match self.at {

@@ -114,7 +114,7 @@ struct Named {
 async fn export(State(control): State<Control>, Query(named): Query<Named>) -> Result<Response, ApiError> {
     // It is written down, which the primary alone can.
     control.refuse_standby()?;
-    Ok(super::api::user_data::answer(control.export_user(&named.name).await?, ()))
+    Ok(super::api::user_data::answer(control.export_user(&named.name).await?))
 }
 
 async fn change(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {

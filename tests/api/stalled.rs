@@ -1,7 +1,8 @@
 //! Clients that take nothing: by HTTP/2 they open no window, and nothing of the connection says that they have gone.
 
 use crate::accounts::{admin, as_user};
-use crate::support::{Home, Node, PATIENCE, now};
+use crate::question;
+use crate::support::{Agent, Home, Node, PATIENCE, Upstream, now};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -73,4 +74,34 @@ fn a_file_that_is_not_read_ends_its_connection() {
     while node.browser().get(&path).status != 200 {
         assert!(now() < by, "its memory is never free again");
     }
+}
+
+/// Goal: whoever takes nothing of an export keeps no place. Method: both places, held by a connection that is alive.
+#[test]
+fn an_export_of_a_user_that_is_not_read_gives_its_place_back() {
+    let upstream = Upstream::start(|_, wire| wire.say(&"天气".repeat(160_000)));
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("server.client_stall_ms = 1000\n");
+    let node = home.start();
+    let admin = admin(&home, &node);
+    for turn in 0..TURNS {
+        let mut body = question("q", false);
+        body["responseChatItemId"] = format!("t{turn}").into();
+        as_user(&node, Some(&admin)).chat(&body).answer();
+    }
+    runtime().block_on(async {
+        let held = stalled(&node, &admin, "/api/admin/users/1/export", 2).await;
+        let by = now() + PATIENCE;
+        let exported = loop {
+            let exported = as_user(&node, Some(&admin)).get("/api/admin/users/1/export");
+            if exported.status != 503 {
+                break exported;
+            }
+            assert!(now() < by, "no place is ever free again");
+        };
+        assert_eq!(exported.json()["sessions"][0]["turns"].as_array().map(Vec::len), Some(TURNS), "whole");
+        assert!(!held.connection.is_finished(), "what ended is not the connection");
+        drop((held.answers, held.sender));
+    });
+    node.wait_logged("an export is broken off");
 }

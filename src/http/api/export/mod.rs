@@ -8,8 +8,8 @@
 mod csv;
 mod json;
 mod name;
-mod pieces;
-mod read;
+pub(super) mod pieces;
+pub(super) mod read;
 mod txt;
 mod xlsx;
 
@@ -28,21 +28,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use pieces::Piece;
+use pieces::{MAKING_BYTES, PIECE_BYTES, Piece, Source};
 use read::{Part, Reader, again};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
-use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::task::TaskTracker;
-
-/// A piece of a body is at least as long, where more follows.
-const PIECE_BYTES: usize = 64 << 10;
-/// What making one takes: a page of the store, and what it is written as.
-const MAKING_BYTES: usize = 3 << 20;
-/// Pieces that wait for the client.
-const AHEAD: usize = 1;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What a file is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,15 +270,9 @@ impl Export {
     /// Answers once there is a first piece: what fails before is told as an error.
     async fn answer(self, reader: Reader, writer: Box<dyn Writer>, name: String) -> Result<Response, ApiError> {
         let Self { edge, reading, format, place } = self;
-        let mut under_way = UnderWay { edge, reading, reader, writer, place };
-        let Piece { bytes, is_last } = under_way.piece().await?;
-        if is_last {
-            return Ok(file(format, &name, Body::from(bytes)));
-        }
-        let notice = under_way.writer.broken_off();
-        let (pieces, rest) = mpsc::channel(AHEAD);
-        TaskTracker::new().spawn(under_way.feed(pieces));
-        Ok(file(format, &name, pieces::body(bytes, rest, notice)))
+        let (limits, notice) = ((reader.by(), edge.settings.client_stall), writer.broken_off());
+        let body = pieces::body_of(UnderWay { edge, reading, reader, writer, place }, limits, notice).await?;
+        Ok(file(format, &name, body))
     }
 }
 
@@ -297,7 +281,7 @@ fn file(format: Format, name: &str, body: Body) -> Response {
     (headers, body).into_response()
 }
 
-/// What is left of an export. It ends where the client leaves, or takes nothing any more.
+/// What is left of an export.
 struct UnderWay {
     edge: Edge,
     reading: Reading,
@@ -307,30 +291,7 @@ struct UnderWay {
     place: OwnedSemaphorePermit,
 }
 
-impl UnderWay {
-    /// Hands over piece by piece; the last of them only where nothing is missing.
-    async fn feed(mut self, pieces: mpsc::Sender<Piece>) {
-        let (by, stall) = (self.reader.by(), self.edge.settings.client_stall);
-        let fed = tokio::time::timeout_at(by.into(), self.feeds(&pieces, stall)).await;
-        if let Err(error) = fed.unwrap_or_else(|_| Err(error::soon("the export takes too long"))) {
-            tracing::warn!(reason = error.message(), "an export is broken off");
-        }
-    }
-
-    async fn feeds(&mut self, pieces: &mpsc::Sender<Piece>, stall: Duration) -> Result<(), ApiError> {
-        loop {
-            let piece = self.piece().await?;
-            let is_last = piece.is_last;
-            match pieces.send_timeout(piece, stall).await {
-                Ok(()) if is_last => return Ok(()),
-                Ok(()) => {}
-                Err(SendTimeoutError::Closed(_)) => return Ok(()), // Its client has left.
-                Err(SendTimeoutError::Timeout(_)) => return Err(error::soon("the client takes nothing")),
-            }
-        }
-    }
-
-    /// The next piece of the file.
+impl Source for UnderWay {
     async fn piece(&mut self) -> Result<Piece, ApiError> {
         let share = || async { self.edge.share_of_bodies(Some(MAKING_BYTES)) };
         let share = again(self.reader.patience(), share).await?;

@@ -4,20 +4,30 @@
 //! the memory for bodies until it is sent.
 
 use crate::http::edge::Edge;
+use crate::http::error::{self, ApiError};
 use axum::body::{Body, Bytes};
 use futures_util::{StreamExt, stream};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::task::TaskTracker;
+
+/// A piece of a body is at least as long, where more follows.
+pub(in crate::http::api) const PIECE_BYTES: usize = 64 << 10;
+/// What making one takes: a page of the store, and what it is written as.
+pub(in crate::http::api) const MAKING_BYTES: usize = 3 << 20;
+/// Pieces that wait for the client.
+const AHEAD: usize = 1;
 
 /// A client has so long to take the last line of an export that is broken off before its connection is.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Some of a file.
-pub(super) struct Piece {
-    pub(super) bytes: Bytes,
+pub(in crate::http::api) struct Piece {
+    bytes: Bytes,
     /// Nothing comes behind it.
-    pub(super) is_last: bool,
+    is_last: bool,
 }
 
 /// A text and the memory that it takes.
@@ -35,9 +45,50 @@ impl AsRef<[u8]> for Held {
 
 impl Piece {
     /// Keeps as much of `share` as the text takes, until whoever sends it drops it.
-    pub(super) fn new(text: String, mut share: OwnedSemaphorePermit, is_last: bool) -> Self {
+    pub(in crate::http::api) fn new(text: String, mut share: OwnedSemaphorePermit, is_last: bool) -> Self {
         let share = share.split(Edge::kib(text.len()).min(share.num_permits()));
         Self { bytes: Bytes::from_owner(Held { text, share }), is_last }
+    }
+}
+
+/// What makes the pieces of a file, and holds what it needs for that until it is dropped.
+pub(in crate::http::api) trait Source: Send + 'static {
+    /// The next piece. Nobody asks for one behind the last.
+    fn piece(&mut self) -> impl Future<Output = Result<Piece, ApiError>> + Send;
+}
+
+/// The body of what `source` makes, once there is a first piece: what fails before is told as an error. It ends `by` then
+/// at the latest, where the client leaves, or where it takes nothing for `stall`.
+pub(in crate::http::api) async fn body_of(
+    mut source: impl Source,
+    (by, stall): (Instant, Duration),
+    notice: &'static str,
+) -> Result<Body, ApiError> {
+    let Piece { bytes, is_last } = source.piece().await?;
+    if is_last {
+        return Ok(Body::from(bytes));
+    }
+    let (pieces, rest) = mpsc::channel(AHEAD);
+    TaskTracker::new().spawn(async move {
+        let fed = tokio::time::timeout_at(by.into(), feed(source, &pieces, stall)).await;
+        if let Err(error) = fed.unwrap_or_else(|_| Err(error::soon("the export takes too long"))) {
+            tracing::warn!(reason = error.message(), "an export is broken off");
+        }
+    });
+    Ok(body(bytes, rest, notice))
+}
+
+/// Hands over piece by piece; the last of them only where nothing is missing.
+async fn feed(mut source: impl Source, pieces: &mpsc::Sender<Piece>, stall: Duration) -> Result<(), ApiError> {
+    loop {
+        let piece = source.piece().await?;
+        let is_last = piece.is_last;
+        match pieces.send_timeout(piece, stall).await {
+            Ok(()) if is_last => return Ok(()),
+            Ok(()) => {}
+            Err(SendTimeoutError::Closed(_)) => return Ok(()), // Its client has left.
+            Err(SendTimeoutError::Timeout(_)) => return Err(error::soon("the client takes nothing")),
+        }
     }
 }
 
@@ -51,7 +102,7 @@ enum Left {
 
 /// A body of `first` and what comes through `rest`. Where that ends without a last piece the body ends with `notice`, and
 /// then with an error: over HTTP/1.0 a body that breaks off looks like one that ends.
-pub(super) fn body(first: Bytes, rest: mpsc::Receiver<Piece>, notice: &'static str) -> Body {
+fn body(first: Bytes, rest: mpsc::Receiver<Piece>, notice: &'static str) -> Body {
     let broken = || io::Error::other("the export cannot go on");
     let rest = stream::unfold(Left::Pieces(rest), move |left| async move {
         match left {
@@ -103,6 +154,41 @@ mod tests {
             let (text, is_whole) = said(body(Bytes::from_static(b"first, "), rest, notice)).await;
             assert_eq!((text.as_str(), is_whole), expected);
         }
+    }
+
+    /// A file without an end, and the place that it holds.
+    struct Endless(Arc<Semaphore>, #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+    impl Source for Endless {
+        async fn piece(&mut self) -> Result<Piece, ApiError> {
+            let share = Arc::clone(&self.0).try_acquire_many_owned(1).map_err(|_| error::internal())?;
+            Ok(Piece::new("x".to_owned(), share, false))
+        }
+    }
+
+    /// Goal: nobody holds a place without an end, whether they take nothing or a little now and then. Method: a file that
+    /// is longer than anybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_given_back_where_nothing_is_taken_and_at_the_end_of_the_time() {
+        let places = Arc::new(Semaphore::new(1));
+        let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
+        let begin = async || {
+            let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
+            let source = Endless(Arc::new(Semaphore::new(100)), place);
+            body_of(source, (crate::clock::now() + hour, second), "").await.map_err(|error| error.code).unwrap()
+        };
+        let nothing_is_taken = begin().await;
+        let began = tokio::time::Instant::now();
+        drop(Arc::clone(&places).acquire_owned().await.expect("it is given back"));
+        assert!(began.elapsed() <= 2 * second, "{:?}", began.elapsed());
+        drop(nothing_is_taken);
+        let mut little_is_taken = begin().await.into_data_stream();
+        let began = tokio::time::Instant::now();
+        while little_is_taken.next().await.is_some_and(|piece| piece.is_ok()) {
+            tokio::time::sleep(second / 2).await;
+        }
+        assert!((hour..=hour + 2 * second).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Conversations that are found at once; what was said in them is read one by one.
 const SESSIONS_AT_ONCE: u32 = 100;
 /// Whoever has not read an export to its end by then does not read it.
-const EXPORT_WITHIN: Duration = Duration::from_hours(2);
+pub(in crate::http::api) const EXPORT_WITHIN: Duration = Duration::from_hours(2);
 /// Between the tries of what could not be had at once: a primary that changes, or a store that is busy, is back by then.
 const AGAIN_AFTER: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(2)];
@@ -140,7 +140,7 @@ impl Reader {
 }
 
 /// What `had` gives; where that is not to be had at this time, up to five tries, the last of them begun before `by`.
-pub(super) async fn again<T, F>(by: Option<Instant>, had: impl Fn() -> F) -> Result<T, ApiError>
+pub(in crate::http::api) async fn again<T, F>(by: Option<Instant>, had: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
