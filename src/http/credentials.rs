@@ -144,6 +144,16 @@ impl Credentials {
         }
     }
 
+    /// Refuses whom [`Credentials::caller`] will certainly refuse, by what the token says alone: before much is read of them,
+    /// and without the store. Whether the token was revoked is not known by then.
+    pub(super) fn may_chat(&self, edge: &Edge) -> Result<(), ApiError> {
+        let named = match &self.token {
+            Some((token, Found::Bearer | Found::Cookie)) => edge.accounts.named(token),
+            _ => None,
+        };
+        if named.is_some() || edge.accounts.lets_visitors_chat() { Ok(()) } else { Err(wanted()) }
+    }
+
     /// Who chats: the user, or else `visitor`, where visitors may.
     pub(super) async fn caller(&self, edge: &Edge, visitor: Caller) -> Result<Caller, ApiError> {
         match self.known(edge).await? {

@@ -1,5 +1,6 @@
 //! Files on their way in: bodies that are longer than questions, and take no more memory than their share.
 
+use super::credentials::Credentials;
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::{content_length, is_json};
@@ -126,6 +127,9 @@ impl FromRequest<Edge> for JsonFile {
             let refused = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message);
             return Err(refused.into_response());
         }
+        let credentials =
+            Credentials::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
+        credentials.may_chat(edge).map_err(IntoResponse::into_response)?;
         let asked = Asked::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
         let At(who) = At::from_request_parts(&mut parts, edge).await.unwrap_or_else(|never| match never {});
         let place = edge.place_of_uploads(who).map_err(IntoResponse::into_response)?;

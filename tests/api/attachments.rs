@@ -2,10 +2,12 @@
 
 use crate::accounts::{admin, as_user};
 use crate::question;
-use crate::support::{Agent, Asked, Browser, Home, Node, Response, Upstream};
+use crate::support::{Agent, Asked, Browser, Home, Node, PATIENCE, Response, Upstream};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89";
 pub(crate) const PDF: &[u8] = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n";
@@ -397,6 +399,15 @@ fn who_may_not_chat_may_not_send_files() {
     let node = home.start();
     let refused = try_send(&mut node.browser(), &posted("a.png", "image/png", PNG));
     assert_eq!(refused.code(401), "AUTHENTICATION_REQUIRED");
+    for token in ["", "authorization: Bearer x.y.z\r\n", "cookie: llmchat_session=x\r\n"] {
+        let head = format!("POST /api/chat/attachments HTTP/1.1\r\nhost: x\r\n{token}content-length: 29000000\r\n\r\n");
+        let mut socket = TcpStream::connect(node.address()).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+        socket.write_all(head.as_bytes()).expect("it reads");
+        let mut begin = [0; 12];
+        socket.read_exact(&mut begin).expect("an answer comes");
+        assert_eq!(&begin, b"HTTP/1.1 401", "before the body does, which never comes");
+    }
     let token = admin(&home, &node);
     send(&mut as_user(&node, Some(&token)), "a.png", "image/png", PNG);
 }
