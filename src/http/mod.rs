@@ -14,6 +14,7 @@ mod drain;
 mod edge;
 mod error;
 mod extract;
+mod form;
 mod forward;
 mod frontend;
 mod going;

@@ -4,12 +4,12 @@ use super::credentials::Credentials;
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::{content_length, is_json};
+use super::form::{Fields, PIECE_WITHIN, Pieces};
 use super::forward::{self, Asked, Once, Place as Where};
 use super::pace::{At, Pace, Place};
 use crate::attachments::FILE_BYTES_MAX;
 use crate::clock;
 use axum::body::Body;
-use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -23,9 +23,6 @@ const JSON_BYTES_MAX: usize = 30 << 20;
 /// Files in one form, and its own bytes beside them.
 pub(super) const FORM_FILES_MAX: usize = 10;
 pub(super) const FORM_BYTES_MAX: usize = FORM_FILES_MAX * FILE_BYTES_MAX + (1 << 20);
-/// Between two pieces of a body: who sends nothing for so long has gone. Who sends a little each time is too slow before long
-/// ([`Pace`]).
-const PIECE_WITHIN: Duration = Duration::from_secs(10);
 /// 30 MiB at 100 kB/s.
 const JSON_WITHIN: Duration = Duration::from_mins(5);
 /// Ten files at ten times that; far below the age at which what is being sent is taken for left over.
@@ -46,11 +43,11 @@ impl Share {
     }
 }
 
-fn slow() -> ApiError {
+pub(super) fn slow() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body came too slowly")
 }
 
-fn cut() -> ApiError {
+pub(super) fn broken_off() -> ApiError {
     error::validation("body", "broke off before its end, or is no form")
 }
 
@@ -101,7 +98,7 @@ async fn gather(edge: &Edge, mut body: Body, expected: Option<usize>) -> Result<
     let mut gathered = Gathered::new(edge, expected, JSON_BYTES_MAX)?;
     let (mut pace, mut asked_at) = (Pace::default(), clock::now());
     while let Some(frame) = tokio::time::timeout(PIECE_WITHIN, body.frame()).await.map_err(|_| slow())? {
-        let piece = frame.map_err(|_| cut())?.into_data().unwrap_or_default();
+        let piece = frame.map_err(|_| broken_off())?.into_data().unwrap_or_default();
         if !pace.goes_on(clock::now() - asked_at, piece.len()) {
             return Err(slow());
         }
@@ -149,8 +146,7 @@ impl FromRequest<Edge> for JsonFile {
 
 /// A form with files, on the node that is to keep them, or why it is none; elsewhere it is sent on as it comes.
 pub(super) struct Form {
-    parts: Result<Multipart, ApiError>,
-    pace: Pace,
+    fields: Result<Fields, ApiError>,
     #[expect(dead_code, reason = "held, not read")]
     place: Place,
 }
@@ -171,12 +167,8 @@ impl FromRequest<Edge> for Form {
             Ok(Once::There(answered)) => return Err(answered),
             Err(error) => return Err(error.into_response()),
         };
-        let form = Multipart::from_request(Request::from_parts(parts, body), edge).await;
-        let form = form.map_err(|_| {
-            let message = "the body must be multipart/form-data";
-            ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
-        });
-        Ok(Self { parts: form, pace: Pace::default(), place })
+        let fields = Fields::of(Request::from_parts(parts, body), edge).await;
+        Ok(Self { fields, place })
     }
 }
 
@@ -197,37 +189,24 @@ impl Form {
 
     /// The next file among the fields of these names; others are passed over.
     pub(super) async fn next(&mut self, edge: &Edge, names: &[&str]) -> Result<Option<FormFile>, ApiError> {
-        let form = self.parts.as_mut().map_err(|error| error.clone())?;
-        loop {
-            let next = tokio::time::timeout(PIECE_WITHIN, form.next_field()).await.map_err(|_| slow())?;
-            let Some(field) = next.map_err(|error| broken(error.status()))? else { return Ok(None) };
-            let name = field.name().unwrap_or_default().to_owned();
+        let fields = self.fields.as_mut().map_err(|error| error.clone())?;
+        while let Some(mut pieces) = fields.next().await? {
+            let name = pieces.field.name().unwrap_or_default().to_owned();
             if names.contains(&name.as_str()) {
-                return file(edge, field, (&name, &mut self.pace)).await.map(Some);
+                return file(edge, pieces, &name).await.map(Some);
             }
+            while pieces.next().await?.is_some() {}
         }
+        Ok(None)
     }
 }
 
-fn broken(status: StatusCode) -> ApiError {
-    if status == StatusCode::PAYLOAD_TOO_LARGE { too_large(FORM_BYTES_MAX) } else { cut() }
-}
-
-async fn file(edge: &Edge, mut field: Field<'_>, (at, pace): (&str, &mut Pace)) -> Result<FormFile, ApiError> {
-    let name = field.file_name().ok_or_else(|| error::validation(at, "must be a file with a name"))?.to_owned();
-    let claimed_type = field.content_type().unwrap_or_default().to_owned();
+async fn file(edge: &Edge, mut pieces: Pieces<'_>, at: &str) -> Result<FormFile, ApiError> {
+    let name = pieces.field.file_name().ok_or_else(|| error::validation(at, "must be a file with a name"))?.to_owned();
+    let claimed_type = pieces.field.content_type().unwrap_or_default().to_owned();
     let mut gathered = Gathered::new(edge, None, FILE_BYTES_MAX)?;
-    let mut asked_at = clock::now();
-    while let Some(piece) = tokio::time::timeout(PIECE_WITHIN, field.chunk())
-        .await
-        .map_err(|_| slow())?
-        .map_err(|error| broken(error.status()))?
-    {
-        if !pace.goes_on(clock::now() - asked_at, piece.len()) {
-            return Err(slow());
-        }
+    while let Some(piece) = pieces.next().await? {
         gathered.push(edge, &piece)?;
-        asked_at = clock::now();
     }
     Ok(FormFile { bytes: gathered.bytes.into(), name, claimed_type, share: gathered.share })
 }

@@ -136,6 +136,36 @@ fn a_form_that_is_none_or_has_too_much_in_it_leaves_nothing() {
     assert_eq!(list["data"], json!([]), "all of a form, or none of it");
 }
 
+/// Goal: what makes no field of a form is refused before it takes much. Method: the head of a field that never ends, and more
+/// fields than any form has.
+#[test]
+fn a_form_of_which_no_file_comes_is_refused_soon() {
+    let home = Home::new(&[]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let head = format!(
+        "POST /api/upload/single HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {admin}\r\n\
+         content-type: multipart/form-data; boundary=XX\r\ncontent-length: 200000000\r\n\r\n--XX\r\nX: "
+    );
+    let mut socket = TcpStream::connect(node.address()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+    socket.write_all(head.as_bytes()).expect("it reads");
+    socket.write_all(&[b'a'; 100_000]).expect("it reads");
+    let mut begin = [0; 12];
+    socket.read_exact(&mut begin).expect("an answer comes");
+    assert_eq!(&begin, b"HTTP/1.1 400", "before its end, which never comes");
+    let with = |others: usize| {
+        let mut files = vec![("other", "x.txt", &b"passed over"[..]); others];
+        files.push(("file", "a.png", PNG));
+        upload(&node, Some(&admin), "single", &files)
+    };
+    let long = vec![b'x'; 600_000];
+    let passed_over = upload(&node, Some(&admin), "single", &[("other", "x.txt", &long), ("file", "a.png", PNG)]);
+    assert_eq!(passed_over.status, 200, "{}", passed_over.text());
+    assert_eq!(with(999).status, 200);
+    assert_eq!(with(1000).code(400), "VALIDATION_ERROR");
+}
+
 /// Goal: nobody keeps others from files by taking their own slowly. Method: one address holds as many as it may, and
 /// another one asks.
 #[test]
