@@ -392,6 +392,24 @@ fn quotas_are_told_by_their_status() {
     assert_eq!(refused.code(413), "PAYLOAD_TOO_LARGE");
 }
 
+/// Goal: what parsing a body takes is counted, and clients that write `\/` are served all the same. Method: files of the
+/// largest size at a node which has the memory for one.
+#[test]
+fn escapes_in_a_file_take_no_memory_that_is_not_counted() {
+    let home = Home::new(&[]);
+    home.configure("limits.memory_bytes = 268_435_456\n");
+    let node = home.start();
+    let file: Vec<u8> = (0..20 << 20).map(|at: u32| 0x80 | u8::try_from(at % 127).expect("small")).collect();
+    let body = posted("图.dat", "text/plain", &file).to_string();
+    assert!(body.matches('/').count() > 1000);
+    let by_php = body.replace('/', "\\/");
+    let mut browser = node.browser();
+    let mut send = |body: &str| browser.request("POST", "/api/chat/attachments", Some(body.as_bytes()));
+    assert_eq!(send(&by_php).code(415), "UNSUPPORTED_MEDIA_TYPE", "it was read, and is no text");
+    let refused = send(&body.replacen("\"data\":\"", "\"data\":\"\\u0041", 1));
+    assert_eq!(refused.code(503), "SERVICE_UNAVAILABLE", "{}", refused.text());
+}
+
 #[test]
 fn who_may_not_chat_may_not_send_files() {
     let home = Home::new(&[]);
