@@ -21,9 +21,10 @@ const STEP_BYTES: usize = 256 << 10;
 /// What became of the wish to erase somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Erasing {
-    /// The account is gone, and so will be what it has left; of one that was removed before, only the latter.
+    /// The account is gone, and so will be what it has left; of one that was removed before, only the latter, be it what an
+    /// import has not brought yet.
     Begun(Option<User>),
-    /// There is no such account, and nothing is left of one.
+    /// There is no such account, and nothing is left of one, nor would an import bring any.
     Unknown,
     /// There would be no administrator who can log in.
     LastAdmin,
@@ -38,7 +39,8 @@ impl Store {
             if user.as_ref().is_some_and(User::is_admin) && users::is_last_admin(scope, id)? {
                 return Ok(Erasing::LastAdmin);
             }
-            if user.is_none() && !has_left(scope.rows, id).map_err(StoreError::sql("look for what a user left"))? {
+            let is_known = || Ok(has_left(scope.rows, id)? || may_come(scope.rows, id)?);
+            if user.is_none() && !is_known().map_err(StoreError::sql("look for what a user left"))? {
                 return Ok(Erasing::Unknown);
             }
             mark(scope, id, entry.at).map_err(StoreError::sql("erase a user"))?;
@@ -101,6 +103,12 @@ fn has_left(rows: &Connection, id: i64) -> rusqlite::Result<bool> {
     let has_sessions =
         rows.prepare_cached("SELECT 1 FROM sessions WHERE owner = ?1 LIMIT 1")?.exists([owner.as_str()])?;
     Ok(has_sessions || attachments::has_left(rows, &owner)?)
+}
+
+/// Whether an import would give to `id` what it brings: one that was broken off goes on where it was, and who is removed
+/// meanwhile has nothing here yet.
+fn may_come(rows: &Connection, id: i64) -> rusqlite::Result<bool> {
+    rows.prepare_cached("SELECT 1 FROM imported WHERE kind = 'user' AND new_id = ?1 LIMIT 1")?.exists([id])
 }
 
 fn mark(scope: &Scope<'_>, id: i64, at: UnixMillis) -> rusqlite::Result<()> {

@@ -95,3 +95,21 @@ async fn nothing_of_somebody_who_was_erased_comes_again() {
     assert_eq!(counted(&store, "SELECT count(*) FROM sessions WHERE chat_id = 'u'").await, 0);
     store.close().await.unwrap();
 }
+
+/// Goal: who is removed before their conversations have come, and erased then, gets none of them. Method: an import that is
+/// broken off between users and conversations.
+#[tokio::test]
+async fn nothing_comes_of_somebody_who_was_removed_and_then_erased_before_it_came() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.import_users(vec![old_user(7, "ann")], false).await.unwrap();
+    let erase = || store.user_erase(7, super::audit::entry("erase")).unwrap();
+    store.user_remove(7, super::audit::entry("remove")).unwrap().await.unwrap();
+    assert_eq!(erase().await.unwrap().value, Erasing::Begun(None));
+    assert_eq!(store.erasures().await.unwrap().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [7]);
+    let sessions = store.import_sessions(vec![old_session("s", "7")]).await.unwrap();
+    assert_eq!(fates(&sessions), [(Fate::Skipped, 1)]);
+    assert_eq!(counted(&store, "SELECT count(*) FROM sessions").await, 0);
+    assert_eq!(erase().await.unwrap().value, Erasing::Unknown, "there is nothing more to come");
+    store.close().await.unwrap();
+}
