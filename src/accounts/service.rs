@@ -1,4 +1,4 @@
-use super::password::{Hasher, TooMany, Verdict};
+use super::password::{Checked, Hasher, TooMany, Verdict, wrong_at};
 use super::settings::Settings;
 use super::token::{Kind, OfLogin, TokenError, Tokens};
 use crate::base::{Chain, Secret, UnixMillis, random_id};
@@ -11,7 +11,7 @@ use crate::store::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 /// A login that was ended elsewhere is believed for so long where nobody tells this node: on a standby, whose clients said
@@ -23,8 +23,9 @@ const USER_AGENT_BYTES_MAX: usize = 256;
 /// Why an account's owner does not get what they asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountsError {
+    /// To be answered then, and no sooner: how long it took must not tell who is known.
     #[error("the user name or the password is wrong")]
-    WrongCredentials,
+    WrongCredentials { not_before: Instant },
     #[error("the account is switched off")]
     Inactive,
     #[error("the old password is wrong")]
@@ -119,29 +120,32 @@ impl Accounts {
         self.settings.anonymous_chat
     }
 
-    /// Logs in by a password. Takes as long for a name that nobody has.
+    /// Logs in by a password. A wrong one is told at a time that says nothing of the account: whoever asks counts the failure
+    /// first, and then waits for that.
     pub(crate) async fn log_in(
         &self,
         username: &str,
         password: &Secret,
         from: Remote,
     ) -> Result<LoggedIn, AccountsError> {
-        let username = Username::parse(username).map_err(|_| AccountsError::WrongCredentials)?;
+        let username = Username::parse(username);
+        let username = username.map_err(|_| AccountsError::WrongCredentials { not_before: wrong_at() })?;
         let known = self.store.user_by_name(&username).await?;
         let hash = known.as_ref().map(|known| known.hash.clone()).filter(|_| account::is_plausible(password));
-        let verdict = self.hasher.verify(password.clone(), hash).await?;
+        let Checked { verdict, wrong_at } = self.hasher.verify(password.clone(), hash).await?;
+        let wrong = || AccountsError::WrongCredentials { not_before: wrong_at };
         // Nobody waits for what is written of a refusal, or the wait would tell who is known. A name that is nobody's is not
         // written at all: people type passwords there.
         let Some(known) = known else {
             let resource = ("user", "");
             drop(self.store.audit(entry((None, &from), "login", resource, &json!({}), Some("unknown user")))?);
-            return Err(AccountsError::WrongCredentials);
+            return Err(wrong());
         };
         let entry = |error| entry((Some(&known.user), &from), "login", ("user", known.user.id), &json!({}), error);
         let rehashed = match verdict {
             Verdict::Wrong => {
                 drop(self.store.audit(entry(Some("wrong password")))?);
-                return Err(AccountsError::WrongCredentials);
+                return Err(wrong());
             }
             // Only who knows the password learns that the account is off.
             Verdict::Right | Verdict::Outdated(_) if known.user.status == UserStatus::Inactive => {
@@ -162,7 +166,7 @@ impl Accounts {
             ip_address: from.ip_address.clone(),
         };
         if !self.store.login_begin(new, entry(None))?.await?.value {
-            return Err(AccountsError::WrongCredentials);
+            return Err(wrong());
         }
         Ok(self.logged_in(&of, known.user, at))
     }
@@ -247,7 +251,7 @@ impl Accounts {
     ) -> Result<(), AccountsError> {
         let known = self.store.user_by_id(actor.user.id).await?.ok_or(AccountsError::Unknown)?;
         let hash = Some(known.hash.clone()).filter(|_| account::is_plausible(old));
-        if self.hasher.verify(old.clone(), hash).await? == Verdict::Wrong {
+        if self.hasher.verify(old.clone(), hash).await?.verdict == Verdict::Wrong {
             return Err(AccountsError::WrongOldPassword);
         }
         let change = UserChange {

@@ -211,7 +211,7 @@ impl From<AccountsError> for ApiError {
     fn from(failed: AccountsError) -> Self {
         use crate::accounts::TokenError;
         let (status, code) = match &failed {
-            AccountsError::WrongCredentials => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
+            AccountsError::WrongCredentials { .. } => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
             AccountsError::Inactive => (StatusCode::FORBIDDEN, "ACCOUNT_INACTIVE"),
             AccountsError::WrongOldPassword => (StatusCode::BAD_REQUEST, "INVALID_OLD_PASSWORD"),
             AccountsError::Weak(_) => (StatusCode::BAD_REQUEST, "WEAK_PASSWORD"),

@@ -52,7 +52,11 @@ pub(in crate::http) async fn log_in(
     let tried = kept(edge.accounts.log_in(&username, &Secret::new(password), credentials.from)).await;
     match &tried {
         Ok(_) => edge.limiter.login_succeeded(attempt, clock::now()),
-        Err(AccountsError::WrongCredentials) => edge.limiter.login_failed(attempt, clock::now()),
+        Err(AccountsError::WrongCredentials { not_before }) => {
+            edge.limiter.login_failed(attempt, clock::now());
+            // It counts by now, also for whoever does not wait.
+            tokio::time::sleep_until((*not_before).into()).await;
+        }
         Err(_) => edge.limiter.login_abandoned(attempt, clock::now()),
     }
     Ok(tokens(&edge, StatusCode::OK, &tried?))
