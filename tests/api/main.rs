@@ -18,6 +18,7 @@ mod frontend;
 mod history;
 mod hostile;
 mod limits;
+mod login;
 mod manager;
 mod mmdb;
 mod openai;
@@ -31,7 +32,9 @@ mod session_numbers;
 mod sessions;
 mod shape;
 mod stalled;
+mod tokens;
 mod uploads;
+mod users;
 
 #[path = "../support/mod.rs"]
 mod support;

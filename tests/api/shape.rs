@@ -6,7 +6,8 @@
 //! may be missing, `...` lets others be there too, and `*` stands for every key. `[shape]` is a list of one or more, `["*",
 //! shape]` of any number, `["=", one, other]` of exactly these, `[]` is empty.
 
-use serde_json::{Map, Value};
+use crate::support::Response;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 /// What has been remembered, by name.
@@ -21,6 +22,23 @@ pub(crate) fn check(shape: &Value, found: &Value, at: &str, names: &mut Names) -
         _ if shape == found => Vec::new(),
         _ => vec![format!("{at}: expected {shape}, found {found}")],
     }
+}
+
+/// Envelope E2, of accounts.
+pub(crate) fn e2(data: &Value) -> Value {
+    json!({ "code": "SUCCESS", "message": "<text>", "timestamp": "<time>", "data": data })
+}
+
+/// The answer is good, and looks like that.
+#[track_caller]
+pub(crate) fn is_like(answer: &Response, status: u16, shape: &Value) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    looks(&answer.json(), shape);
+}
+
+#[track_caller]
+pub(crate) fn looks(found: &Value, shape: &Value) {
+    assert_eq!(check(shape, found, "", &mut Names::new()), [""; 0], "{found}");
 }
 
 fn kind(text: &str, found: &Value, at: &str, names: &mut Names) -> Vec<String> {

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// A form with files: (field, name, bytes).
-fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
+pub(crate) fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (field, name, bytes) in files {
         let head = format!("--XX\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n\r\n");
