@@ -24,6 +24,12 @@ pub(crate) fn check(shape: &Value, found: &Value, at: &str, names: &mut Names) -
     }
 }
 
+/// Envelope E1 of the contract.
+pub(crate) fn e1(data: &Value) -> Value {
+    let metadata = json!({ "version": "1.0.0" });
+    json!({ "code": "OK", "message": "<text>", "timestamp": "<time>", "metadata": metadata, "data": data })
+}
+
 /// Envelope E2, of accounts.
 pub(crate) fn e2(data: &Value) -> Value {
     json!({ "code": "SUCCESS", "message": "<text>", "timestamp": "<time>", "data": data })
