@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod admin_told;
 mod after;
 mod agents;
 mod agents_told;
@@ -26,6 +27,7 @@ mod manager;
 mod mmdb;
 mod openai;
 mod order;
+mod own_sessions;
 mod ownership;
 mod providers;
 mod recorded;
@@ -36,6 +38,7 @@ mod sessions;
 mod shape;
 mod stalled;
 mod tokens;
+mod told;
 mod uploads;
 mod users;
 
