@@ -152,8 +152,8 @@ impl Fields {
         let mut share = Share::none(edge)?;
         share.grow(edge, HELD_BYTES_MAX)?;
         let feed = Feed::default();
-        let fed = |body: Body| Fed { body: body.into_data_stream(), rest: Bytes::new(), feed: feed.clone() };
-        let request = request.map(|body| Body::from_stream(fed(body)));
+        let gated = |body: Body| Fed { body: body.into_data_stream(), rest: Bytes::new(), feed: feed.clone() };
+        let request = request.map(|body| Body::from_stream(gated(body)));
         let form = Multipart::from_request(request, edge).await.map_err(|_| no_form())?;
         Ok(Self { form, feed, pace: Pace::default(), count: 0, share })
     }
@@ -226,9 +226,9 @@ mod tests {
                 Ok::<_, axum::Error>(piece)
             }
         });
-        let fed = Fed { body: Body::from_stream(pieces).into_data_stream(), rest: Bytes::new(), feed: feed.clone() };
+        let gated = Fed { body: Body::from_stream(pieces).into_data_stream(), rest: Bytes::new(), feed: feed.clone() };
         let request = Request::post("/").header("content-type", "multipart/form-data; boundary=XX");
-        let mut request = request.body(Body::from_stream(fed)).unwrap();
+        let mut request = request.body(Body::from_stream(gated)).unwrap();
         DefaultBodyLimit::disable().apply(&mut request);
         (Multipart::from_request(request, &()).await.unwrap(), feed, came)
     }
