@@ -18,7 +18,6 @@ pub(super) async fn follow(store: Store, pair: Pair, stop: CancellationToken) ->
     while let Some(changed) = stop.run_until_cancelled(role.changed()).await {
         changed?;
         match role.news() {
-            Role::Starting(_) => {}
             Role::Standby => was_standby = true,
             Role::Primary if was_standby => {
                 was_standby = false;
@@ -26,7 +25,7 @@ pub(super) async fn follow(store: Store, pair: Pair, stop: CancellationToken) ->
                     tracing::warn!(error = %Chain(&error), "the audit does not say that this node leads now");
                 }
             }
-            Role::Primary => {}
+            Role::Primary | Role::Starting(_) => {}
         }
     }
     Ok(())

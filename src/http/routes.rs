@@ -27,12 +27,12 @@ impl Routes for Router<Edge> {
         H: Handler<T, Edge>,
         T: 'static,
     {
-        let methods = O::methods().into_iter().map(filter).reduce(MethodFilter::or).expect("each has a method");
+        let methods = O::methods().into_iter().map(|method| filter(&method)).reduce(MethodFilter::or).expect("each has a method");
         self.route(&O::path(), MethodRouter::new().on(methods, handler))
     }
 }
 
-fn filter(method: HttpMethod) -> MethodFilter {
+fn filter(method: &HttpMethod) -> MethodFilter {
     match method {
         HttpMethod::Get => MethodFilter::GET,
         HttpMethod::Put => MethodFilter::PUT,

@@ -178,16 +178,16 @@ mod tests {
             body_of(source, (crate::clock::now() + hour, second), "").await.map_err(|error| error.code).unwrap()
         };
         let nothing_is_taken = begin().await;
-        let began = tokio::time::Instant::now();
+        let since = tokio::time::Instant::now();
         drop(Arc::clone(&places).acquire_owned().await.expect("it is given back"));
-        assert!(began.elapsed() <= 2 * second, "{:?}", began.elapsed());
+        assert!(since.elapsed() <= 2 * second, "{:?}", since.elapsed());
         drop(nothing_is_taken);
         let mut little_is_taken = begin().await.into_data_stream();
-        let began = tokio::time::Instant::now();
+        let since = tokio::time::Instant::now();
         while little_is_taken.next().await.is_some_and(|piece| piece.is_ok()) {
             tokio::time::sleep(second / 2).await;
         }
-        assert!((hour..=hour + 2 * second).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert!((hour..=hour + 2 * second).contains(&since.elapsed()), "{:?}", since.elapsed());
         assert_eq!(places.available_permits(), 1);
     }
 
