@@ -272,7 +272,7 @@ mod tests {
             drop(unread);
             answer.into_body().collect().await.unwrap().to_bytes()
         };
-        let answered = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it is not held up");
+        let answered = tokio::time::timeout(Duration::from_mins(1), asked).await.expect("it is not held up");
         assert_eq!(answered, Bytes::from_static(b"short"));
     }
 }

@@ -57,7 +57,7 @@ fn a_file_that_is_not_read_ends_its_connection() {
     let admin = admin(&home, &node);
     let form = [
         b"--XX\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n",
-        &[b'x'; 600_000][..],
+        &vec![b'x'; 600_000][..],
         b"\r\n--XX--\r\n",
     ];
     let mut browser = as_user(&node, Some(&admin)).with("content-type", "multipart/form-data; boundary=XX");

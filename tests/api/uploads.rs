@@ -150,7 +150,7 @@ fn a_form_of_which_no_file_comes_is_refused_soon() {
     let mut socket = TcpStream::connect(node.address()).expect("it listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     socket.write_all(head.as_bytes()).expect("it reads");
-    socket.write_all(&[b'a'; 100_000]).expect("it reads");
+    socket.write_all(&vec![b'a'; 100_000]).expect("it reads");
     let mut begin = [0; 12];
     socket.read_exact(&mut begin).expect("an answer comes");
     assert_eq!(&begin, b"HTTP/1.1 400", "before its end, which never comes");
