@@ -48,7 +48,7 @@ fn what_an_administrator_cannot_do_to_accounts_is_refused_by_name_and_a_reset_pa
     let names: Vec<&str> = users.iter().map(|user| user["username"].as_str().expect("text")).collect();
     assert_eq!(names, [name.as_str(), "ann"], "nobody was removed, and nobody added in passing");
 
-    let id = id.to_string();
+    let (number, id) = (id, id.to_string());
     assert_eq!(reset(&id, &json!({ "newPassword": "weak" })).code(400), "WEAK_PASSWORD");
     assert_eq!(as_user(&node, Some(token(&ann))).get("/api/auth/verify").status, 200, "nothing was reset");
     let done = reset(&id, &json!({ "newPassword": OTHER }));
@@ -62,7 +62,7 @@ fn what_an_administrator_cannot_do_to_accounts_is_refused_by_name_and_a_reset_pa
 
     let everybodys = listed(&node, admin, "/api/admin/audit?pageSize=100");
     let hers = listed(&node, admin, &format!("/api/admin/audit?pageSize=100&user_id={id}"));
-    let of_ann = |row: &&Value| row["user_id"].to_string() == id;
+    let of_ann = |row: &&Value| row["user_id"] == number;
     let expected: Vec<Value> = everybodys.iter().filter(of_ann).cloned().collect();
     assert_eq!(hers, expected);
     assert!(hers.len() >= 2 && everybodys.len() > hers.len(), "{everybodys:?}");
