@@ -73,6 +73,7 @@ pub(crate) async fn run(
     let core = Core::open(&config, accept_loss).await?;
     core.note_open()?;
     let pair = core.pair.clone();
+    pair.note_alike(config.alike());
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
     let (telemetry, exporter) = instruments(&config, &core)?;
     let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
@@ -168,7 +169,7 @@ fn beside(
     tasks.spawn("roles", async move |stop| roles::follow(audited, led, stop).await);
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
-        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;
+        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness(), warns.compare_settings()) }).await;
         Ok(())
     });
     let (leads, indexed) = (pair.role(), core.store.clone());

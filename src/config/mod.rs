@@ -5,6 +5,7 @@
 //! the same kind of value; so the sum always has the shape of [`sections::File`], whose checks turn it into a
 //! [`Config`]. Every stage adds to one list of [`Problems`], and only an empty list gives a `Config`.
 
+mod alike;
 mod check;
 mod layers;
 mod load;

@@ -3,6 +3,7 @@
 
 mod admit;
 mod alarms;
+mod alike;
 mod apply;
 mod arrivals;
 mod bootstrap;
@@ -45,6 +46,7 @@ pub(crate) use admit::{
     CERTIFICATE, InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, Renewed,
 };
 pub(crate) use alarms::Certificate;
+pub(crate) use alike::Likeness;
 pub(crate) use force::Takeover;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};

@@ -20,7 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +113,9 @@ pub(crate) struct Standing {
     /// Names of variables that its agents need, and that are not set there.
     #[serde(default)]
     pub(crate) lacks: Vec<String>,
+    /// What its cluster has to have alike, by key; an older version says nothing of it.
+    #[serde(default)]
+    pub(crate) settings: Option<BTreeMap<String, String>>,
 }
 
 /// The way to the other nodes. Cheap to clone.
