@@ -2,6 +2,7 @@
 
 mod core;
 mod door;
+mod holds;
 mod hook;
 mod node;
 mod observe;
@@ -9,6 +10,7 @@ mod peers;
 mod retention;
 mod roles;
 mod slots;
+mod trust;
 mod witness;
 
 pub(crate) use core::{BadAgentsFile, Core};

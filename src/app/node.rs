@@ -1,5 +1,5 @@
 use super::core::{Core, read_agents};
-use super::retention::Keeper;
+use super::retention::keep;
 use super::{hook, observe, peers, roles};
 use crate::agents::Import;
 use crate::analytics::{Analytics, Geo};
@@ -158,8 +158,8 @@ fn beside(
     tls: Option<ServerTls>,
 ) {
     let (pair, store) = (&core.pair, &core.store);
-    let keeps = (History::new(store.clone(), sessions), core.accounts.clone());
-    keep(tasks, Keeper::new(keeps, config.retention, telemetry), pair);
+    let keeps = (History::new(store.clone(), sessions), core.accounts.clone(), pair);
+    let gate = keep(tasks, keeps, config.retention, telemetry);
     pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
@@ -169,7 +169,8 @@ fn beside(
     tasks.spawn("roles", async move |stop| roles::follow(audited, led, stop).await);
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
-        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness(), warns.compare_settings()) }).await;
+        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness(), warns.compare_settings()) })
+            .await;
         Ok(())
     });
     let (leads, indexed) = (pair.role(), core.store.clone());
@@ -179,21 +180,13 @@ fn beside(
     });
     let (leads, files) = (pair.role(), (core.store.clone(), core.attachments.clone()));
     tasks.spawn("attachments", async move |stop| {
-        attachments::sweep(files, || leads.now() == Role::Primary, stop).await;
+        let leads = || leads.now() == Role::Primary;
+        attachments::sweep(files, (leads, || gate.is_open()), stop).await;
         Ok(())
     });
     let scrubs = pair.clone();
     tasks.spawn("scrub", async move |stop| {
         scrubs.scrub(stop).await;
-        Ok(())
-    });
-}
-
-/// Removes what has to go.
-fn keep(tasks: &mut Supervisor, keeper: Keeper, pair: &Pair) {
-    let leads = pair.role();
-    tasks.spawn("retention", async move |stop| {
-        keeper.follow(|| leads.now() == Role::Primary, stop).await;
         Ok(())
     });
 }

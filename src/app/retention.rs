@@ -1,11 +1,14 @@
 //! What goes by itself, on the primary: what is older than it is to be kept, and what erased users have left.
 
+use super::holds::{Gate, Holds};
 use crate::accounts::{Accounts, AccountsError};
 use crate::base::{Chain, Owner, UnixMillis};
 use crate::clock;
 use crate::config::Retention;
+use crate::replica::Pair;
 use crate::sessions::{History, HistoryError};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
+use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between runs, and a share of the shortest age where that is less.
 const RUN_EVERY_MAX: Duration = Duration::from_hours(1);
 const RUNS_PER_AGE: u32 = 24;
+/// So often the time is committed, that the next reign may know how long nobody has led.
+const TIME_EVERY: Duration = Duration::from_hours(1);
 /// Between steps that remove rows of the audit, or files.
 const REST: Duration = Duration::from_millis(50);
 /// What was asked as a user who is being erased is stored by then, if it is.
@@ -37,8 +42,26 @@ struct Removed {
 pub(super) struct Keeper {
     history: History,
     accounts: Accounts,
+    store: Store,
     rule: Retention,
     removed: Arc<Removed>,
+}
+
+/// Has what is too old removed for as long as a node runs; when things may be.
+pub(super) fn keep(
+    tasks: &mut Supervisor,
+    (history, accounts, pair): (History, Accounts, &Pair),
+    rule: Retention,
+    telemetry: &Telemetry,
+) -> Gate {
+    let gate = Gate::new(telemetry);
+    let keeper = Keeper::new((history, accounts, pair.store().clone()), rule, telemetry);
+    let holds = Holds::new(pair.clone(), gate.clone());
+    tasks.spawn("retention", async move |stop| {
+        keeper.follow(holds, stop).await;
+        Ok(())
+    });
+    gate
 }
 
 /// Why nothing goes for now.
@@ -61,7 +84,7 @@ impl Failed {
 }
 
 impl Keeper {
-    pub(super) fn new((history, accounts): (History, Accounts), rule: Retention, telemetry: &Telemetry) -> Self {
+    fn new((history, accounts, store): (History, Accounts, Store), rule: Retention, telemetry: &Telemetry) -> Self {
         let removed = Arc::new(Removed::default());
         let seen = Arc::clone(&removed);
         telemetry.observe_totals_by(
@@ -78,21 +101,27 @@ impl Keeper {
                 ]
             },
         );
-        Self { history, accounts, rule, removed }
+        Self { history, accounts, store, rule, removed }
     }
 
-    /// Removes what has to go, as long as `leads` says that this node writes; until `stop`.
-    pub(super) async fn follow(self, leads: impl Fn() -> bool, stop: CancellationToken) {
+    /// Removes what has to go, as long as this node leads, and for its age while nothing `holds`; until `stop`.
+    async fn follow(self, mut holds: Holds, stop: CancellationToken) {
         let mut pause = LOOK_EVERY;
-        let mut next_run = None;
+        let (mut next_run, mut next_time) = (None, clock::now() + TIME_EVERY);
         let mut has_failed = false;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            if !leads() {
+            let Some(is_open) = stop.run_until_cancelled(holds.look()).await else { return };
+            if !holds.leads() {
                 // Whoever begins to lead does so with a run.
                 (pause, next_run) = (LOOK_EVERY, None);
                 continue;
             }
-            let Some(done) = stop.run_until_cancelled(self.once(&mut next_run)).await else { return };
+            if clock::now() >= next_time {
+                next_time = clock::now() + TIME_EVERY;
+                // Nobody waits for it, and where it is refused there are commits enough.
+                drop(self.store.mark_time());
+            }
+            let Some(done) = stop.run_until_cancelled(self.once(&mut next_run, is_open)).await else { return };
             pause = match done {
                 Ok(()) => {
                     has_failed = false;
@@ -109,11 +138,12 @@ impl Keeper {
         }
     }
 
-    async fn once(&self, next_run: &mut Option<Instant>) -> Result<(), Failed> {
+    /// Users are erased because somebody has said so: that has nothing to do with their age.
+    async fn once(&self, next_run: &mut Option<Instant>, is_open: bool) -> Result<(), Failed> {
         let erased = self.erase().await;
         let buried = self.history.bury().await.map_err(Failed::from);
         let every = self.every();
-        if next_run.is_none_or(|at| clock::now() >= at) {
+        if is_open && next_run.is_none_or(|at| clock::now() >= at) {
             self.run().await?;
             *next_run = Some(clock::now() + every);
         }
@@ -213,6 +243,56 @@ fn count(total: &AtomicU64, more: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::{Lifetimes, Parts, Settings};
+    use crate::base::{AgentId, Label};
+    use crate::cache::Cache;
+    use crate::sessions::{KNOWN_BYTES, Known, Sessions};
+    use crate::store::{Filter, ImportedSession, Key, Login, Order, Page, opened};
+
+    /// A keeper of conversations of a second, and its store with one of 1970.
+    async fn keeper(dir: &std::path::Path) -> (Keeper, Store) {
+        let store = opened(dir);
+        let known = Cache::new(1 << 20, |_: &(Owner, AgentId, Label), _: &Arc<Known>| KNOWN_BYTES);
+        let history = History::new(store.clone(), Sessions::new(None, known, Duration::from_mins(5)));
+        let lifetimes = Lifetimes { access: 3600, refresh: 7200 };
+        let accounts = Accounts::new(Parts {
+            store: store.clone(),
+            token_secret: [3; 32],
+            settings: Settings { anonymous_chat: true, registration: false, lifetimes },
+            logins: Cache::new(1 << 16, |_: &String, _: &Arc<Login>| 512),
+            cores: 1,
+        });
+        let old = ImportedSession {
+            old_id: "s".to_owned(),
+            old_user: None,
+            agent_id: AgentId::parse("a").unwrap(),
+            chat: Label::parse("c").unwrap(),
+            otherwise: Label::parse("d").unwrap(),
+            title: String::new(),
+            began: UnixMillis(5),
+            updated_at: UnixMillis(6),
+        };
+        store.import_sessions(vec![old]).await.unwrap();
+        let rule = Retention { messages: Some(Duration::from_secs(1)), ..Retention::default() };
+        (Keeper::new((history, accounts, store.clone()), rule, &Telemetry::new().unwrap()), store)
+    }
+
+    async fn kept(store: &Store) -> usize {
+        let (sort, page) = ((Key::CreatedAt, Order::Ascending), Page { offset: 0, limit: 10 });
+        store.sessions_list(Filter::default(), sort, page).await.unwrap().value.rows.len()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_removed_for_its_age_while_something_holds_and_the_run_comes_once_nothing_does() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (keeper, store) = keeper(dir.path()).await;
+        let mut next_run = None;
+        keeper.once(&mut next_run, false).await.unwrap();
+        assert_eq!((kept(&store).await, next_run), (1, None));
+        keeper.once(&mut next_run, true).await.unwrap();
+        assert_eq!((kept(&store).await, next_run.is_some()), (0, true));
+        store.close().await.unwrap();
+    }
 
     #[test]
     fn the_failure_that_is_worth_a_word_is_the_one_that_is_told() {

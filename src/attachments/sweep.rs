@@ -18,8 +18,13 @@ const REST_MIN: Duration = Duration::from_millis(5);
 /// What went wrong is said once, until something has worked.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
-/// Takes away what is left over, as long as `leads` says that this node writes; until `stop`.
-pub(crate) async fn follow((store, files): (Store, Attachments), leads: impl Fn() -> bool, stop: CancellationToken) {
+/// Takes away what is left over, as long as `leads` says that this node writes; until `stop`. A file goes for its age only
+/// while `is_open` says that one may.
+pub(crate) async fn follow(
+    (store, files): (Store, Attachments),
+    (leads, is_open): (impl Fn() -> bool, impl Fn() -> bool),
+    stop: CancellationToken,
+) {
     let keep_idle = files.settings().keep_idle;
     let mut has_failed = false;
     let mut pause = IDLE;
@@ -29,7 +34,7 @@ pub(crate) async fn follow((store, files): (Store, Attachments), leads: impl Fn(
             continue;
         }
         let began = clock::now();
-        let Some(done) = stop.run_until_cancelled(step(&store, keep_idle)).await else { return };
+        let Some(done) = stop.run_until_cancelled(step(&store, keep_idle.filter(|_| is_open()))).await else { return };
         pause = match done {
             Ok(Some(bytes)) => rest(began, bytes),
             // Nothing is left; or the primary changes, or chats need all that there is.

@@ -27,7 +27,8 @@ impl Routes for Router<Edge> {
         H: Handler<T, Edge>,
         T: 'static,
     {
-        let methods = O::methods().into_iter().map(|method| filter(&method)).reduce(MethodFilter::or).expect("each has a method");
+        let methods =
+            O::methods().into_iter().map(|method| filter(&method)).reduce(MethodFilter::or).expect("each has a method");
         self.route(&O::path(), MethodRouter::new().on(methods, handler))
     }
 }

@@ -97,12 +97,12 @@ pub(crate) enum LastSeen {
 #[derive(Debug)]
 pub(crate) struct NodeState {
     /// `None` once it is closed.
-    database: RwLock<Option<Database>>,
+    pub(super) database: RwLock<Option<Database>>,
     /// Held by whoever changes something: none of two changes may undo the other.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     /// `None` where its file system sets none aside.
     room: Option<disk::Room>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl NodeState {

@@ -5,7 +5,7 @@ use super::open;
 use super::saved::Saved;
 use super::sums::Sums;
 use super::tail::Tail;
-use crate::base::{Epoch, Position, Txid};
+use crate::base::{Epoch, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::protocol::record::{ClusterId, Encoder, Kind, PAGES_BYTES_MAX, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
@@ -33,6 +33,8 @@ pub(super) struct Committer {
     saved: Saved,
     /// What a commit may change: [`PAGES_MAX`], and less only to see what happens at the limit.
     pub(super) pages_max: usize,
+    /// When the last commit was made that it began behind.
+    found: UnixMillis,
 }
 
 /// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
@@ -76,8 +78,15 @@ impl Committer {
         (sums, tip): (Sums, Tip),
         (cluster, epoch): (ClusterId, Epoch),
         (log, saved): (Box<dyn Log>, Saved),
+        found: UnixMillis,
     ) -> Self {
-        Self { connection, tail, sums, tip, cluster, epoch, encoder: Encoder::new(), log, saved, pages_max: PAGES_MAX }
+        let (encoder, pages_max) = (Encoder::new(), PAGES_MAX);
+        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, found }
+    }
+
+    /// When the last commit was made before those of this one, by the clock of whoever made it.
+    pub(super) fn found(&self) -> UnixMillis {
+        self.found
     }
 
     /// What another one goes on from.

@@ -12,7 +12,7 @@ use super::seal::Sealer;
 use super::settings::Settings;
 use super::sums::Sums;
 use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order};
-use crate::base::{Epoch, Txid};
+use crate::base::{Epoch, Txid, UnixMillis};
 use crate::protocol::record::ClusterId;
 use rusqlite::Connection;
 use std::path::Path;
@@ -34,6 +34,8 @@ pub(crate) struct Store {
     pub(super) busy: [Busy; 2],
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
+    /// What the last reign began with.
+    pub(super) found: Arc<Mutex<Option<(Epoch, UnixMillis)>>>,
     /// Of the database as it is used now.
     pub(super) sums: Arc<RwLock<Sums>>,
     pub(super) place: Arc<Place>,
@@ -99,6 +101,7 @@ impl Store {
             pause: Pause::default(),
             busy: Default::default(),
             reign: Arc::new(RwLock::new(None)),
+            found: Arc::default(),
             sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
             probing: Arc::new(Mutex::new(None)),

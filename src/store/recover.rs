@@ -114,7 +114,9 @@ fn ready(
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved)))
+    let found = open::stamp(&connection);
+    let found = found.map_err(|source| OpenError::Open { path: files.database.clone(), source })?.at;
+    Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved), found))
 }
 
 /// Begins a journal with the database as it is.

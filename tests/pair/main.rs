@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod loss;
 mod restore;
+mod retention;
 mod service;
 mod sessions;
 mod upkeep;

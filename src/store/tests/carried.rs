@@ -141,7 +141,6 @@ fn no_transaction_of_any_shape_is_committed_beyond_the_limit() {
         let again = super::super::recover::committer(&Files::in_dir(dir.path()), &start(2), Box::new(log)).unwrap();
         assert!(sum_of(&again.connection).unwrap() == sum, "seed {seed}: so has the next start");
     }
-    println!("{kept} kept, of them {near} near the limit, {refused} refused");
     assert!(kept > 100 && near > 10 && refused > 30, "{kept} kept, {near} near the limit, {refused} refused");
 }
 
