@@ -2,7 +2,7 @@
 //! an upstream reaches it.
 //!
 //! A file's name is the right to read it; an upstream is given a token instead, which ends. A file is kept in pieces in the store, and removed some time after the last question
-//! that names it is gone ([`sweep`]).
+//! that names it is gone ([`mod@sweep`]).
 
 mod links;
 mod service;

@@ -29,6 +29,7 @@ fn a_node_that_would_remove_what_the_other_keeps_removes_nothing_until_both_say_
     cluster.wait("told", |cluster| has_alarm(cluster, 0) && has_alarm(cluster, 1));
     let asked = cluster.browser(0).chat(&question("hi", "c", "t", false));
     assert_eq!(asked.answer(), "an answer");
+    cluster.in_sync();
     cluster.does(0, &["switchover"]);
     cluster.in_sync();
     assert!(cluster.is_primary(1), "{}", cluster.logs());
