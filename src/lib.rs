@@ -4,7 +4,9 @@
 
 mod accounts;
 mod agents;
+mod analytics;
 mod app;
+mod attachments;
 mod backup;
 #[doc(hidden)]
 pub mod base;
@@ -23,6 +25,7 @@ mod journal;
 pub mod limiter;
 mod net;
 mod node_state;
+mod postgres;
 #[doc(hidden)]
 pub mod protocol;
 #[doc(hidden)]

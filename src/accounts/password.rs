@@ -2,11 +2,13 @@
 //! nobody else theirs.
 
 use crate::base::Secret;
+use crate::clock;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// OWASP's second choice for argon2id of 2024: 19 MiB, two passes, some 20 ms of a core.
@@ -21,6 +23,10 @@ const HASH_PASSES_MAX: u32 = 10;
 /// 2^13 rounds of bcrypt are half a second.
 const BCRYPT_COST_MAX: u32 = 13;
 
+/// No wrong login is answered sooner after its check began: twice what the dearest hash that is computed takes, so that a name
+/// that is nobody's, one with a hash of an import and one without any look the same. People mistype seldom, and wait for it.
+const WRONG_AFTER: Duration = Duration::from_secs(1);
+
 /// Too many passwords wait to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being checked")]
@@ -33,6 +39,19 @@ pub(super) enum Verdict {
     Right,
     /// Right, and kept by a weaker hash than today's, which is this one.
     Outdated(Secret),
+}
+
+/// A check of a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    pub(super) verdict: Verdict,
+    /// That it was wrong is told then, and no sooner.
+    pub(super) wrong_at: Instant,
+}
+
+/// When a wrong login is answered whose check begins now.
+pub(super) fn wrong_at() -> Instant {
+    clock::now() + WRONG_AFTER
 }
 
 /// Hashes passwords. Cheap to clone.
@@ -60,9 +79,14 @@ impl Hasher {
         self.run(move || hash(&password)).await
     }
 
-    /// Checks `password` against `hash`; where there is none, for as long as if there were one.
-    pub(super) async fn verify(&self, password: Secret, hash: Option<Secret>) -> Result<Verdict, TooMany> {
-        self.run(move || verify(&password, hash.as_ref())).await
+    /// Checks `password` against `hash`; where there is none, for as long as if there were one. The time until it may be told
+    /// that it was wrong counts from when the work begins: who waits for a core does so whatever the hash is.
+    pub(super) async fn verify(&self, password: Secret, hash: Option<Secret>) -> Result<Checked, TooMany> {
+        self.run(move || {
+            let wrong_at = wrong_at();
+            Checked { verdict: verify(&password, hash.as_ref()), wrong_at }
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooMany> {
@@ -94,27 +118,32 @@ fn hash(password: &Secret) -> Secret {
 }
 
 fn verify(password: &Secret, hash: Option<&Secret>) -> Verdict {
-    let Some(stored) = hash else {
+    let compared = hash.and_then(|stored| compared(password, stored.expose()));
+    // Where nothing was computed something is: a hash that is none must not be told from one by the time.
+    compared.unwrap_or_else(|| {
         self::hash(password);
-        return Verdict::Wrong;
-    };
-    let stored = stored.expose();
+        Verdict::Wrong
+    })
+}
+
+/// `None` where `stored` is no hash, or is too dear, and nothing was computed.
+fn compared(password: &Secret, stored: &str) -> Option<Verdict> {
     if stored.starts_with("$2") {
-        let is_right = bcrypt_cost(stored).is_some_and(|cost| cost <= BCRYPT_COST_MAX)
-            && bcrypt::verify(password.expose(), stored).unwrap_or(false);
-        return if is_right { Verdict::Outdated(self::hash(password)) } else { Verdict::Wrong };
+        bcrypt_cost(stored).filter(|cost| *cost <= BCRYPT_COST_MAX)?;
+        let is_right = bcrypt::verify(password.expose(), stored).ok()?;
+        return Some(if is_right { Verdict::Outdated(self::hash(password)) } else { Verdict::Wrong });
     }
-    let Ok(parsed) = PasswordHash::new(stored) else { return Verdict::Wrong };
-    let Ok(params) = Params::try_from(&parsed) else { return Verdict::Wrong };
+    let parsed = PasswordHash::new(stored).ok()?;
+    let params = Params::try_from(&parsed).ok()?;
     if params.m_cost() > HASH_MEMORY_KIB_MAX || params.t_cost() > HASH_PASSES_MAX {
-        return Verdict::Wrong;
+        return None;
     }
     if argon2().verify_password(password.expose().as_bytes(), &parsed).is_err() {
-        return Verdict::Wrong;
+        return Some(Verdict::Wrong);
     }
     let is_of_today =
         parsed.algorithm.as_str() == "argon2id" && params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES;
-    if is_of_today { Verdict::Right } else { Verdict::Outdated(self::hash(password)) }
+    Some(if is_of_today { Verdict::Right } else { Verdict::Outdated(self::hash(password)) })
 }
 
 fn bcrypt_cost(hash: &str) -> Option<u32> {
@@ -158,8 +187,24 @@ mod tests {
             "$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234",
             &stored.replace("m=19456", "m=4194304"),
             &stored.replace("t=2", "t=4000000"),
+            "!",
         ] {
+            assert_eq!(compared(&secret("Aa1!aaaa"), bad), None, "a hash is computed in its place: {bad}");
             assert_eq!(verify(&secret("Aa1!aaaa"), Some(&secret(bad))), Verdict::Wrong, "{bad}");
+        }
+    }
+
+    /// Goal: how long a wrong login takes says nothing of the account. Method: with the clock paused, the time at which it
+    /// is answered is the same for nobody's name, for hashes of today and of an import, and for what is no hash.
+    #[tokio::test(start_paused = true)]
+    async fn whatever_the_hash_is_a_wrong_password_is_told_at_the_same_time() {
+        let hasher = Hasher::new(1);
+        let of_import = secret(&bcrypt::hash("Aa1!aaaa", 4).unwrap());
+        let all = [None, Some(secret("!")), Some(of_import), Some(hash(&secret("Aa1!aaaa")))];
+        for stored in all {
+            let began = clock::now();
+            let Checked { verdict, wrong_at } = hasher.verify(secret("Aa1!aaab"), stored.clone()).await.unwrap();
+            assert_eq!((verdict, wrong_at - began), (Verdict::Wrong, WRONG_AFTER), "{stored:?}");
         }
     }
 

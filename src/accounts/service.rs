@@ -1,4 +1,4 @@
-use super::password::{Hasher, TooMany, Verdict};
+use super::password::{Checked, Hasher, TooMany, Verdict, wrong_at};
 use super::settings::Settings;
 use super::token::{Kind, OfLogin, TokenError, Tokens};
 use crate::base::{Chain, Secret, UnixMillis, random_id};
@@ -11,7 +11,7 @@ use crate::store::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 /// A login that was ended elsewhere is believed for so long where nobody tells this node: on a standby, whose clients said
@@ -23,8 +23,9 @@ const USER_AGENT_BYTES_MAX: usize = 256;
 /// Why an account's owner does not get what they asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountsError {
+    /// To be answered then, and no sooner: how long it took must not tell who is known.
     #[error("the user name or the password is wrong")]
-    WrongCredentials,
+    WrongCredentials { not_before: Instant },
     #[error("the account is switched off")]
     Inactive,
     #[error("the old password is wrong")]
@@ -62,10 +63,14 @@ pub(crate) struct Remote {
 pub(crate) enum Actor {
     /// With a token.
     User(Arc<Login>, Remote),
+    /// With an administrator's, which they have to be still when it is done.
+    Admin(Arc<Login>, Remote),
     /// Without one.
     Visitor(Remote),
     /// By a command on the machine itself.
     Operator,
+    /// Nobody: by a rule that the service follows.
+    Service,
 }
 
 /// What somebody who logs in is given.
@@ -91,7 +96,7 @@ pub(crate) struct Parts {
 /// The door to accounts. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Accounts {
-    store: Store,
+    pub(super) store: Store,
     settings: Settings,
     tokens: Tokens,
     hasher: Hasher,
@@ -115,29 +120,32 @@ impl Accounts {
         self.settings.anonymous_chat
     }
 
-    /// Logs in by a password. Takes as long for a name that nobody has.
+    /// Logs in by a password. A wrong one is told at a time that says nothing of the account: whoever asks counts the failure
+    /// first, and then waits for that.
     pub(crate) async fn log_in(
         &self,
         username: &str,
         password: &Secret,
         from: Remote,
     ) -> Result<LoggedIn, AccountsError> {
-        let username = Username::parse(username).map_err(|_| AccountsError::WrongCredentials)?;
+        let username = Username::parse(username);
+        let username = username.map_err(|_| AccountsError::WrongCredentials { not_before: wrong_at() })?;
         let known = self.store.user_by_name(&username).await?;
         let hash = known.as_ref().map(|known| known.hash.clone()).filter(|_| account::is_plausible(password));
-        let verdict = self.hasher.verify(password.clone(), hash).await?;
+        let Checked { verdict, wrong_at } = self.hasher.verify(password.clone(), hash).await?;
+        let wrong = || AccountsError::WrongCredentials { not_before: wrong_at };
         // Nobody waits for what is written of a refusal, or the wait would tell who is known. A name that is nobody's is not
         // written at all: people type passwords there.
         let Some(known) = known else {
             let resource = ("user", "");
             drop(self.store.audit(entry((None, &from), "login", resource, &json!({}), Some("unknown user")))?);
-            return Err(AccountsError::WrongCredentials);
+            return Err(wrong());
         };
         let entry = |error| entry((Some(&known.user), &from), "login", ("user", known.user.id), &json!({}), error);
         let rehashed = match verdict {
             Verdict::Wrong => {
                 drop(self.store.audit(entry(Some("wrong password")))?);
-                return Err(AccountsError::WrongCredentials);
+                return Err(wrong());
             }
             // Only who knows the password learns that the account is off.
             Verdict::Right | Verdict::Outdated(_) if known.user.status == UserStatus::Inactive => {
@@ -158,7 +166,7 @@ impl Accounts {
             ip_address: from.ip_address.clone(),
         };
         if !self.store.login_begin(new, entry(None))?.await?.value {
-            return Err(AccountsError::WrongCredentials);
+            return Err(wrong());
         }
         Ok(self.logged_in(&of, known.user, at))
     }
@@ -228,6 +236,12 @@ impl Accounts {
         Ok(())
     }
 
+    /// Ends every login of everybody; how many.
+    pub(crate) async fn log_all_out(&self, actor: &Actor, why: &str) -> Result<usize, AccountsError> {
+        let entry = actor.entry("logout-all", ("user", ""), &json!({ "why": why }));
+        Ok(self.changed(self.store.logins_end_all(entry)?).await?)
+    }
+
     /// Takes another password, and ends every other login of the user.
     pub(crate) async fn change_password(
         &self,
@@ -237,7 +251,7 @@ impl Accounts {
     ) -> Result<(), AccountsError> {
         let known = self.store.user_by_id(actor.user.id).await?.ok_or(AccountsError::Unknown)?;
         let hash = Some(known.hash.clone()).filter(|_| account::is_plausible(old));
-        if self.hasher.verify(old.clone(), hash).await? == Verdict::Wrong {
+        if self.hasher.verify(old.clone(), hash).await?.verdict == Verdict::Wrong {
             return Err(AccountsError::WrongOldPassword);
         }
         let change = UserChange {
@@ -325,7 +339,7 @@ impl Accounts {
     }
 
     /// What comes of a change. It is in force once it is stored, also where nobody waits for that any more.
-    async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
+    pub(super) async fn changed<T: Send + 'static>(&self, change: Pending<T>) -> Result<T, StoreError> {
         let accounts = self.clone();
         let changed = TaskTracker::new().spawn(async move {
             let changed = change.await;
@@ -413,14 +427,16 @@ impl Actor {
     ) -> AuditEntry {
         let nobody = Remote::default();
         let (user, from) = match self {
-            Self::User(login, from) => (Some(&login.user), from),
+            Self::User(login, from) | Self::Admin(login, from) => (Some(&login.user), from),
             Self::Visitor(from) => (None, from),
-            Self::Operator => (None, &nobody),
+            Self::Operator | Self::Service => (None, &nobody),
         };
         let entry = entry((user, from), action, resource, details, None);
         match self {
             Self::User(..) | Self::Visitor(_) => entry,
+            Self::Admin(..) => AuditEntry { needs_admin: true, ..entry },
             Self::Operator => AuditEntry { username: Some("(operator)".to_owned()), ..entry },
+            Self::Service => AuditEntry { username: Some("(llmchat)".to_owned()), ..entry },
         }
     }
 }
@@ -445,5 +461,6 @@ fn entry(
         ip_address: from.ip_address.clone(),
         user_agent,
         error,
+        needs_admin: false,
     }
 }

@@ -5,7 +5,7 @@ use super::file::{self, FileError, Import};
 use super::service::{Agents, AgentsError, ImportReport};
 use crate::base::{AgentId, random_id};
 use crate::clock;
-use crate::protocol::agent::{Agent, Provider, Source};
+use crate::protocol::agent::{Agent, Features, Provider, Source};
 use crate::protocol::answer::Failure;
 use crate::store::{AuditEntry, StoreError};
 use crate::upstream::MayAsk;
@@ -38,7 +38,7 @@ pub(crate) struct Described {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) model: String,
-    pub(crate) features: Value,
+    pub(crate) features: Features,
 }
 
 /// How many agents there are after the file was read again.
@@ -83,6 +83,8 @@ impl Agents {
         patch: Map<String, Value>,
         audit: impl FnOnce(&Agent) -> AuditEntry,
     ) -> Result<Agent, EditError> {
+        // As in a new one, an empty text says nothing: forms send every field.
+        let patch: Map<String, Value> = patch.into_iter().filter(|(_, value)| value != "").collect();
         let _one_at_a_time = self.editing.lock().await;
         let stored = self.stored().await?.into_iter().find(|agent| agent.id.as_str() == id);
         let before = stored.ok_or(EditError::Unknown)?;
@@ -96,7 +98,7 @@ impl Agents {
             return self.keep(off, audit).await;
         }
         // What the environment lacked is still lacking, unless it is given now.
-        let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null() && value != "");
+        let is_given = |field: &str| patch.get(field).is_some_and(|value| !value.is_null());
         let unset: Vec<_> = check::unset(&before.profile.problems)
             .into_iter()
             .filter(|unset| !is_given(unset.field.split('.').next().unwrap_or_default()))
@@ -105,7 +107,10 @@ impl Agents {
         entry.extend(patch);
         keep_secrets(&mut entry, &before);
         let agent = Agent { created_at: before.created_at, ..checked(entry, &unset)? };
-        self.keep(agent, audit).await
+        let moved: Vec<_> = Moved::of(&before, &agent).into_iter().collect();
+        let agent = self.keep(agent, |agent| Moved::noted(audit(agent), &moved)).await?;
+        moved.iter().for_each(Moved::warn);
+        Ok(agent)
     }
 
     async fn keep(&self, agent: Agent, audit: impl FnOnce(&Agent) -> AuditEntry) -> Result<Agent, EditError> {
@@ -144,7 +149,11 @@ impl Agents {
             import.agents.clear();
         }
         let created = import.agents.iter().filter(|agent| known.iter().all(|other| other.id != agent.id)).count();
-        let report = self.put(import, Source::Admin, Some(entry)).await?;
+        let before = |agent: &Agent| known.iter().find(|other| other.id == agent.id);
+        let moved: Vec<_> =
+            import.agents.iter().filter_map(|agent| Moved::of(before(agent)?, agent)).take(MOVED_NOTED_MAX).collect();
+        let report = self.put(import, Source::Admin, Some(Moved::noted(entry, &moved))).await?;
+        moved.iter().for_each(Moved::warn);
         Ok((report, created))
     }
 
@@ -174,11 +183,57 @@ impl Agents {
             name: text("/app/name"),
             description: text("/app/intro"),
             model: described.pointer("/app/chatModels/0").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            features: json!({
-                "supportsFiles": has("/app/chatConfig/fileSelectConfig/canSelectFile"),
-                "supportsImages": has("/app/chatConfig/fileSelectConfig/canSelectImg"),
-            }),
+            features: Features {
+                supports_files: has("/app/chatConfig/fileSelectConfig/canSelectFile"),
+                supports_images: has("/app/chatConfig/fileSelectConfig/canSelectImg"),
+                ..Features::default()
+            },
         })
+    }
+}
+
+/// Of one import: an audit's row is no list of a thousand agents.
+const MOVED_NOTED_MAX: usize = 100;
+
+/// An agent's stored key goes to another server than before: whoever can change an agent, and not read its key, could have
+/// it sent to themselves.
+struct Moved {
+    id: AgentId,
+    from: String,
+    to: String,
+}
+
+impl Moved {
+    fn of(before: &Agent, after: &Agent) -> Option<Self> {
+        // Scheme, host and port: nobody's path is anybody else's business.
+        let origin = |agent: &Agent| {
+            let url = url::Url::parse(&agent.profile.endpoint).ok();
+            url.map_or_else(|| "?".to_owned(), |url| url.origin().ascii_serialization())
+        };
+        let (from, to) = (origin(before), origin(after));
+        let same_secret = before.api_key.expose() == after.api_key.expose() && !after.api_key.expose().is_empty();
+        let headers = &after.profile.features.custom_headers.0;
+        let same_header = before.profile.features.custom_headers.0.iter().any(|(name, value)| {
+            let kept = headers.get(name).is_some_and(|kept| kept.expose() == value.expose());
+            kept && !value.expose().is_empty()
+        });
+        ((same_secret || same_header) && from != to).then(|| Self { id: after.id.clone(), from, to })
+    }
+
+    /// `entry`, whose details say where keys go from now on.
+    fn noted(entry: AuditEntry, moved: &[Self]) -> AuditEntry {
+        let Ok(Value::Object(mut details)) = serde_json::from_str(&entry.details) else { return entry };
+        if moved.is_empty() {
+            return entry;
+        }
+        let all = moved.iter().map(|Self { id, from, to }| json!({ "agent": id.as_str(), "from": from, "to": to }));
+        details.insert("keyMoved".to_owned(), all.collect());
+        AuditEntry { details: Value::Object(details).to_string(), ..entry }
+    }
+
+    fn warn(&self) {
+        let Self { id, from, to } = self;
+        tracing::warn!(agent.id = id.as_str(), from, to, "an agent's stored key goes to another server from now on");
     }
 }
 

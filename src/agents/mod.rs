@@ -4,12 +4,15 @@
 //! file from then on, and the file is never written back.
 
 mod check;
+mod compare;
 mod custom;
 mod edit;
 mod file;
+mod import_old;
 mod probe;
 mod service;
 
+pub(crate) use compare::Compared;
 pub(crate) use edit::{Described, EditError};
 pub(crate) use file::{FileError, Import, read, read_for};
 pub(crate) use probe::Probe;

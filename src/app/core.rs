@@ -1,5 +1,6 @@
-use crate::accounts::{self, Accounts, FirstAdmin, Visitors};
+use crate::accounts::{self, Accounts, Actor, FirstAdmin, Visitors};
 use crate::agents::{self, Agents, FileError, Import, Roster};
+use crate::attachments::Attachments;
 use crate::backup;
 use crate::base::{AgentId, Chain, Epoch, Label, Owner, Txid};
 use crate::cache::Cache;
@@ -14,7 +15,7 @@ use crate::protocol::cluster::{Config as ClusterConfig, Kind, Member, Mode, Rule
 use crate::protocol::record::ClusterId;
 use crate::register::Promises;
 use crate::replica::{self, Kept, LocalLog, Pair, Peers, Settings as JournalSettings};
-use crate::sessions::{KNOWN_BYTES, Known};
+use crate::sessions::{Imports, KNOWN_BYTES, Known};
 use crate::store::{Base, Expect, Login, Store};
 use crate::upstream::Client;
 use crate::watched::Watched;
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) client: Client,
     pub(crate) agents: Agents,
     pub(crate) visitors: Visitors,
+    pub(crate) attachments: Attachments,
     pub(crate) accounts: Accounts,
     pub(crate) caches: Caches,
     pub(crate) pair: Pair,
@@ -98,6 +100,34 @@ fn open_log(
     }
 }
 
+/// What the database has to be like.
+fn expected(seen: LastSeen) -> Expect {
+    match seen {
+        LastSeen::Never => Expect::Nothing,
+        LastSeen::Open => Expect::Log,
+        LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
+    }
+}
+
+/// What of the journal has to be there: nothing for certain, where no database is bound to it.
+fn kept(seen: LastSeen, is_bound: bool) -> Kept {
+    match seen {
+        LastSeen::Closed(txid) if is_bound => Kept::Until(Txid::from_raw(txid)),
+        LastSeen::Open if is_bound => Kept::Until(Txid::default()),
+        LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
+    }
+}
+
+/// Before the first request of a reign: what is remembered of before may be old.
+fn forgets(caches: &Caches, agents: &Agents, accounts: &Accounts) -> Box<dyn Fn() + Send + Sync> {
+    let (known, agents, accounts) = (caches.known.clone(), agents.clone(), accounts.clone());
+    Box::new(move || {
+        known.clear();
+        agents.forget();
+        accounts.forget();
+    })
+}
+
 /// A node that is part of no cluster is one of its own.
 fn config_of(node: &NodeState) -> Result<ClusterConfig> {
     if let Some(config) = node.config()? {
@@ -136,18 +166,8 @@ impl Core {
         let secrets = Secrets::open_or_make(&state_dir)?;
         let (seen, has_journal, is_replaced) =
             (node.store_last_seen()?, node.has_journal()?, node.copying()?.is_some());
-        let expect = match seen {
-            _ if accept_loss => Expect::Nothing,
-            LastSeen::Never => Expect::Nothing,
-            LastSeen::Open => Expect::Log,
-            LastSeen::Closed(txid) => Expect::Closed(Txid::from_raw(txid)),
-        };
-        let is_bound = has_journal && !accept_loss && !is_replaced;
-        let kept = match seen {
-            LastSeen::Closed(txid) if is_bound => Kept::Until(Txid::from_raw(txid)),
-            LastSeen::Open if is_bound => Kept::Until(Txid::default()),
-            LastSeen::Never | LastSeen::Open | LastSeen::Closed(_) => Kept::Maybe,
-        };
+        let expect = if accept_loss { Expect::Nothing } else { expected(seen) };
+        let kept = kept(seen, has_journal && !accept_loss && !is_replaced);
         let cluster_config = config_of(&node)?;
         let (cluster, me) = (ClusterId(node.cluster_id()?), node.member_id()?);
         let settings = config.journal;
@@ -169,6 +189,7 @@ impl Core {
         let client = Client::new(config.upstream.clone(), resolver.clone()).context("set up the upstreams' client")?;
         let (agents, caches) = Self::agents(config, &store, &client);
         let visitors = Visitors::new(secrets.cookie_key());
+        let attachments = Attachments::new(store.clone(), secrets.cookie_key(), config.attachments.clone());
         let accounts = Self::accounts(config, &store, &secrets, &caches);
         let peers = secrets.authority().map(|(certificate, key)| {
             let authority = Authority::from_der(certificate.clone(), key.clone());
@@ -186,17 +207,24 @@ impl Core {
             expect,
             accept_loss,
             secrets: secrets.text().to_owned(),
-            reign_begins: {
-                let (known, agents, accounts) = (caches.known.clone(), agents.clone(), accounts.clone());
-                Box::new(move || {
-                    known.clear();
-                    agents.forget();
-                    accounts.forget();
-                })
-            },
+            reign_begins: forgets(&caches, &agents, &accounts),
         };
         let pair = Pair::new(parts, cluster_config, peers.transpose()?)?;
-        Ok(Self { store, client, agents, visitors, accounts, caches, pair, state_dir, log, expect, node, _lock: lock })
+        Ok(Self {
+            store,
+            client,
+            agents,
+            visitors,
+            attachments,
+            accounts,
+            caches,
+            pair,
+            state_dir,
+            log,
+            expect,
+            node,
+            _lock: lock,
+        })
     }
 
     /// From now on the database is in use: a process that finds it so takes nothing for granted.
@@ -213,7 +241,22 @@ impl Core {
         let (store, log, expect) = (self.store.clone(), self.log.clone(), self.expect);
         let led = tokio::task::spawn_blocking(move || store.lead(epoch, expect, Box::new(log)));
         led.await.context("open the store")??;
-        self.note_open()
+        self.note_open()?;
+        self.end_restored_logins().await
+    }
+
+    /// Ends the logins that a restore has brought back: who was logged out since, and whose token was used up, would be
+    /// in again. A primary does so before it serves anybody.
+    pub(crate) async fn end_restored_logins(&self) -> Result<()> {
+        if !self.node.is_restored()? {
+            return Ok(());
+        }
+        let ended = self.accounts.log_all_out(&Actor::Operator, "restored from a backup").await;
+        tracing::info!(
+            logins = ended.context("end the logins of the backup")?,
+            "restored: everybody has to log in again"
+        );
+        Ok(self.node.note_restored(false)?)
     }
 
     fn accounts(config: &Config, store: &Store, secrets: &Secrets, caches: &Caches) -> Accounts {
@@ -289,7 +332,7 @@ impl Core {
     /// What operators may do; other nodes would reach this one on `peer_listen`.
     pub(crate) fn control(&self, peer_listen: SocketAddr) -> Control {
         Control::new(
-            (self.agents.clone(), self.accounts.clone()),
+            (self.agents.clone(), self.accounts.clone(), Imports::new(self.store.clone())),
             self.pair.clone(),
             self.state_dir.clone(),
             peer_listen,

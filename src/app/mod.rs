@@ -2,11 +2,15 @@
 
 mod core;
 mod door;
+mod holds;
 mod hook;
 mod node;
 mod observe;
 mod peers;
+mod retention;
+mod roles;
 mod slots;
+mod trust;
 mod witness;
 
 pub(crate) use core::{BadAgentsFile, Core};

@@ -1,6 +1,9 @@
 use super::core::{Core, read_agents};
-use super::{hook, observe, peers};
+use super::retention::keep;
+use super::{hook, observe, peers, roles};
 use crate::agents::Import;
+use crate::analytics::{Analytics, Geo};
+use crate::attachments;
 use crate::base::Chain;
 use crate::config::Config;
 use crate::disk;
@@ -12,7 +15,7 @@ use crate::replica::{Pair, Role};
 use crate::sessions::{self, Elsewhere, History, Sessions};
 use crate::store::{Store, StoreError, TurnEnd};
 use crate::supervisor::{Manager, Reloads, StopSignals, Supervisor};
-use crate::telemetry::{Exporter, Telemetry};
+use crate::telemetry::{self, Exporter, Pushing, Telemetry};
 use crate::watched::{News, Watched};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -70,12 +73,14 @@ pub(crate) async fn run(
     let core = Core::open(&config, accept_loss).await?;
     core.note_open()?;
     let pair = core.pair.clone();
+    pair.note_alike(config.alike());
     pair.note_lacks(import.iter().flat_map(|import| import.unset.iter().cloned()).collect());
-    let (telemetry, exporter) = telemetry(&config, &core)?;
+    let (telemetry, exporter) = instruments(&config, &core)?;
     let (breakers, limiter) = (Breakers::new(config.breaker), Arc::new(Limiter::new(config.limits)));
     let sessions = sessions(&config, &core);
-    let gateway = gateway(&config, &core, &telemetry, (&sessions, &breakers, &limiter));
-    let edge = edge(&config, &core, &telemetry, (&gateway, sessions, &breakers, &limiter));
+    let geo = geo(&config).await;
+    let gateway = gateway(&config, &core, (&telemetry, &geo), (&sessions, &breakers, &limiter));
+    let edge = edge(&config, &core, (&telemetry, &geo), (&gateway, sessions.clone(), &breakers, &limiter));
     observe::all(&telemetry, &core, (&gateway, breakers, limiter));
     let control = control_socket(&config)?;
 
@@ -89,12 +94,12 @@ pub(crate) async fn run(
     tasks.spawn("control", async move |stop| Ok(http::serve_control(control, served, begun_anew.token(), stop).await?));
     let reloads = Reloads::new().context("listen for SIGHUP")?;
     let tls = listeners.tls.clone();
-    tasks.spawn("reload", async move |stop| reload(reloads, tls, stop).await);
+    tasks.spawn("reload", async move |stop| reload(reloads, (tls, geo), stop).await);
     let (store, deposed) = (core.store.clone(), pair.clone());
     tasks.spawn("store", async move |stop| fenced(store, deposed, stop).await);
     let (listening, reached, later) = (pair.clone(), edge.clone(), drained.clone());
     tasks.spawn("peers", async move |_| peers::serve(listening, reached, config.peer_listen, later).await);
-    beside(&mut tasks, &config, (&pair, &core.store), listeners.tls.clone());
+    beside(&mut tasks, &config, (&core, sessions, &telemetry), listeners.tls.clone());
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
@@ -113,13 +118,7 @@ pub(crate) async fn run(
         }
         served
     });
-    let pushing = exporter.map(Exporter::start).transpose()?;
-    if let Some(pushing) = &pushing {
-        tasks.spawn("otlp", |stop| {
-            let watch = pushing.watch(stop);
-            async move { Ok(watch.await?) }
-        });
-    }
+    let pushing = exporter.map(|exporter| push(&mut tasks, exporter)).transpose()?;
     let leaving = pair.clone();
     let (store, begun_anew, closing_max) = (core.store.clone(), again.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
@@ -141,21 +140,48 @@ pub(crate) async fn run(
     ran.and(closed).map(|()| if again.is_asked() && !ending.is_over { Ended::Again } else { Ended::Stopped })
 }
 
+/// Sends what is measured.
+fn push(tasks: &mut Supervisor, exporter: Exporter) -> Result<Pushing> {
+    let pushing = exporter.start()?;
+    tasks.spawn("otlp", |stop| {
+        let watch = pushing.watch(stop);
+        async move { Ok(watch.await?) }
+    });
+    Ok(pushing)
+}
+
 /// What nobody waits for.
-fn beside(tasks: &mut Supervisor, config: &Config, (pair, store): (&Pair, &Store), tls: Option<ServerTls>) {
+fn beside(
+    tasks: &mut Supervisor,
+    config: &Config,
+    (core, sessions, telemetry): (&Core, Sessions, &Telemetry),
+    tls: Option<ServerTls>,
+) {
+    let (pair, store) = (&core.pair, &core.store);
+    let keeps = (History::new(store.clone(), sessions), core.accounts.clone(), pair);
+    let gate = keep(tasks, keeps, config.retention, telemetry);
     pair.tell_clients_certificate(move || tls.as_ref().and_then(ServerTls::ends_at));
     if let Some(command) = config.role_hook.clone() {
         let hooked = pair.clone();
         tasks.spawn("hook", async move |stop| hook::follow(command, hooked, stop).await);
     }
+    let (audited, led) = (store.clone(), pair.clone());
+    tasks.spawn("roles", async move |stop| roles::follow(audited, led, stop).await);
     let warns = pair.clone();
     tasks.spawn("alarms", async move |stop| {
-        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness()) }).await;
+        stop.run_until_cancelled(async { tokio::join!(warns.warn(), warns.watch_witness(), warns.compare_settings()) })
+            .await;
         Ok(())
     });
-    let (leads, indexed) = (pair.role(), store.clone());
+    let (leads, indexed) = (pair.role(), core.store.clone());
     tasks.spawn("index", async move |stop| {
         sessions::follow_with_index(indexed, || leads.now() == Role::Primary, stop).await;
+        Ok(())
+    });
+    let (leads, files) = (pair.role(), (core.store.clone(), core.attachments.clone()));
+    tasks.spawn("attachments", async move |stop| {
+        let leads = || leads.now() == Role::Primary;
+        attachments::sweep(files, (leads, || gate.is_open()), stop).await;
         Ok(())
     });
     let scrubs = pair.clone();
@@ -274,6 +300,9 @@ async fn serve(
         () = core.pair.decided() => {}
         () = stop.cancelled() => return Ok(()),
     }
+    if core.pair.role().now() == Role::Primary {
+        core.end_restored_logins().await?;
+    }
     if let Some(import) = import.clone()
         && core.pair.role().now() == Role::Primary
     {
@@ -341,7 +370,7 @@ impl Elsewhere for AtThePrimary {
 }
 
 /// The instruments; and an exporter where the metrics are pushed.
-fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter>)> {
+fn instruments(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter>)> {
     let made = match &config.export {
         None => Telemetry::new().map(|telemetry| (telemetry, None)),
         Some(export) => {
@@ -352,25 +381,46 @@ fn telemetry(config: &Config, core: &Core) -> Result<(Telemetry, Option<Exporter
     made.context("set up the metrics")
 }
 
+/// What tells places by addresses; a database that cannot be read is no reason not to serve.
+async fn geo(config: &Config) -> Geo {
+    let geo = Geo::new(config.analytics.geo_database.clone(), config.analytics.home_country.clone());
+    load_places(&geo).await;
+    geo
+}
+
+/// A file may be large, and its disk slow.
+async fn load_places(geo: &Geo) {
+    let geo = geo.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || geo.load()).await {
+        tracing::error!(%error, "the database of places is not read");
+    }
+}
+
 fn edge(
     config: &Config,
     core: &Core,
-    telemetry: &Telemetry,
+    (telemetry, geo): (&Telemetry, &Geo),
     (gateway, sessions, breakers, limiter): (&Gateway, Sessions, &Breakers, &Arc<Limiter>),
 ) -> Edge {
+    let log = telemetry::recent();
+    log.keep_for(config.retention.logs);
     Edge::new(http::Parts {
         gateway: gateway.clone(),
         history: History::new(core.store.clone(), sessions),
+        analytics: Analytics::new(core.store.clone(), config.analytics.time_zone.clone(), geo.clone()),
         agents: core.agents.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
         visitors: core.visitors.clone(),
+        attachments: core.attachments.clone(),
         accounts: core.accounts.clone(),
         store: core.store.clone(),
         pair: core.pair.clone(),
         telemetry: telemetry.clone(),
         settings: config.http.clone(),
         state_dir: config.state_dir.clone(),
+        log,
+        configured: config.loaded.clone().map(|loaded| -> Arc<dyn http::Configured> { loaded }),
         cache_hits: Arc::clone(&core.caches.counters),
     })
 }
@@ -384,30 +434,36 @@ fn sessions(config: &Config, core: &Core) -> Sessions {
 fn gateway(
     config: &Config,
     core: &Core,
-    telemetry: &Telemetry,
+    (telemetry, geo): (&Telemetry, &Geo),
     (sessions, breakers, limiter): (&Sessions, &Breakers, &Arc<Limiter>),
 ) -> Gateway {
     Gateway::new(gateway::Parts {
         agents: core.agents.clone(),
         sessions: sessions.clone(),
+        attachments: core.attachments.clone(),
         breakers: breakers.clone(),
         limiter: Arc::clone(limiter),
         client: core.client.clone(),
         telemetry: telemetry.clone(),
+        geo: geo.clone(),
         settings: config.chat,
         leave: core.store.leave().clone(),
     })
 }
 
-/// On SIGHUP reads the certificate again; without TLS there is nothing to read, and no reason to die of it.
-async fn reload(mut reloads: Reloads, tls: Option<ServerTls>, stop: CancellationToken) -> Result<()> {
+/// On SIGHUP reads the certificate and the database of places again; without them there is nothing to read, and no reason
+/// to die of it.
+async fn reload(mut reloads: Reloads, (tls, geo): (Option<ServerTls>, Geo), stop: CancellationToken) -> Result<()> {
     loop {
         tokio::select! {
-            () = reloads.next() => match tls.as_ref().map(ServerTls::reload) {
-                Some(Ok(())) => tracing::info!("certificate read again"),
-                Some(Err(error)) => tracing::error!(error = %Chain(&error), "the old certificate stays in use"),
-                None => tracing::info!("SIGHUP: nothing to read again"),
-            },
+            () = reloads.next() => {
+                match tls.as_ref().map(ServerTls::reload) {
+                    Some(Ok(())) => tracing::info!("certificate read again"),
+                    Some(Err(error)) => tracing::error!(error = %Chain(&error), "the old certificate stays in use"),
+                    None => tracing::info!("SIGHUP: no certificate to read again"),
+                }
+                load_places(&geo).await;
+            }
             () = stop.cancelled() => return Ok(()),
         }
     }

@@ -37,6 +37,12 @@ pub(super) fn all(
     telemetry.observe_total("llmchat_store_jobs_total", "Writes in those transactions.", move || store.stats().jobs);
     let store = core.store.clone();
     telemetry.observe("llmchat_store_queue", "Writes that wait for the writer.", move || count(store.stats().queued));
+    let store = core.store.clone();
+    telemetry.observe(
+        "llmchat_audit_broken_row",
+        "Row of the audit that was changed, as its trimming has found; 0 where none was.",
+        move || count(store.stats().audit_broken_at),
+    );
     of_pair(telemetry, &core.pair);
     of_register(telemetry, &core.pair);
     of_scrub(telemetry, &core.pair);

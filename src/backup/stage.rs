@@ -30,6 +30,8 @@ pub(super) fn stage(whole: &Whole, new: &Path, journal: JournalSettings) -> Resu
     let baseline = Encoder::new().seal(&baseline(whole, cluster, epoch)).map_err(LogError::failed)?;
     LocalLog::open(new, (cluster, me), Kept::Maybe, journal)?.begin(&baseline)?;
     node.note_store(LastSeen::Closed(whole.record.position.txid.raw()))?;
+    // Who was logged out since the backup, or has used a token since, must not be in again by it.
+    node.note_restored(true)?;
     node.close();
     disk::sync_dir(new)?;
     Ok(cluster)

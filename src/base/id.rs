@@ -142,6 +142,16 @@ impl Owner {
         Self(format!("visitor:{id}").into())
     }
 
+    /// Nobody: of what was imported and is no user's. No cookie names such a visitor, so administrators alone see it.
+    pub fn imported() -> Self {
+        Self("visitor:imported".into())
+    }
+
+    /// Whether it is a user, not a visitor.
+    pub fn is_user(&self) -> bool {
+        self.0.starts_with("user:")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

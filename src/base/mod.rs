@@ -5,6 +5,7 @@ mod cidr;
 mod id;
 mod moment;
 mod position;
+mod region;
 mod secret;
 mod time;
 
@@ -13,5 +14,6 @@ pub use cidr::{Cidr, CidrError};
 pub use id::{AgentId, Label, LabelError, Owner, SessionId, SessionIdError, hex, ordered_id, random_id};
 pub use moment::Moment;
 pub use position::{Epoch, NoPosition, Position, Txid};
+pub use region::{Region, RegionClass};
 pub use secret::Secret;
 pub use time::UnixMillis;

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -49,6 +49,30 @@ impl Client {
     /// The answer's JSON, or its error's sentence as an error.
     pub(super) async fn call(self, method: &str, path: &str, body: String) -> Result<Value> {
         self.call_within(CALL_MAX, method, path, body).await
+    }
+
+    /// Writes the answer into `to` as it comes; how many bytes it has.
+    pub(super) async fn download(mut self, path: &str, to: &mut impl Write) -> Result<u64> {
+        let request = hyper::Request::builder().uri(path).header("host", "control").body(Full::default());
+        let response = self.sender.send_request(request.context("write the request")?);
+        let response = tokio::time::timeout(CALL_MAX, response).await?.context("ask the running node")?;
+        let is_success = response.status().is_success();
+        let mut body = response.into_body();
+        if !is_success {
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!("read the running node's answer: {error}"))?.to_bytes();
+            let body: Value = serde_json::from_slice(&body).context("read the running node's answer")?;
+            bail!("{}", body["message"].as_str().unwrap_or("the running node refused"));
+        }
+        let mut bytes = 0;
+        while let Some(frame) = tokio::time::timeout(CALL_MAX, body.frame()).await? {
+            let frame = frame.context("the running node broke off; ask again")?;
+            if let Some(data) = frame.data_ref() {
+                to.write_all(data).context("write what came")?;
+                bytes += u64::try_from(data.len()).unwrap_or_default();
+            }
+        }
+        Ok(bytes)
     }
 
     /// As [`Client::call`], for what takes longer.

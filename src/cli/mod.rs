@@ -8,6 +8,7 @@ mod control_client;
 mod demo;
 mod diverged;
 mod fastgpt_sim;
+mod import;
 mod outcome;
 mod print_config;
 mod serve;
@@ -62,6 +63,8 @@ enum Command {
     /// Look after the record of who changed what
     #[command(subcommand)]
     Audit(users::Audit),
+    /// Bring users, agents and chats of the old service from its PostgreSQL to the running node, the primary
+    Import(import::Import),
     /// Name everything that is wrong with the configuration
     CheckConfig,
     /// Print the configuration in force and where each value came from
@@ -102,6 +105,7 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
         Command::Agents(command) => block_on(agents::run(configured(sources)?, command)),
         Command::User(command) => block_on(users::run(configured(sources)?, command)),
         Command::Audit(command) => block_on(users::audit(configured(sources)?, command)),
+        Command::Import(args) => block_on(import::run(configured(sources)?, args)),
         Command::FastgptSim(args) => {
             telemetry::log("info")?;
             wait(fastgpt_sim::run(args))

@@ -35,9 +35,21 @@ pub(super) enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// See to what is removed for its age, on this node
+    #[command(subcommand)]
+    Retention(Retention),
     /// Change the cluster's members; on the primary
     #[command(subcommand)]
     Member(Member),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Retention {
+    /// Say that this node's clock is right where an alarm doubts it: what is old by it is removed from now on
+    Resume {
+        #[command(flatten)]
+        how: How,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -90,6 +102,11 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
                 "this standby is copied anew; `llmchat status --watch` shows how far it is\n"
             };
             how.tell(ask(&config, "/cluster/reinit", json!({}), how).await?, |_| words.to_owned())
+        }
+        Command::Retention(Retention::Resume { how }) => {
+            let is = if how.dry_run { "could be" } else { "is" };
+            let answer = ask(&config, "/retention/resume", json!({}), how).await?;
+            how.tell(answer, |_| format!("this node's clock {is} believed; what is old by it is removed\n"))
         }
         Command::Member(Member::Replace { name, how }) => {
             let answer = ask(&config, "/cluster/members/replace", json!({ "name": name }), how).await?;

@@ -2,15 +2,19 @@
 //! directory itself, locked meanwhile.
 
 use super::control_client::{self, Reached};
-use super::outcome::tell;
+use super::outcome::{say, tell};
 use crate::app::Core;
 use crate::config::Config;
 use crate::http::Deed;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use std::fmt::Write;
-use std::io::Read;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Of a password on standard input.
@@ -49,6 +53,15 @@ pub(super) enum Command {
     Disable { name: String },
     /// Remove a user; what they chatted stays
     Remove { name: String },
+    /// Write all that is stored of a user into a file, as JSON
+    Export {
+        name: String,
+        /// A file that is not there yet
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Remove a user and all that they chatted; rows of the audit keep their name
+    Erase { name: String },
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -63,6 +76,9 @@ pub(super) enum Audit {
 
 /// Runs one command and prints its answer on standard output.
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
+    if let Command::Export { name, out } = &command {
+        return export(&config, name, out).await;
+    }
     let Some(deed) = deed(&command)? else {
         let users =
             call(&config, ("GET", "/users"), String::new(), async |core| Ok(control(&config, core).users().await))
@@ -80,12 +96,52 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes what is stored of a user into `out`, which nobody else may read.
+async fn export(config: &Config, name: &str, out: &Path) -> Result<ExitCode> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(out);
+    let mut file = file.with_context(|| format!("make `{}`", out.display()))?;
+    let written = match write_export(config, name, &mut file).await {
+        Ok(bytes) => file.sync_all().map(|()| bytes).with_context(|| format!("write `{}`", out.display())),
+        failed => failed,
+    };
+    // Half of it would pass for all.
+    let bytes = written.inspect_err(|_| drop(std::fs::remove_file(out)))?;
+    say(&format!("{bytes} bytes of what is stored of {name} are in {}\n", out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn write_export(config: &Config, name: &str, file: &mut File) -> Result<u64> {
+    if let Reached::Running(client) = control_client::reach(&config.control_socket()).await? {
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+        return client.download(&format!("/users/export?name={name}"), file).await;
+    }
+    let core = offline(config).await?;
+    let exported = async {
+        let export = control(config, &core).export_user(name).await;
+        let mut export = export.map_err(|refused| anyhow::anyhow!("{}", refused.message()))?;
+        let mut bytes = 0;
+        while let Some(piece) = export.next().await? {
+            file.write_all(piece.as_bytes())?;
+            bytes += u64::try_from(piece.len()).unwrap_or_default();
+        }
+        anyhow::Ok(bytes)
+    };
+    let exported = exported.await;
+    core.close().await?;
+    exported
+}
+
 /// Checks the audit; exit code 1 where it is not as it was written.
 pub(super) async fn audit(config: Config, Audit::Verify { json }: Audit) -> Result<ExitCode> {
     let check = async |core: &Core| Ok(control(&config, core).verify_audit().await);
     let found = call(&config, ("POST", "/audit/verify"), String::new(), check).await?;
     tell(json, &found, || match &found["brokenAt"] {
-        Value::Null => format!("{} rows, each as it was written\n", found["rows"]),
+        Value::Null if found["from"] == 1 => format!("{} rows, each as it was written\n", found["rows"]),
+        Value::Null => format!(
+            "{} rows from row {} on, each as it was written; those before were removed by retention.audit\n",
+            found["rows"], found["from"]
+        ),
         row => format!("row {row} does not follow from those before it: the audit was tampered with\n"),
     })?;
     Ok(if found["brokenAt"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -105,14 +161,20 @@ async fn call(
     if let Reached::Running(client) = control_client::reach(&config.control_socket()).await? {
         return client.call(method, path, body).await;
     }
+    let core = self::offline(config).await?;
+    let done = offline(&core).await;
+    core.close().await?;
+    done?.map_err(|refused| anyhow::anyhow!("{}", refused.message()))
+}
+
+/// The state directory, of which no node runs.
+async fn offline(config: &Config) -> Result<Core> {
     if !config.state_dir.exists() {
         bail!("no node runs, and there is no state in `{}`", config.state_dir.display());
     }
     let core = Core::open(config, false).await?;
     core.lead_offline().await?;
-    let done = offline(&core).await;
-    core.close().await?;
-    done?.map_err(|refused| anyhow::anyhow!("{}", refused.message()))
+    Ok(core)
 }
 
 fn password(is_given: bool) -> Result<Option<String>> {
@@ -130,7 +192,7 @@ fn password(is_given: bool) -> Result<Option<String>> {
 
 fn deed(command: &Command) -> Result<Option<Value>> {
     Ok(Some(match command {
-        Command::List { .. } => return Ok(None),
+        Command::List { .. } | Command::Export { .. } => return Ok(None),
         Command::Add { name, admin, email, password_stdin } => {
             json!({ "do": "add", "name": name, "admin": admin, "email": email, "password": password(*password_stdin)? })
         }
@@ -140,18 +202,20 @@ fn deed(command: &Command) -> Result<Option<Value>> {
         Command::Enable { name } => json!({ "do": "enable", "name": name }),
         Command::Disable { name } => json!({ "do": "disable", "name": name }),
         Command::Remove { name } => json!({ "do": "remove", "name": name }),
+        Command::Erase { name } => json!({ "do": "erase", "name": name }),
     }))
 }
 
 fn said(command: &Command, done: &Value) -> String {
     let name = done["user"]["username"].as_str().unwrap_or("?");
     let words = match command {
-        Command::List { .. } => return String::new(),
+        Command::List { .. } | Command::Export { .. } => return String::new(),
         Command::Add { .. } => "was added",
         Command::ResetPassword { .. } => "has another password, and is logged out everywhere",
         Command::Enable { .. } => "may log in",
         Command::Disable { .. } => "may not log in any more, and is logged out everywhere",
         Command::Remove { .. } => "was removed; what they chatted stays",
+        Command::Erase { .. } => "was removed; what they chatted goes in small steps while the service runs",
     };
     let password = done["password"].as_str().map_or_else(String::new, |password| format!("password: {password}\n"));
     format!("{name} {words}\n{password}")

@@ -2,12 +2,15 @@
 //! key does not compile until it is checked.
 
 use crate::accounts;
+use crate::analytics;
+use crate::attachments;
 use crate::base::Cidr;
 use crate::breaker;
 use crate::cache;
 use crate::config::rules::{DAY_MS, Rules, UrlForm, fits_socket, path};
 use crate::config::sections::{
-    Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls, Upstream,
+    Analytics, Attachments, Auth, Breaker, Cache, Chat, Cluster, Frontend, Journal, Limits, Log, Node, Store, Tls,
+    Upstream,
 };
 use crate::gateway;
 use crate::http;
@@ -16,6 +19,7 @@ use crate::net::{ServerTls, TlsFiles, check_roots};
 use crate::replica;
 use crate::store;
 use crate::upstream;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +97,31 @@ impl Chat {
             history_turns_max: rules.number("chat.history_turns_max", history_turns_max, 0..=1_000),
         };
         (persist, settings)
+    }
+}
+
+impl Attachments {
+    /// `keep_idle` is `retention.attachments`: `None` removes no file for its age.
+    pub(super) fn check(
+        self,
+        (public_url, keep_idle): (Option<String>, Option<Duration>),
+        rules: &mut Rules,
+    ) -> attachments::Settings {
+        let Self { owner_day_bytes, owner_bytes, visitors_day_bytes, visitors_bytes, total_bytes, link_hours } = self;
+        let bytes = 0..=1 << 50;
+        let hours = 1..=24 * 365;
+        attachments::Settings {
+            quota: store::Quota {
+                owner_day: rules.number("attachments.owner_day_bytes", owner_day_bytes, bytes.clone()),
+                owner: rules.number("attachments.owner_bytes", owner_bytes, bytes.clone()),
+                visitors_day: rules.number("attachments.visitors_day_bytes", visitors_day_bytes, bytes.clone()),
+                visitors: rules.number("attachments.visitors_bytes", visitors_bytes, bytes.clone()),
+                total: rules.number("attachments.total_bytes", total_bytes, bytes),
+            },
+            keep_idle,
+            link_life: Duration::from_hours(rules.number("attachments.link_hours", link_hours, hours)),
+            public_url,
+        }
     }
 }
 
@@ -254,6 +283,7 @@ impl Limits {
             chat_window_ms,
             chat_block_ms,
             login_failures_max,
+            address_failures_max,
             login_window_ms,
             clients_max,
         } = self;
@@ -272,10 +302,28 @@ impl Limits {
             rules.ms("limits.chat_block_ms", chat_block_ms, 0..=DAY_MS),
         );
         let lockout = rules.ms("limits.login_window_ms", login_window_ms, window);
-        let login = limit(rules.number("limits.login_failures_max", login_failures_max, times), lockout, lockout);
+        let login =
+            limit(rules.number("limits.login_failures_max", login_failures_max, times.clone()), lockout, lockout);
+        let failures = rules.number("limits.address_failures_max", address_failures_max, times);
+        let address = limit(failures, lockout, lockout);
         let keys_max = rules.number("limits.clients_max", clients_max, 1_024..=16 << 20);
         let memory_bytes = rules.number("limits.memory_bytes", memory_bytes, 64 << 20..=1 << 44);
-        (memory_bytes, limiter::Rules { api, chat, login, keys_max })
+        (memory_bytes, limiter::Rules { api, chat, login, address, keys_max })
+    }
+}
+
+impl Analytics {
+    /// The database of places may be missing or broken: then no place is known, and the log says so.
+    pub(super) fn check(self, time_zone: &str, rules: &mut Rules) -> analytics::Settings {
+        let Self { geo_database, home_country } = self;
+        let is_country = home_country.len() == 2 && home_country.bytes().all(|byte| byte.is_ascii_uppercase());
+        let rule = "must be two letters of ISO 3166, such as CN";
+        rules.need_text(is_country, "analytics.home_country", rule, &home_country);
+        // Compiled in: both nodes know the same, whatever is installed on them.
+        let zone = TimeZoneDatabase::bundled().get(time_zone);
+        let rule = "must be a time zone's name, such as Asia/Shanghai or UTC";
+        rules.need_text(zone.is_ok(), "server.time_zone", rule, time_zone);
+        analytics::Settings { time_zone: zone.unwrap_or(TimeZone::UTC), geo_database: path(geo_database), home_country }
     }
 }
 

@@ -203,10 +203,17 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
     }
 }
 
-/// `value` of `key` without passwords: those of URLs, and headers but for their names.
+/// What the name of a key ends in whose whole value is nobody's business.
+const SECRET: [&str; 3] = ["secret", "password", "token"];
+
+/// `value` of `key` without passwords: those of URLs, headers but for their names, and all of a value that is one by name.
 pub(super) fn blotted(key: &str, value: &Value) -> Value {
     // By the last word alone, so that a key that was misspelt or misplaced keeps its secret too.
-    if !key.rsplit('.').next().unwrap_or(key).contains("header") {
+    let word = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
+    if SECRET.iter().any(|ending| word.ends_with(ending)) && *value != Value::String(String::new()) {
+        return Value::String("***".to_owned());
+    }
+    if !word.contains("header") {
         return without_userinfo(value);
     }
     match value {
@@ -250,4 +257,22 @@ fn edits(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_a_secret_by_its_name_is_shown_nowhere() {
+        let text = |text: &str| Value::String(text.to_owned());
+        for key in ["auth.token_secret", "x.admin_password", "otlp.TOKEN", "password"] {
+            for secret in [text("hunter2"), Value::Integer(7), Value::Array(vec![text("hunter2")])] {
+                assert_eq!(blotted(key, &secret), text("***"), "{key}");
+            }
+            assert_eq!(blotted(key, &text("")), text(""), "{key}: that there is none is no secret");
+        }
+        assert_eq!(blotted("upstream.first_token_ms", &Value::Integer(7)), Value::Integer(7));
+        assert_eq!(blotted("secret.listen", &text("x")), text("x"));
+    }
 }

@@ -1,11 +1,15 @@
 use crate::accounts;
+use crate::analytics;
+use crate::attachments;
 use crate::breaker;
 use crate::cache;
 use crate::config::check::{CONTROL_SOCKET, allowed};
 use crate::config::layers::{Layers, Origin};
+use crate::config::loaded::Loaded;
 use crate::config::old_names;
 use crate::config::otel_names;
 use crate::config::problems::{Note, Problem, Problems};
+use crate::config::retention::Retention;
 use crate::config::rules::{Rules, UrlForm};
 use crate::config::sections;
 use crate::config::sections::{Agents, File, Metrics};
@@ -25,6 +29,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Read when no file is named, where it exists.
@@ -48,6 +53,7 @@ pub(crate) struct Config {
     /// `false`: nothing of any chat is stored.
     pub(crate) keeps_chats: bool,
     pub(crate) chat: gateway::Settings,
+    pub(crate) attachments: attachments::Settings,
     pub(crate) upstream: upstream::Settings,
     pub(crate) breaker: breaker::Rule,
     pub(crate) store: store::Settings,
@@ -58,11 +64,15 @@ pub(crate) struct Config {
     /// Run when the node's role changes.
     pub(crate) role_hook: Option<PathBuf>,
     pub(crate) accounts: accounts::Settings,
+    pub(crate) analytics: analytics::Settings,
     pub(crate) cache: cache::Settings,
     pub(crate) limits: limiter::Rules,
     pub(crate) http: http::Settings,
     /// Where the metrics are pushed, if anywhere.
     pub(crate) export: Option<Export>,
+    pub(crate) retention: Retention,
+    /// The same, for administrators to look at.
+    pub(crate) loaded: Option<Arc<Loaded>>,
 }
 
 impl Config {
@@ -92,7 +102,7 @@ pub(crate) struct Server {
 }
 
 /// What the layers are read from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sources {
     /// The operator's file and whether it must exist.
     file: (PathBuf, bool),
@@ -123,7 +133,10 @@ impl Sources {
 ///
 /// Everything that is wrong in any of them, at once.
 pub(crate) fn load(sources: &Sources) -> Result<(Config, Vec<Note>), Problems> {
-    read(sources).map(|(_, config, notes)| (config, notes))
+    read(sources).map(|(layers, config, notes)| {
+        let loaded = Some(Arc::new(Loaded::new(sources, &layers, &notes)));
+        (Config { loaded, ..config }, notes)
+    })
 }
 
 /// As [`load`], with the layers it came from.
@@ -193,6 +206,7 @@ fn check(file: File, rules: &mut Rules) -> Config {
         log,
         agents,
         chat,
+        attachments,
         upstream,
         breaker,
         store,
@@ -203,15 +217,20 @@ fn check(file: File, rules: &mut Rules) -> Config {
         metrics,
         otlp,
         limits,
+        analytics,
+        retention,
     } = file;
     let memory_given = limits.memory_bytes;
+    let public_url = Some(server.public_url.clone()).filter(|url| !url.is_empty());
     let (memory_bytes, limits) = limits.check(rules);
+    let analytics = analytics.check(&server.time_zone, rules);
     let (server, mut http, shutdown_grace) = check_edge(server, &metrics, memory_bytes, rules);
     http.frontend = frontend.check(rules);
     let (state_dir, runtime_dir) = node.check(rules);
     let Agents { file: agents_file } = agents;
     let (keeps_chats, chat) = chat.check(http.client_stall, rules);
     let (peer_listen, pair, role_hook) = cluster.check(rules);
+    let retention = retention.check(rules);
     Config {
         server,
         state_dir,
@@ -223,16 +242,20 @@ fn check(file: File, rules: &mut Rules) -> Config {
         store: store.check(chat.turns_max, rules),
         keeps_chats,
         chat,
+        attachments: attachments.check((public_url, retention.attachments), rules),
         journal: journal.check(rules),
         peer_listen,
         pair,
         role_hook,
         accounts: auth.check(rules),
+        analytics,
         cache: cache.check(memory_given, rules),
         limits,
         shutdown_grace,
         http,
         export: otlp.check(rules),
+        retention,
+        loaded: None,
     }
 }
 
@@ -254,6 +277,7 @@ fn check_edge(
         body_bytes_max,
         comment_every_ms,
         shutdown_grace_ms,
+        time_zone: _,
         tls,
     } = server;
     let address = listen.parse::<SocketAddr>();

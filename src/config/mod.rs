@@ -5,14 +5,17 @@
 //! the same kind of value; so the sum always has the shape of [`sections::File`], whose checks turn it into a
 //! [`Config`]. Every stage adds to one list of [`Problems`], and only an empty list gives a `Config`.
 
+mod alike;
 mod check;
 mod layers;
 mod load;
+mod loaded;
 mod old_names;
 mod otel_names;
 mod otlp;
 mod print;
 mod problems;
+mod retention;
 mod rules;
 mod sections;
 #[cfg(test)]
@@ -22,3 +25,4 @@ mod unit;
 pub(crate) use load::{Config, Sources, load};
 pub(crate) use print::effective;
 pub(crate) use problems::Problems;
+pub(crate) use retention::Retention;

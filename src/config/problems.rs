@@ -37,6 +37,10 @@ impl Problems {
         self.0.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
     pub(super) fn add(&mut self, problem: Problem) {
         self.0.push(problem);
     }

@@ -12,6 +12,7 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) agents: Agents,
     pub(super) chat: Chat,
+    pub(super) attachments: Attachments,
     pub(super) upstream: Upstream,
     pub(super) breaker: Breaker,
     pub(super) store: Store,
@@ -22,6 +23,8 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     pub(super) otlp: Otlp,
     pub(super) limits: Limits,
+    pub(super) analytics: Analytics,
+    pub(super) retention: Retention,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +40,15 @@ pub(super) struct Server {
     pub(super) body_bytes_max: u64,
     pub(super) comment_every_ms: u64,
     pub(super) shutdown_grace_ms: u64,
+    pub(super) time_zone: String,
     pub(super) tls: Tls,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Analytics {
+    pub(super) geo_database: String,
+    pub(super) home_country: String,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +92,17 @@ pub(super) struct Chat {
     pub(super) record_wait_ms: u64,
     pub(super) turns_max: u64,
     pub(super) history_turns_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Attachments {
+    pub(super) owner_day_bytes: u64,
+    pub(super) owner_bytes: u64,
+    pub(super) visitors_day_bytes: u64,
+    pub(super) visitors_bytes: u64,
+    pub(super) total_bytes: u64,
+    pub(super) link_hours: u64,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +211,16 @@ pub(super) struct Limits {
     pub(super) chat_window_ms: u64,
     pub(super) chat_block_ms: u64,
     pub(super) login_failures_max: u64,
+    pub(super) address_failures_max: u64,
     pub(super) login_window_ms: u64,
     pub(super) clients_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) messages: String,
+    pub(super) audit: String,
+    pub(super) logs: String,
+    pub(super) attachments: String,
 }

@@ -76,6 +76,19 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DiskError> {
     Ok(text)
 }
 
+/// Reads a whole file of at most `bytes_max`.
+pub(crate) fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, DiskError> {
+    let failed = |source| DiskError::new("read", path, source);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if u64::try_from(read).is_ok_and(|read| read > bytes_max) {
+        let longer = format!("longer than {bytes_max} bytes");
+        return Err(failed(std::io::Error::new(ErrorKind::FileTooLarge, longer)));
+    }
+    Ok(bytes)
+}
+
 /// Reads a whole file of ours; `None` where there is none.
 pub(crate) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     match fs::read(path) {

@@ -4,6 +4,7 @@
 pub(crate) mod faults;
 mod file;
 mod lock;
+mod machine;
 mod place;
 mod room;
 mod space;
@@ -11,10 +12,11 @@ mod within;
 mod write;
 
 pub(crate) use file::{
-    belong, create, entries, link, make_dir, make_private_dir, move_to, publish, read_if_present, read_text,
-    remove_if_present, remove_tree, rename, replace, set_mode, sync_dir,
+    belong, create, entries, link, make_dir, make_private_dir, move_to, publish, read_at_most, read_if_present,
+    read_text, remove_if_present, remove_tree, rename, replace, set_mode, sync_dir,
 };
 pub(crate) use lock::{LockError, StateLock};
+pub(crate) use machine::{Machine, machine};
 pub(crate) use place::{is_on_one_device, is_there, resolve, why_fixed};
 pub(crate) use room::{Room, device_of};
 pub(crate) use space::{free_bytes, resident_bytes};

@@ -6,11 +6,14 @@ use super::reply::Reply;
 use super::settings::Settings;
 use crate::accounts::Caller;
 use crate::agents::{self, Agents, AgentsError, Roster};
-use crate::base::Label;
+use crate::analytics::Geo;
+use crate::attachments::Attachments;
+use crate::base::{Label, Region};
 use crate::breaker::State;
 use crate::clock;
 use crate::limiter::Limiter;
 use crate::protocol::agent::{Agent, Provider};
+use crate::protocol::attachment::{self as asked, Attached, Takes};
 use crate::protocol::chat::{ChatRequest, Message, Role};
 use crate::protocol::history::RetryRequest;
 use crate::sessions::{Ask, Asked, Begun, Reserved, Sessions, Turn};
@@ -32,10 +35,12 @@ const RELAY_EVENTS_MAX: usize = 64;
 pub(crate) struct Parts {
     pub(crate) agents: Agents,
     pub(crate) sessions: Sessions,
+    pub(crate) attachments: Attachments,
     pub(crate) breakers: Breakers,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) client: Client,
     pub(crate) telemetry: Telemetry,
+    pub(crate) geo: Geo,
     pub(crate) settings: Settings,
     pub(crate) leave: Leave,
 }
@@ -79,10 +84,10 @@ impl Gateway {
         &self,
         (caller, origin): (&Caller, Origin),
         key: Option<Label>,
-        request: ChatRequest,
+        mut request: ChatRequest,
         entered: impl Send,
     ) -> Result<Reply, ChatError> {
-        let Parts { agents, sessions, settings, .. } = &*self.parts;
+        let Parts { agents, sessions, attachments, settings, .. } = &*self.parts;
         let slot = self.slot()?;
         let agent = agents.served(&request.agent_id).await?;
         // Not before it is known to be one of ours: what a client sends does not go to the log as it came.
@@ -97,12 +102,10 @@ impl Gateway {
             }
             Begun::Reserved(reserved) => reserved,
         };
-        let last = request.messages.last();
-        let asked = Asked {
-            question: last.map(|last| serde_json::to_string(last).expect("messages were JSON")).unwrap_or_default(),
-            settings: request.settings(),
-            title: last.map(Message::title).unwrap_or_default(),
-        };
+        attachments.check(&caller.owner, &mut request.attached).await?;
+        // Where the conversation goes on it is not asked.
+        let region = origin.address.filter(|_| reserved.is_first).and_then(|address| self.parts.geo.region(address));
+        let asked = asked(&request, region);
         self.run(Run { agent, admission, slot, reserved, asked }, (caller, origin), request, entered).await
     }
 
@@ -146,10 +149,10 @@ impl Gateway {
         request: ChatRequest,
         entered: impl Send,
     ) -> Result<Reply, ChatError> {
-        let Parts { limiter, client, telemetry, settings, leave, .. } = &*self.parts;
+        let Parts { attachments, limiter, client, telemetry, settings, leave, .. } = &*self.parts;
         // An answer that is given again costs the agent nothing, so not before that is known.
         may_be_asked(limiter, &agent)?;
-        let messages = conversation(&agent, &reserved, &request, settings.history_turns_max).await?;
+        let messages = conversation((&agent, attachments), &reserved, &request, settings.history_turns_max).await?;
         let turn = reserved.begin(asked)?;
         drop(entered);
         let (named, ids) = (names(&agent), (turn.chat.to_string(), turn.label.to_string()));
@@ -241,13 +244,45 @@ fn body_hash(request: &ChatRequest) -> [u8; 32] {
     let chat_id = request.chat_id.as_ref().map(Label::as_str);
     let asked = (&request.agent_id, chat_id, &request.messages, &request.variables, &request.metadata);
     let how = (request.detail, request.retain_dataset_cite, request.temperature, request.max_tokens);
-    Sha256::digest(serde_json::to_vec(&(asked, how)).expect("strings and JSON values always serialize")).into()
+    // Without files it is what it was before there were any.
+    let hashed = if request.attached.iter().all(Attached::is_empty) {
+        serde_json::to_vec(&(asked, how))
+    } else {
+        serde_json::to_vec(&(asked, how, &request.attached))
+    };
+    Sha256::digest(hashed.expect("strings and JSON values always serialize")).into()
+}
+
+/// The question as it is stored, with its files.
+fn asked(request: &ChatRequest, region: Option<Region>) -> Asked {
+    let last = request.messages.last();
+    let question = last.map(|message| {
+        let attached = request.attached.last().cloned().unwrap_or_default();
+        asked::Question { message: message.clone(), attached }
+    });
+    Asked {
+        question: question
+            .map(|question| serde_json::to_string(&question).expect("messages were JSON"))
+            .unwrap_or_default(),
+        settings: request.settings(),
+        title: last.map(Message::title).unwrap_or_default(),
+        region,
+    }
+}
+
+/// What of files an upstream takes as parts of a message.
+fn takes(agent: &Agent) -> Takes {
+    let features = &agent.profile.features;
+    Takes {
+        images: features.supports_images,
+        files: features.supports_files && agent.profile.provider == Provider::Fastgpt,
+    }
 }
 
 /// What the upstream must be told: all that the client sent, and, where the upstream keeps no
-/// conversation and the client sent one message, what was said before.
+/// conversation and the client sent one message, what was said before; with the files of each.
 async fn conversation(
-    agent: &Agent,
+    (agent, files): (&Agent, &Attachments),
     reserved: &Reserved,
     request: &ChatRequest,
     turns_max: usize,
@@ -258,16 +293,20 @@ async fn conversation(
         Provider::Dify => true,
         Provider::Openai | Provider::Anthropic | Provider::Dashscope | Provider::Custom => false,
     };
+    let takes = takes(agent);
+    let sent = request.messages.iter().zip(&request.attached);
+    let sent = sent.map(|(message, attached)| files.compose(message, attached, takes));
     if remembers || request.messages.len() > 1 {
-        return Ok(request.messages.clone());
+        return Ok(sent.collect());
     }
     let mut messages = Vec::new();
     for (question, answer) in reserved.history(turns_max).await? {
         // A row that an older version wrote in another form is no reason to refuse the next question.
-        let Ok(question) = serde_json::from_str::<Message>(&question) else { continue };
+        let Ok(question) = serde_json::from_str::<asked::Question>(&question) else { continue };
+        let question = files.compose(&question.message, &question.attached, takes);
         messages.extend([question, Message { role: Role::Assistant, content: answer.into() }]);
     }
-    messages.extend(request.messages.iter().cloned());
+    messages.extend(sent);
     Ok(messages)
 }
 

@@ -1,6 +1,8 @@
 use crate::agents::AgentsError;
+use crate::attachments::NotTheirs;
 use crate::limiter::Refused;
 use crate::protocol::answer::{Class, Failure};
+use crate::protocol::chat::Invalid;
 use crate::sessions::SessionsError;
 use crate::store::StoreError;
 use std::time::Duration;
@@ -21,6 +23,9 @@ pub(crate) enum ChatError {
     /// Of a question that is to be asked again.
     #[error("there is no such question in the chat")]
     NoTarget,
+    /// What goes along with the question is not the asker's, or not there.
+    #[error(transparent)]
+    Invalid(Invalid),
     #[error("the service cannot keep the chat just now")]
     Store(#[source] StoreError),
     /// Refused by the agent's own limit of requests or tokens.
@@ -52,6 +57,7 @@ impl ChatError {
             Self::Busy => "busy",
             Self::Mismatch => "mismatch",
             Self::NoTarget => "no_target",
+            Self::Invalid(_) => "invalid",
             Self::Store(_) => "store",
             Self::Limited(_) => "limited",
             Self::Open { .. } => "circuit_open",
@@ -101,6 +107,15 @@ impl From<SessionsError> for ChatError {
             SessionsError::Mismatch => Self::Mismatch,
             SessionsError::NoTarget => Self::NoTarget,
             SessionsError::Store(cause) => Self::Store(cause),
+        }
+    }
+}
+
+impl From<NotTheirs> for ChatError {
+    fn from(error: NotTheirs) -> Self {
+        match error {
+            NotTheirs::Invalid(invalid) => Self::Invalid(invalid),
+            NotTheirs::Store(cause) => Self::Store(cause),
         }
     }
 }

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 const CLIENT_HOLD_MAX: Duration = Duration::from_mins(10);
 /// So long any server, or proxy before it, waits for a reader.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(5);
+/// So long a run that was hung up on is waited for to stop: FastGPT looks ten times a second whether it is to.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// FastGPT caps one answer at 20 MB; what is longer is a runaway.
 const ANSWER_BYTES_MAX: usize = 20 << 20;
 
@@ -50,6 +52,20 @@ pub(super) struct Errand {
 }
 
 impl Errand {
+    /// Sees to it that nothing goes on at the upstream which was hung up on. Nobody's answer waits for it for long: what it
+    /// costs is the next question in this chat, which may come too early.
+    async fn hung_up(&self) {
+        let leave = self.leave.clone();
+        let may_ask: MayAsk = Arc::new(move || leave.holds());
+        let stopped = self.client.stop(&self.agent, &self.question.chat_id, &may_ask);
+        let failure = match tokio::time::timeout(STOP_WITHIN, stopped).await {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => error::class(failure.class),
+            Err(_) => "timed_out",
+        };
+        tracing::warn!(agent.id = self.agent.id.as_str(), class = failure, "a run that was hung up on is not stopped");
+    }
+
     /// Counts what an answer took against the agent's own limit. An answer that was broken off says nothing of it, and
     /// some upstreams never do.
     fn spent(&self, usage: Option<Usage>) {
@@ -98,6 +114,9 @@ impl Relay {
     pub(super) async fn run(mut self, to: Errand, slot: OwnedSemaphorePermit) {
         let began = clock::now();
         let (carried, verdict) = self.carry(&to).await;
+        if carried.hangs_up() {
+            to.hung_up().await;
+        }
         let Errand { telemetry, settings, .. } = to;
         let Self { turn, admission, out, cut, transcript, .. } = self;
         admission.settle(verdict);
@@ -260,6 +279,15 @@ impl Carried {
             Self::Failed(error) => error.kind(),
             Self::Left => "client_left",
             Self::Stopped => "client_stopped",
+        }
+    }
+
+    /// Whether it was we who ended it, and the upstream may be at it still.
+    fn hangs_up(&self) -> bool {
+        match self {
+            Self::Left | Self::Stopped | Self::Failed(ChatError::Stopped) => true,
+            Self::Failed(ChatError::Upstream(failure)) => matches!(failure.class, Class::TimedOut | Class::TooSlow),
+            Self::Finished(_) | Self::Failed(_) => false,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::backup::Backups;
 use crate::base::AgentId;
 use crate::protocol::agent::{Agent, Source};
 use crate::replica::{Pair, Role};
+use crate::sessions::Imports;
 use crate::watched::Watched;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -32,6 +33,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 pub(crate) struct Control {
     agents: Agents,
     accounts: Accounts,
+    imports: Imports,
     pair: Pair,
     backups: Backups,
     state_dir: PathBuf,
@@ -40,17 +42,25 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new(
-        (agents, accounts): (Agents, Accounts),
+        (agents, accounts, imports): (Agents, Accounts, Imports),
         pair: Pair,
         state_dir: PathBuf,
         peer_listen: SocketAddr,
     ) -> Self {
         let backups = Backups::new(pair.clone(), state_dir.clone());
-        Self { agents, accounts, pair, backups, state_dir, peer_listen }
+        Self { agents, accounts, imports, pair, backups, state_dir, peer_listen }
     }
 
     pub(super) fn pair(&self) -> &Pair {
         &self.pair
+    }
+
+    pub(super) fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    pub(super) fn imports(&self) -> &Imports {
+        &self.imports
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -140,7 +150,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let (cluster, backup) = (cluster::routes(control.clone(), again), backup::routes(control.clone()));
-    let users = users::routes(control.clone());
+    let (users, imports) = (users::routes(control.clone()), super::import::routes(control.clone()));
     let routes = Router::new()
         .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
         .route("/agents", get(list))
@@ -151,6 +161,7 @@ pub(crate) async fn serve(
         .merge(cluster)
         .merge(backup)
         .merge(users)
+        .merge(imports)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::map_response(render));
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await

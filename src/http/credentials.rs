@@ -2,11 +2,11 @@
 //! by then the request is where it is answered.
 
 use super::edge::Edge;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::extract::{client_address, cookie, visitor};
 use crate::accounts::{AccountsError, Actor, Caller, Remote};
 use crate::base::{Chain, Owner};
-use crate::store::{Budget, Login};
+use crate::store::{Budget, Login, StoreError};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
@@ -126,16 +126,12 @@ impl Credentials {
     /// The same, of an administrator.
     pub(super) async fn admin(&self, edge: &Edge) -> Result<Arc<Login>, ApiError> {
         let login = self.user(edge).await?;
-        if login.user.is_admin() {
-            Ok(login)
-        } else {
-            Err(ApiError::new(StatusCode::FORBIDDEN, "ADMIN_REQUIRED", "only an administrator may do that"))
-        }
+        if login.user.is_admin() { Ok(login) } else { Err(error::not_admin()) }
     }
 
     /// As [`Credentials::admin`], as the one who does something.
     pub(super) async fn acting_admin(&self, edge: &Edge) -> Result<Actor, ApiError> {
-        Ok(Actor::User(self.admin(edge).await?, self.from.clone()))
+        Ok(Actor::Admin(self.admin(edge).await?, self.from.clone()))
     }
 
     /// The login, where none is needed: a token that is worth nothing is no token.
@@ -146,6 +142,16 @@ impl Credentials {
             Err(AccountsError::Token(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Refuses whom [`Credentials::caller`] will certainly refuse, by what the token says alone: before much is read of them,
+    /// and without the store. Whether the token was revoked is not known by then.
+    pub(super) fn may_chat(&self, edge: &Edge) -> Result<(), ApiError> {
+        let named = match &self.token {
+            Some((token, Found::Bearer | Found::Cookie)) => edge.accounts.named(token),
+            _ => None,
+        };
+        if named.is_some() || edge.accounts.lets_visitors_chat() { Ok(()) } else { Err(wanted()) }
     }
 
     /// Who chats: the user, or else `visitor`, where visitors may.
@@ -174,22 +180,42 @@ impl FromRequestParts<Edge> for Whose {
 }
 
 impl Whose {
+    /// Whether there is a token: of a user, whom [`Whose::owner`] takes for a visitor where this node does not know it.
+    pub(super) fn says_user(&self) -> bool {
+        self.credentials.token.is_some()
+    }
+
     /// To be asked once the request is where it is answered.
     pub(super) async fn owner(self, edge: &Edge) -> Result<Owner, ApiError> {
         let user = self.credentials.known(edge).await?;
         Ok(user.map_or(self.visitor, |login| Owner::user(login.user.id)))
     }
+
+    /// As [`Whose::owner`], and whether it is an administrator.
+    pub(super) async fn owner_and_role(self, edge: &Edge) -> Result<(Owner, bool), ApiError> {
+        let user = self.credentials.known(edge).await?;
+        Ok(user.map_or((self.visitor, false), |login| (Owner::user(login.user.id), login.user.is_admin())))
+    }
+
+    /// As [`Whose::owner`], for what administrators may read whosever it is: `None` for them.
+    pub(super) async fn owner_or_admin(self, edge: &Edge) -> Result<Option<Owner>, ApiError> {
+        match self.credentials.known(edge).await? {
+            Some(login) if login.user.is_admin() => Ok(None),
+            Some(login) => Ok(Some(Owner::user(login.user.id))),
+            None => Ok(Some(self.visitor)),
+        }
+    }
 }
 
 impl From<AccountsError> for ApiError {
-    fn from(error: AccountsError) -> Self {
+    fn from(failed: AccountsError) -> Self {
         use crate::accounts::TokenError;
-        let (status, code) = match &error {
-            AccountsError::WrongCredentials => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
+        let (status, code) = match &failed {
+            AccountsError::WrongCredentials { .. } => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
             AccountsError::Inactive => (StatusCode::FORBIDDEN, "ACCOUNT_INACTIVE"),
             AccountsError::WrongOldPassword => (StatusCode::BAD_REQUEST, "INVALID_OLD_PASSWORD"),
             AccountsError::Weak(_) => (StatusCode::BAD_REQUEST, "WEAK_PASSWORD"),
-            AccountsError::Broken(field, broken) => return super::error::validation(field, broken.0),
+            AccountsError::Broken(field, broken) => return error::validation(field, broken.0),
             AccountsError::NoRegistration => (StatusCode::FORBIDDEN, "REGISTRATION_DISABLED"),
             AccountsError::Taken => (StatusCode::CONFLICT, "USERNAME_TAKEN"),
             AccountsError::Unknown => (StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
@@ -197,13 +223,14 @@ impl From<AccountsError> for ApiError {
             AccountsError::Token(TokenError::Expired) => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED"),
             AccountsError::Token(TokenError::Revoked) => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED"),
             AccountsError::Token(TokenError::Invalid) => (StatusCode::UNAUTHORIZED, "TOKEN_INVALID"),
-            AccountsError::TooMany(_) => return super::error::soon("too many people log in; try again"),
+            AccountsError::TooMany(_) => return error::soon("too many people log in; try again"),
+            AccountsError::Store(StoreError::NotPermitted) => return error::not_admin(),
             AccountsError::Store(cause) => {
                 tracing::error!(error = %Chain(cause), "the store failed an account");
-                return super::error::soon("the accounts cannot be reached; try again");
+                return error::soon("the accounts cannot be reached; try again");
             }
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, failed.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use crate::gateway::ChatError;
 use crate::protocol::answer::Class;
 use crate::protocol::chat::{Invalid, Problem};
 use crate::sessions::HistoryError;
+use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +37,7 @@ impl ApiError {
         &self.message
     }
 
-    fn after(mut self, retry_after: Duration) -> Self {
+    pub(super) fn after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
     }
@@ -76,6 +77,7 @@ impl From<ChatError> for ApiError {
     fn from(error: ChatError) -> Self {
         let message = error.to_string();
         let (status, code, retry_after) = match &error {
+            ChatError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_ERROR", None),
             ChatError::UnknownAgent => (StatusCode::NOT_FOUND, "AGENT_NOT_FOUND", None),
             ChatError::InactiveAgent => (StatusCode::BAD_REQUEST, "AGENT_INACTIVE", None),
             ChatError::Overloaded | ChatError::Stopped => {
@@ -84,6 +86,7 @@ impl From<ChatError> for ApiError {
             ChatError::Busy => (StatusCode::CONFLICT, "CHAT_BUSY", None),
             ChatError::NoTarget => (StatusCode::NOT_FOUND, "RETRY_TARGET_NOT_FOUND", None),
             ChatError::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "TURN_MISMATCH", None),
+            ChatError::Store(StoreError::NotPermitted) => return not_admin(),
             ChatError::Store(cause) => {
                 tracing::error!(error = %Chain(cause), "the store failed a chat");
                 (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", Some(SOON))
@@ -100,7 +103,11 @@ impl From<ChatError> for ApiError {
             ChatError::Upstream(failure) => sentence(failure.class).to_owned(),
             _ => message,
         };
-        Self { status, code, message, retry_after, details: Vec::new() }
+        let details = match error {
+            ChatError::Invalid(invalid) => invalid.problems,
+            _ => Vec::new(),
+        };
+        Self { status, code, message, retry_after, details }
     }
 }
 
@@ -157,6 +164,8 @@ impl From<HistoryError> for ApiError {
         match error {
             HistoryError::Unknown => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             HistoryError::Busy => Self::new(StatusCode::CONFLICT, "CHAT_BUSY", message),
+            HistoryError::Store(StoreError::NotPermitted) => not_admin(),
+            HistoryError::Exists => Self::new(StatusCode::CONFLICT, "SESSION_EXISTS", message),
             HistoryError::Store(cause) => {
                 tracing::warn!(error = %Chain(&cause), "a change to a chat is not stored");
                 no_primary("it is not known to be stored; ask again")
@@ -193,6 +202,11 @@ pub(super) fn locked(retry_after: Duration) -> ApiError {
 pub(super) fn too_many(retry_after: Duration) -> ApiError {
     let message = "too many requests; ask again later";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message).after(retry_after)
+}
+
+/// Somebody is logged in, and that is not enough.
+pub(super) fn not_admin() -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "ADMIN_REQUIRED", "only an administrator may do that")
 }
 
 /// Nobody here may answer; `why` is for a person.

@@ -6,13 +6,15 @@ use crate::accounts::Caller;
 use crate::base::{Cidr, Label};
 use crate::upstream::Origin;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 /// Browsers send some 60; what is longer names no language that anybody speaks.
 const LANGUAGES_BYTES_MAX: usize = 256;
@@ -33,25 +35,34 @@ impl JsonBody {
 
     /// The body as `T`. What is refused is named by its field, and its value never repeated.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let mut reader = serde_json::Deserializer::from_slice(&self.0);
-        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let (inner, text) = (error.inner(), error.inner().to_string());
-            if inner.is_syntax() || inner.is_eof() {
-                let rule = format!("is not JSON, at line {} column {}", inner.line(), inner.column());
-                return error::validation("body", &rule);
-            }
-            let named = text.split('`').nth(1).unwrap_or_default();
-            let field = if path == "." { "body" } else { path.as_str() };
-            match text.split(' ').next() {
-                Some("missing") => error::validation(named, "must be given"),
-                Some("unknown") if text.starts_with("unknown field") => error::validation(named, "is not known"),
-                _ => error::validation(field, "is not of the kind that it must be"),
-            }
-        })?;
-        reader.end().map_err(|_| error::validation("body", "has more behind its end"))?;
-        Ok(parsed)
+        parse_json(&self.0)
     }
+}
+
+/// A JSON object as `T`. What is refused is named by its field, and its value never repeated.
+pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    // A list would be taken for an object's fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(error::validation("body", "must be an object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let (inner, text) = (error.inner(), error.inner().to_string());
+        if inner.is_syntax() || inner.is_eof() {
+            let rule = format!("is not JSON, at line {} column {}", inner.line(), inner.column());
+            return error::validation("body", &rule);
+        }
+        let named = text.split('`').nth(1).unwrap_or_default();
+        let field = if path == "." { "body" } else { path.as_str() };
+        match text.split(' ').next() {
+            Some("missing") => error::validation(named, "must be given"),
+            Some("unknown") if text.starts_with("unknown field") => error::validation(named, "is not known"),
+            _ => error::validation(field, "is not of the kind that it must be"),
+        }
+    })?;
+    reader.end().map_err(|_| error::validation("body", "has more behind its end"))?;
+    Ok(parsed)
 }
 
 impl FromRequest<Edge> for JsonBody {
@@ -77,15 +88,27 @@ impl FromRequest<Edge> for JsonBody {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body without a type is taken for JSON; any other type is refused by name.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
     let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
+}
+
+/// A part of the path. One that cannot be read is refused as everything is, by [`ApiError`].
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let part = Path::from_request_parts(parts, state).await;
+        part.map(|Path(part)| Self(part)).map_err(|_| error::validation("path", "is not as it has to be"))
+    }
 }
 
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -106,6 +129,17 @@ pub(super) fn set_cookie(caller: &Caller, secure: bool) -> Option<HeaderValue> {
 /// The visitor that a cookie names, or one whom nobody knows yet.
 pub(super) fn visitor(headers: &HeaderMap, edge: &Edge) -> Caller {
     edge.visitors.caller(cookie(headers, VISITOR_COOKIE))
+}
+
+/// The visitor that a request is of, where nobody is logged in.
+pub(super) struct Visitor(pub(super) Caller);
+
+impl FromRequestParts<Edge> for Visitor {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Self::Rejection> {
+        Ok(Self(visitor(&parts.headers, edge)))
+    }
 }
 
 /// What a chat's head says, all but the question.
@@ -171,6 +205,11 @@ impl Language {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
+/// Ends the connection that a request came by, with all that goes over it. A request that another node has sent on has
+/// none: others come the same way.
+#[derive(Clone, Debug)]
+pub(super) struct Connection(pub(super) CancellationToken);
+
 /// The client's address: the peer's, or, behind trusted proxies, the last hop of
 /// `X-Forwarded-For` that is none of them.
 pub(super) fn client_address(parts: &Parts, trusted: &[Cidr]) -> Option<IpAddr> {
@@ -197,6 +236,20 @@ pub(super) fn address_of(headers: &HeaderMap, extensions: &Extensions, trusted: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_an_object_and_no_list_of_its_fields() {
+        #[derive(Deserialize)]
+        struct Body {
+            name: Option<String>,
+        }
+        let parsed =
+            |text: &'static str| parse_json(text.as_bytes()).map(|Body { name }| name).map_err(|error| error.code);
+        assert_eq!(parsed(" {\"name\": \"a\"}"), Ok(Some("a".to_owned())));
+        for bad in ["[\"a\"]", " \n[null]", "[]", "\"a\"", "null", "", "{", "{}{}"] {
+            assert_eq!(parsed(bad), Err("VALIDATION_ERROR"), "{bad}");
+        }
+    }
 
     #[test]
     fn the_language_is_the_best_loved_of_ours_and_else_chinese() {

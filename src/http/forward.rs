@@ -4,13 +4,16 @@
 //! was forwarded is never forwarded again.
 
 use super::credentials;
+use super::docs;
 use super::edge::Edge;
 use super::error::{self, ApiError};
-use super::extract::Peer;
+use super::extract::{Connection, Peer};
+use super::going;
 use super::layers::is_probe;
 use super::levels::{Level, Reading};
 use crate::base::Chain;
 use crate::clock;
+use crate::protocol::attachment::UPLOADS;
 use crate::replica::{AskError, Body, CLIENT, Entered, HOP, Role};
 use crate::watched::Watched;
 use axum::extract::{FromRequestParts, Request};
@@ -19,7 +22,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
+use serde_json::Value;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,6 +35,8 @@ const TRY_WITHIN: Duration = Duration::from_secs(5);
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// The standby is asked beside everything else: whoever waits is answered without it.
 const STANDBY_WITHIN: Duration = Duration::from_secs(1);
+/// Of its answer, which is a few words.
+const STANDBY_BYTES_MAX: usize = 16 << 10;
 /// Of one connection, and not of what is beyond it.
 const HOP_BY_HOP: [HeaderName; 9] = [
     // What is sent on is not always as long as what came.
@@ -72,8 +78,7 @@ impl Asked {
         }
     }
 
-    fn request(&self, body: &Bytes) -> Result<Request<Body>, axum::http::Error> {
-        let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
+    fn request(&self, body: Body) -> Result<Request<Body>, axum::http::Error> {
         let mut request = Request::builder().method(self.method.clone()).uri(self.uri.clone()).body(body)?;
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
@@ -146,9 +151,11 @@ pub(super) fn not_begun(mut refused: Response) -> Response {
 /// The primary's answer; `None` where it has certainly not begun.
 async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response>, ApiError> {
     let Some((peers, primary)) = edge.pair.primary() else { return Ok(None) };
+    let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let request = asked.request(body).map_err(|_| error::internal())?;
     match peers.forward(&primary, request).await {
-        Ok(answer) => Ok(begun(answer)),
+        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Ok(None),
+        Ok(answer) => Ok(Some(handed_back(answer))),
         Err(error) if error.has_not_begun() => Ok(None),
         Err(error) => {
             tracing::warn!(error = %Chain(&error), "the primary broke off");
@@ -157,35 +164,68 @@ async fn ask(edge: &Edge, asked: &Asked, body: &Bytes) -> Result<Option<Response
     }
 }
 
-/// What the standby answers, which the primary asks for what began there under an earlier reign; `None` where it does
-/// nothing, or not soon.
-pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Option<Response> {
+/// What the standby has done, which the primary asks for what began there under an earlier reign: the `data` of its answer.
+/// `None` where it does nothing, or not soon: why is nothing to the client, whom the primary answers.
+pub(super) async fn ask_standby(edge: &Edge, asked: &Asked, body: &Bytes) -> Option<Value> {
     if asked.is_forwarded || !edge.pair.standby_seen().is_some_and(|seen| seen.is_connected) {
         return None;
     }
     let (standby, peers) = edge.pair.config().now().peer_of(edge.pair.me()).cloned().zip(edge.pair.peers())?;
+    let body = Full::from(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let request = asked.request(body).ok()?;
-    match tokio::time::timeout(STANDBY_WITHIN, peers.forward(&standby, request)).await {
-        // Its own limits and troubles are nobody's answer.
-        Ok(Ok(answer)) if answer.status().is_success() => begun(answer),
-        Ok(Ok(_) | Err(_)) | Err(_) => None,
-    }
+    let answered = async {
+        let (head, body) = peers.forward(&standby, request).await.ok()?.into_parts();
+        let body = Limited::new(body, STANDBY_BYTES_MAX).collect().await.ok()?;
+        done(head.status, &body.to_bytes())
+    };
+    tokio::time::timeout(STANDBY_WITHIN, answered).await.ok()?
 }
 
-/// The answer of another node, as a client is given it; `None` where that node says that it has not begun.
-fn begun<B>(answer: axum::http::Response<B>) -> Option<Response>
-where
-    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    if answer.headers().contains_key(NOT_BEGUN) {
-        return None;
-    }
+/// What a node says that it has done: nothing where it has refused or failed.
+fn done(status: StatusCode, body: &[u8]) -> Option<Value> {
+    let mut answer: Value = serde_json::from_slice(body).ok().filter(|_| status.is_success())?;
+    answer.get_mut("data").map(Value::take)
+}
+
+/// The answer of another node, as a client is given it.
+fn handed_back(answer: Response<hyper::body::Incoming>) -> Response {
     let (mut parts, body) = answer.into_parts();
     for name in HOP_BY_HOP.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
         parts.headers.remove(name);
     }
-    Some(Response::from_parts(parts, axum::body::Body::new(body)))
+    Response::from_parts(parts, axum::body::Body::new(body))
+}
+
+/// Where a request is answered whose body can be read but once.
+pub(super) enum Once {
+    /// Here, where this node is the primary now.
+    Here(axum::body::Body),
+    /// There; the answer.
+    There(Response),
+}
+
+/// As [`place`], for a body that is too long to be kept: it is sent on as it comes, and not again where that failed.
+pub(super) async fn place_once(edge: &Edge, asked: &Asked, body: axum::body::Body) -> Result<Once, ApiError> {
+    let again = || error::no_primary("the primary has changed meanwhile; send it again");
+    let Some(entered) = edge.pair.enter().await else { return Err(nobody(edge)) };
+    if *entered.role() == Role::Primary {
+        return Ok(Once::Here(body));
+    }
+    drop(entered);
+    if asked.is_forwarded {
+        return Ok(Once::There(not_begun(again().into_response())));
+    }
+    let Some((peers, primary)) = edge.pair.primary() else { return Err(nobody(edge)) };
+    let body = body.map_err(Into::into).boxed_unsync();
+    let request = asked.request(body).map_err(|_| error::internal())?;
+    match peers.forward(&primary, request).await {
+        Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => Err(again()),
+        Ok(answer) => Ok(Once::There(handed_back(answer))),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "a body is not sent on to its end");
+            Err(again())
+        }
+    }
 }
 
 fn nobody(edge: &Edge) -> ApiError {
@@ -199,7 +239,8 @@ fn nobody(edge: &Edge) -> ApiError {
 pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
-    let is_ours = is_probe(path) || !path.starts_with("/api/") || !is_read;
+    let is_stored = path.starts_with("/api/") || path.starts_with(UPLOADS);
+    let is_ours = is_probe(path) || docs::is_here(path) || !is_stored || !is_read;
     if is_ours {
         return next.run(request).await;
     }
@@ -210,7 +251,9 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         Err(error) => return error.into_response(),
     };
     let asked = Asked::of(request.method(), request.uri(), request.headers(), request.extensions());
+    let is_file = path.starts_with(UPLOADS);
     let mut head = request.into_parts().0;
+    let connection = head.extensions.get::<Connection>().cloned();
     let mut run = async || {
         let reading = Reading::new(level);
         head.extensions.insert(reading.clone());
@@ -239,6 +282,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
             drop(entered);
             run().await.0
         }
+        Ok(Place::There(answered)) if is_file => going::passed_on(answered, connection),
         Ok(Place::There(answered)) => answered,
         Err(error) => error.into_response(),
     }
@@ -255,6 +299,23 @@ impl AskError {
             }
             Self::Silent(_) | Self::Nonsense(_) => false,
             Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_refuses_or_fails_has_done_nothing() {
+        let stopped = br#"{"data":{"chatId":"c","stopped":true}}"#;
+        assert_eq!(done(StatusCode::OK, stopped).unwrap()["stopped"], true);
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::FOUND] {
+            assert_eq!(done(status, stopped), None, "{status}");
+        }
+        for other in [&b""[..], b"<html>", b"{}", b"[]"] {
+            assert_eq!(done(StatusCode::OK, other), None);
         }
     }
 }

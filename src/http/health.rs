@@ -1,5 +1,6 @@
 //! `/health*` and `/metrics`: for load balancers, scripts and collectors. No login, no secrets.
 
+use super::docs::{self, Fails};
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::client_address;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// The longest any check may take.
 const CHECK_MAX: Duration = Duration::from_secs(2);
@@ -121,6 +123,15 @@ fn replication(edge: &Edge) -> Check {
     }
 }
 
+/// How this node stands; nothing here takes longer than two seconds.
+#[utoipa::path(
+    get, path = "/health", tag = "health", security(()),
+    responses(
+        (status = 200, description = "Well enough", body = docs::Health),
+        (status = 503, description = "A check is `unhealthy`", body = docs::Health),
+        Fails<docs::Broken>,
+    ),
+)]
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let checks = Checks::run(&edge).await;
     let ill = checks.all().contains(&Check::Unhealthy);
@@ -142,11 +153,24 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
     (if ill { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, Json(body)).into_response()
 }
 
+/// Whether the process answers.
+#[utoipa::path(
+    get, path = "/health/live", tag = "health", security(()),
+    responses((status = 200, description = "It does", body = docs::Alive), Fails<docs::Broken>),
+)]
 pub(super) async fn live() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
 /// Whether a request that comes here is answered, here or by the primary.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health", security(()),
+    responses(
+        (status = 200, description = "It is", body = docs::Ready),
+        (status = 503, description = "It is not", body = docs::NotReady),
+        Fails<docs::Broken>,
+    ),
+)]
 pub(super) async fn ready(State(edge): State<Edge>) -> Response {
     let role = edge.pair.role().now();
     let reason = if edge.drain.is_draining() {
@@ -168,12 +192,25 @@ pub(super) async fn ready(State(edge): State<Edge>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not_ready", "reason": reason }))).into_response()
 }
 
-/// The listener opens after everything else has: who reads this sees a process that has started.
+/// Whether the process has started.
+#[utoipa::path(
+    get, path = "/health/startup", tag = "health", security(()),
+    responses((status = 200, description = "It has", body = docs::Alive), Fails<docs::Broken>),
+)]
+// The listener opens after everything else has.
 pub(super) async fn startup() -> Json<Value> {
     Json(json!({ "status": "started" }))
 }
 
 /// For a load balancer that sends everything to the primary.
+#[utoipa::path(
+    get, path = "/health/primary", tag = "health", security(()),
+    responses(
+        (status = 200, description = "This node is it", body = docs::RoleNow),
+        (status = 503, description = "It is not", body = docs::RoleNow),
+        Fails<docs::Broken>,
+    ),
+)]
 pub(super) async fn primary(State(edge): State<Edge>) -> Response {
     let role = edge.pair.role().now();
     let leads = role == Role::Primary && edge.store.leave().holds();
@@ -181,13 +218,23 @@ pub(super) async fn primary(State(edge): State<Edge>) -> Response {
     (status, Json(json!({ "role": role.as_str() }))).into_response()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Lag {
     /// Milliseconds.
+    #[param(value_type = u64, required = false)]
     lag: Option<u64>,
 }
 
 /// For a load balancer that sends reads to a standby, if its database was as the primary's not longer ago than `lag`.
+#[utoipa::path(
+    get, path = "/health/standby", tag = "health", params(Lag), security(()),
+    responses(
+        (status = 200, description = "This node is one", body = docs::StandbyNow),
+        (status = 503, description = "It is none, or lags", body = docs::StandbyNow),
+        Fails<(docs::Broken, docs::Invalid)>,
+    ),
+)]
 pub(super) async fn standby(
     State(edge): State<Edge>,
     lag: Result<Query<Lag>, QueryRejection>,
@@ -201,6 +248,14 @@ pub(super) async fn standby(
     Ok((status, Json(json!({ "role": role.as_str(), "lagMs": age_ms }))).into_response())
 }
 
+/// The parts of this node. Only for the addresses of `metrics.allow`.
+#[utoipa::path(
+    get, path = "/health/detailed", tag = "health", security(()),
+    responses(
+        (status = 200, description = "How each stands", body = docs::Detailed),
+        Fails<(docs::Broken, docs::NotFound, docs::Unavailable)>,
+    ),
+)]
 pub(super) async fn detailed(State(edge): State<Edge>, request: Request) -> Result<Response, ApiError> {
     allowed(&edge, request)?;
     let checks = Checks::run(&edge).await;
@@ -233,6 +288,14 @@ pub(super) async fn detailed(State(edge): State<Edge>, request: Request) -> Resu
     Ok(Json(body).into_response())
 }
 
+/// All that is measured, for Prometheus. Only for the addresses of `metrics.allow`.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health", security(()),
+    responses(
+        (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
+        Fails<(docs::Broken, docs::NotFound)>,
+    ),
+)]
 pub(super) async fn metrics(State(edge): State<Edge>, request: Request) -> Result<Response, ApiError> {
     allowed(&edge, request)?;
     let text = edge.telemetry.render();

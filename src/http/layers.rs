@@ -11,7 +11,7 @@ use crate::clock;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -23,6 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 
@@ -34,13 +35,24 @@ const CORS_AGE: Duration = Duration::from_mins(10);
 /// Puts the layers around `routes`; the last one named here is the first to see a request.
 pub(super) fn around(routes: Router<Edge>, edge: &Edge) -> Router<Edge> {
     let routes = routes
-        .layer(CompressionLayer::new()) // Never of event streams: that is in its default predicate.
+        .layer(CompressionLayer::new().compress_when(may_be_packed()))
         .layer(CatchPanicLayer::custom(|_| error::internal().into_response()));
     let routes = match cors(&edge.settings.cors_origins) {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
     routes.layer(middleware::from_fn_with_state(edge.clone(), surround))
+}
+
+/// Of an answer whose bytes are to be those that were stored, with their length.
+#[derive(Clone, Copy)]
+pub(super) struct AsItIs;
+
+/// Never event streams: that is in the default.
+fn may_be_packed() -> impl Predicate {
+    let is_ours =
+        |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| extensions.get::<AsItIs>().is_none();
+    DefaultPredicate::new().and(is_ours)
 }
 
 /// `None` where nobody may call from another site.

@@ -93,6 +93,11 @@ impl Reading {
         Self(Arc::new(Inner { level, position, is_elsewhere, is_of_primary }))
     }
 
+    /// Of what the primary alone is asked for, in the course of a write.
+    pub(super) fn of_primary() -> Self {
+        Self::new(Level::Linearizable)
+    }
+
     /// Whether the primary has to be asked instead, whatever the answer here was.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.0.is_elsewhere.get().is_some()

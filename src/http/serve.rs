@@ -1,7 +1,7 @@
 //! Connections: accept, TLS, HTTP/1.1 or 2, and the way to a clean stop.
 
 use super::edge::Edge;
-use super::extract::Peer;
+use super::extract::{Connection, Peer};
 use super::router;
 use crate::net::ServerTls;
 use axum::Router;
@@ -136,9 +136,12 @@ impl Connections {
         let router = self.router.clone();
         let spoke = CancellationToken::new();
         let first = spoke.clone();
+        let cut = CancellationToken::new();
+        let end = Connection(cut.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             first.cancel();
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(end.clone());
             let answered = router.clone().oneshot(request);
             async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
         });
@@ -153,11 +156,13 @@ impl Connections {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = silent => Ok(()),
+            () = cut.cancelled() => Ok(()),
             () = self.aborting.cancelled() => Ok(()),
             () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
+                    () = cut.cancelled() => Ok(()),
                     () = self.aborting.cancelled() => Ok(()),
                 }
             }

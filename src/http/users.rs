@@ -2,10 +2,11 @@
 
 use super::control::Control;
 use super::error::{self, ApiError};
-use crate::accounts::{Actor, random_password};
+use crate::accounts::{Actor, Export, random_password};
 use crate::base::{Secret, UnixMillis};
 use crate::protocol::account::{User, UserRole, UserStatus};
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -18,6 +19,7 @@ pub(super) fn routes(control: Control) -> Router {
     Router::new()
         .route("/users", get(list))
         .route("/users/change", post(change))
+        .route("/users/export", get(export))
         .route("/audit/verify", post(verify))
         .with_state(control)
 }
@@ -31,6 +33,7 @@ pub(crate) enum Deed {
     Enable { name: String },
     Disable { name: String },
     Remove { name: String },
+    Erase { name: String },
 }
 
 impl Control {
@@ -64,6 +67,11 @@ impl Control {
                 let id = accounts.find(&name).await?.id;
                 (accounts.remove(id, &actor).await?, None)
             }
+            Deed::Erase { name } => {
+                let user = accounts.find(&name).await?;
+                accounts.erase(user.id, &actor).await?;
+                (user, None)
+            }
         };
         Ok(json!({ "user": shown(&user), "password": made.as_ref().map(Secret::expose) }))
     }
@@ -73,10 +81,16 @@ impl Control {
         Ok(self.accounts().set(id, (None, Some(status)), None, &Actor::Operator).await?)
     }
 
+    /// All that is stored of a user, who is named. That it was asked for is in the audit.
+    pub(crate) async fn export_user(&self, name: &str) -> Result<Export, ApiError> {
+        let user = self.accounts().find(name).await?;
+        Ok(self.accounts().export(user, &Actor::Operator).await?)
+    }
+
     /// Whether the audit is as it was written.
     pub(crate) async fn verify_audit(&self) -> Result<Value, ApiError> {
         let check = self.accounts().check_audit().await?;
-        Ok(json!({ "rows": check.rows, "brokenAt": check.broken_at }))
+        Ok(json!({ "rows": check.rows, "from": check.from, "brokenAt": check.broken_at }))
     }
 }
 
@@ -90,6 +104,17 @@ fn shown(user: &User) -> Value {
 
 async fn list(State(control): State<Control>) -> Result<Json<Value>, ApiError> {
     Ok(Json(control.users().await?))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+async fn export(State(control): State<Control>, Query(named): Query<Named>) -> Result<Response, ApiError> {
+    // It is written down, which the primary alone can.
+    control.refuse_standby()?;
+    Ok(super::api::user_data::answer(control.export_user(&named.name).await?))
 }
 
 async fn change(State(control): State<Control>, text: String) -> Result<Json<Value>, ApiError> {

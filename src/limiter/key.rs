@@ -22,13 +22,17 @@ impl Client {
 
 /// Who tries to log in as whom, as a digest: what people type into that field by mistake is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Login(u128);
+pub struct Login {
+    pair: u128,
+    pub(super) from: Client,
+}
 
 impl Login {
     /// A try from `address` as `username`, in whatever case and with whatever space around it.
     pub fn new(address: IpAddr, username: &str) -> Self {
-        let Client::Network(network) = Client::at(address) else { unreachable!("an address is a network") };
-        Self(digest(&[&network.octets(), username.trim().to_lowercase().as_bytes()]))
+        let from = Client::at(address);
+        let Client::Network(network) = from else { unreachable!("an address is a network") };
+        Self { pair: digest(&[&network.octets(), username.trim().to_lowercase().as_bytes()]), from }
     }
 }
 

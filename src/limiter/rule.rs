@@ -25,8 +25,10 @@ pub struct Rules {
     pub api: Option<Rule>,
     /// Of these, chats.
     pub chat: Option<Rule>,
-    /// Failed logins.
+    /// Failed logins as one user from one address.
     pub login: Option<Rule>,
+    /// Failed logins from one address, as whomever.
+    pub address: Option<Rule>,
     /// Clients that each limit knows, and logins; at most 1024 agents.
     pub keys_max: usize,
 }

@@ -11,6 +11,12 @@ use std::time::{Duration, Instant};
 
 /// Operators configure tens.
 const AGENTS_MAX: usize = 1024;
+/// Logins from one address whose passwords are being looked at: what many people behind one address need, and few enough
+/// that those that turn out to have failed go hardly past the limit of failures. One that is not heard of again is over by
+/// the end of the window.
+const TRIES: Rule = Rule { max: 16, window: Duration::from_secs(10), block: Duration::ZERO };
+/// Some of them are over by then.
+const TRIES_PASS_IN: Duration = Duration::from_secs(1);
 
 /// Which limit refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +24,15 @@ pub enum Scope {
     Api,
     Chat,
     Login,
+    /// Failed logins from one address.
+    Address,
+    /// Logins from one address at the same time.
+    Tries,
     Agent,
 }
 
 impl Scope {
-    const ALL: [Self; 4] = [Self::Api, Self::Chat, Self::Login, Self::Agent];
+    const ALL: [Self; 6] = [Self::Api, Self::Chat, Self::Login, Self::Address, Self::Tries, Self::Agent];
 
     /// One word for metrics.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +40,8 @@ impl Scope {
             Self::Api => "api",
             Self::Chat => "chat",
             Self::Login => "login",
+            Self::Address => "address",
+            Self::Tries => "tries",
             Self::Agent => "agent",
         }
     }
@@ -39,7 +51,9 @@ impl Scope {
             Self::Api => 0,
             Self::Chat => 1,
             Self::Login => 2,
-            Self::Agent => 3,
+            Self::Address => 3,
+            Self::Tries => 4,
+            Self::Agent => 5,
         }
     }
 }
@@ -79,6 +93,8 @@ pub(super) struct State {
     api: Table<Client>,
     chat: Table<Client>,
     login: Table<Login>,
+    addresses: Table<Client>,
+    tries: Table<Client>,
     agents: Table<OfAgent>,
 }
 
@@ -89,6 +105,8 @@ impl State {
             api: Table::new(table(rules.api)),
             chat: Table::new(table(rules.chat)),
             login: Table::new(table(rules.login)),
+            addresses: Table::new(table(rules.address)),
+            tries: Table::new(table(rules.address)),
             agents: Table::new(AGENTS_MAX),
         }
     }
@@ -134,38 +152,66 @@ impl Limiter {
         verdict
     }
 
-    /// Whether somebody may try to log in, to be asked before the password is looked at. A try counts as failed until it
-    /// is known to have been none ([`Limiter::login_succeeded`], [`Limiter::login_abandoned`]): many at once are no way
-    /// round the limit.
+    /// Whether somebody may try to log in, to be asked before the password is looked at. Of that user a try counts as failed
+    /// until it is known to have been none ([`Limiter::login_succeeded`], [`Limiter::login_abandoned`]): many at once are no
+    /// way round the limit. Of the address, where many people may be, what has failed counts alone, and how many try at the
+    /// same time has a limit of its own.
     ///
     /// # Errors
     ///
-    /// [`Refused`]: locked out; the password must not be looked at.
+    /// [`Refused`]: locked out, or one of too many at once; the password must not be looked at.
     pub fn login_allowed(&self, login: Login, now: Instant) -> Result<(), Refused> {
-        let Some(rule) = &self.rules.login else { return Ok(()) };
+        let Rules { login: pair, address, .. } = &self.rules;
+        let of = |scope| move |Over { retry_after }| Refused { scope, retry_after };
         let taken = self.with(|state| {
-            state.login.look(login, rule, now)?;
-            state.login.add(login, 1, rule, now);
+            if let Some(rule) = pair {
+                state.login.look(login, rule, now).map_err(of(Scope::Login))?;
+            }
+            if let Some(rule) = address {
+                state.addresses.look(login.from, rule, now).map_err(of(Scope::Address))?;
+                let crowded = |_| Refused { scope: Scope::Tries, retry_after: TRIES_PASS_IN };
+                state.tries.look(login.from, &TRIES, now).map_err(crowded)?;
+                state.tries.add(login.from, 1, &TRIES, now);
+            }
+            if let Some(rule) = pair {
+                state.login.add(login, 1, rule, now);
+            }
             Ok(())
         });
-        self.refuse(taken, Scope::Login)
+        let taken = taken.unwrap_or(Ok(()));
+        self.count(taken.err());
+        taken
     }
 
     /// The password was wrong. The last try that the limit allows begins the lockout.
     pub fn login_failed(&self, login: Login, now: Instant) {
-        if let Some(rule) = &self.rules.login {
-            self.with(|state| state.login.block_at_limit(login, rule, now));
-        }
+        self.with(|state| {
+            if let Some(rule) = &self.rules.login {
+                state.login.block_at_limit(login, rule, now);
+            }
+            state.tries.give_back(login.from, now);
+            if let Some(rule) = &self.rules.address {
+                state.addresses.add(login.from, 1, rule, now);
+                state.addresses.block_at_limit(login.from, rule, now);
+            }
+        });
     }
 
-    /// The password was right: what failed before is forgotten.
-    pub fn login_succeeded(&self, login: Login) {
-        self.with(|state| state.login.forget(login));
+    /// The password was right: what failed before is forgotten of that user, and not of the address, where somebody may
+    /// have an account of their own to begin anew by.
+    pub fn login_succeeded(&self, login: Login, now: Instant) {
+        self.with(|state| {
+            state.login.forget(login);
+            state.tries.give_back(login.from, now);
+        });
     }
 
     /// Nobody has looked at the password: the try has not happened.
     pub fn login_abandoned(&self, login: Login, now: Instant) {
-        self.with(|state| state.login.give_back(login, now));
+        self.with(|state| {
+            state.login.give_back(login, now);
+            state.tries.give_back(login.from, now);
+        });
     }
 
     /// Whether `agent` may be asked by its own `limit`; one that is 0 is none.
@@ -200,7 +246,7 @@ impl Limiter {
     }
 
     /// Refusals since the start, by what refused.
-    pub fn refused_total(&self) -> [(&'static str, u64); 4] {
+    pub fn refused_total(&self) -> [(&'static str, u64); 6] {
         Scope::ALL.map(|scope| (scope.as_str(), self.refused[scope.index()].load(Ordering::Relaxed)))
     }
 
@@ -212,14 +258,19 @@ impl Limiter {
     /// Those let through uncounted since the start, or the last fault, because everybody in their place was at the limit.
     pub fn uncounted_total(&self) -> u64 {
         let sum = |state: &mut State| {
-            state.api.uncounted() + state.chat.uncounted() + state.login.uncounted() + state.agents.uncounted()
+            let clients = state.api.uncounted() + state.chat.uncounted();
+            let logins = state.login.uncounted() + state.addresses.uncounted() + state.tries.uncounted();
+            clients + logins + state.agents.uncounted()
         };
         self.with(sum).unwrap_or_default()
     }
 
     /// Keys in memory, by limit.
-    pub fn keys(&self) -> [(&'static str, usize); 4] {
-        let lens = |state: &mut State| [state.api.len(), state.chat.len(), state.login.len(), state.agents.len()];
+    pub fn keys(&self) -> [(&'static str, usize); 6] {
+        let lens = |state: &mut State| {
+            let State { api, chat, login, addresses, tries, agents } = state;
+            [api.len(), chat.len(), login.len(), addresses.len(), tries.len(), agents.len()]
+        };
         let lens = self.with(lens).unwrap_or_default();
         Scope::ALL.map(|scope| (scope.as_str(), lens[scope.index()]))
     }

@@ -16,6 +16,7 @@ fn rules() -> Rules {
         api: Some(Rule { max: 1000, window: MINUTE, block: Duration::ZERO }),
         chat: Some(Rule { max: 100, window: MINUTE, block: MINUTE }),
         login: Some(login),
+        address: Some(Rule { max: 50, ..login }),
         keys_max: 1024,
     }
 }
@@ -103,7 +104,10 @@ fn who_is_over_the_limit_of_the_api_is_not_counted_as_a_chat_too() {
         world.ask(me);
     }
     assert_eq!(world.chat(me).unwrap_err().scope, Scope::Api);
-    assert_eq!(world.limiter.keys(), [("api", 1), ("chat", 0), ("login", 0), ("agent", 0)]);
+    assert_eq!(
+        world.limiter.keys(),
+        [("api", 1), ("chat", 0), ("login", 0), ("address", 0), ("tries", 0), ("agent", 0)]
+    );
 }
 
 #[test]
@@ -131,7 +135,7 @@ fn the_sixth_failed_login_is_refused_whoever_else_fails_or_succeeds() {
     assert_eq!(locked, expected, "from the fifth failure on, and the case does not matter");
     for other in [Login::new(address, "admin2"), Login::new("203.0.113.8".parse().unwrap(), "admin")] {
         assert_eq!(limiter.login_allowed(other, world.now), Ok(()));
-        limiter.login_succeeded(other);
+        limiter.login_succeeded(other, world.now);
     }
     world.now += 899 * SECOND;
     assert_eq!(
@@ -154,8 +158,66 @@ fn tries_at_the_same_time_are_no_way_round_the_limit_of_logins() {
     world.limiter.login_abandoned(login, world.now);
     assert!(allowed(), "one of them has not happened");
     assert!(!allowed());
-    world.limiter.login_succeeded(login);
+    world.limiter.login_succeeded(login, world.now);
     assert!(allowed(), "the right password forgives the wrong ones");
+}
+
+#[test]
+fn names_that_nobody_has_are_no_way_round_the_limit_of_an_address_nor_is_an_account_of_ones_own() {
+    let mut world = World::new();
+    let at = |name: &str| Login::new("203.0.113.7".parse().unwrap(), name);
+    for tried in 0..50 {
+        let login = at(&format!("name-{tried}"));
+        assert_eq!(world.limiter.login_allowed(login, world.now), Ok(()), "{tried}");
+        world.limiter.login_failed(login, world.now);
+        if tried == 40 {
+            assert_eq!(world.limiter.login_allowed(at("own"), world.now), Ok(()));
+            world.limiter.login_succeeded(at("own"), world.now);
+            assert_eq!(world.limiter.login_allowed(at("full"), world.now), Ok(()));
+            world.limiter.login_abandoned(at("full"), world.now);
+        }
+        world.now += SECOND;
+    }
+    let refused = world.limiter.login_allowed(at("own"), world.now).unwrap_err();
+    assert_eq!(refused, Refused { scope: Scope::Address, retry_after: 14 * MINUTE + 59 * SECOND });
+    let elsewhere = Login::new("203.0.113.8".parse().unwrap(), "own");
+    assert_eq!(world.limiter.login_allowed(elsewhere, world.now), Ok(()));
+    assert_eq!((world.refused("address"), world.refused("login")), (1, 0));
+    world.now += 15 * MINUTE;
+    assert_eq!(world.limiter.login_allowed(at("own"), world.now), Ok(()));
+}
+
+/// Goal: an office where everybody logs in at nine is not locked out. Method: more people at once than may be looked at,
+/// again and again, and none of them fails.
+#[test]
+fn people_who_log_in_at_once_from_one_address_wait_a_moment_and_lock_nobody_out() {
+    let world = World::new();
+    let at = |name: usize| Login::new("203.0.113.7".parse().unwrap(), &format!("name-{name}"));
+    for round in 0..10 {
+        for name in 0..16 {
+            assert_eq!(world.limiter.login_allowed(at(name), world.now), Ok(()), "{round} {name}");
+        }
+        let crowded = world.limiter.login_allowed(at(16), world.now).unwrap_err();
+        assert_eq!(crowded, Refused { scope: Scope::Tries, retry_after: SECOND });
+        world.limiter.login_succeeded(at(0), world.now);
+        assert_eq!(world.limiter.login_allowed(at(16), world.now), Ok(()), "one is over");
+        for name in 1..17 {
+            world.limiter.login_succeeded(at(name), world.now);
+        }
+    }
+    assert_eq!((world.refused("tries"), world.refused("address"), world.refused("login")), (10, 0, 0));
+}
+
+#[test]
+fn a_login_that_is_never_heard_of_again_is_over_some_time() {
+    let mut world = World::new();
+    let at = |name: usize| Login::new("203.0.113.7".parse().unwrap(), &format!("name-{name}"));
+    for name in 0..16 {
+        assert_eq!(world.limiter.login_allowed(at(name), world.now), Ok(()));
+    }
+    assert!(world.limiter.login_allowed(at(16), world.now).is_err());
+    world.now += 10 * SECOND;
+    assert_eq!(world.limiter.login_allowed(at(16), world.now), Ok(()));
 }
 
 #[test]
@@ -188,7 +250,7 @@ fn an_agent_has_limits_of_its_own_that_may_change_at_any_time() {
 
 #[test]
 fn a_limit_that_is_off_counts_nothing() {
-    let off = Rules { api: None, chat: None, login: None, keys_max: 1024 };
+    let off = Rules { api: None, chat: None, login: None, address: None, keys_max: 1024 };
     let (limiter, now) = (Limiter::new(off), clock::now());
     let me = at("203.0.113.7");
     assert!((0..2000).all(|_| limiter.request(me, true, now) == Verdict { standing: None, admitted: Ok(()) }));
@@ -231,7 +293,7 @@ fn many_addresses_neither_free_one_that_is_blocked_nor_take_more_memory() {
         assert_eq!(world.chat(Client::at(network.into())), Ok(()));
     }
     assert_eq!(world.chat(victim).unwrap_err().scope, Scope::Chat, "still blocked");
-    assert_eq!(world.limiter.keys().map(|(_, keys)| keys), [1024, 1024, 0, 0]);
+    assert_eq!(world.limiter.keys().map(|(_, keys)| keys), [1024, 1024, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod roots;
 mod tests;
 mod timeless;
 mod tls;
+mod unchecked;
 
 pub(crate) use authority::{Authority, CertifyError};
 pub(crate) use cluster::{Certified, ClusterTlsError, Credentials, NodeKey, PeerProtocol, Shown, belongs};
@@ -27,3 +28,4 @@ pub(crate) use pinned::pinned;
 pub(crate) use resolver::{ResolveError, Resolver};
 pub(crate) use roots::{RootsError, check_roots, client_tls, roots};
 pub(crate) use tls::{ServerTls, TlsFiles};
+pub(crate) use unchecked::unchecked_tls;

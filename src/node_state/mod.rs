@@ -2,6 +2,7 @@
 //! replaced by its peer at any time, what the node promised may not.
 
 mod credentials;
+mod doubt;
 mod history;
 mod older;
 mod peers;
@@ -11,6 +12,7 @@ mod secrets;
 mod tests;
 
 pub(crate) use credentials::{keep_credentials, read_credentials};
+pub(crate) use doubt::ClockDoubt;
 pub(crate) use history::Event;
 pub(crate) use peers::Speaks;
 pub(crate) use promises::{LastSeen, NodeState};

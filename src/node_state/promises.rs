@@ -23,6 +23,8 @@ const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const IDENTITY: &str = "identity";
 /// There while this node is told that it has forgotten what it had promised.
 const BLANK: &str = "blank";
+/// There from a restore until the logins that it has brought back are ended.
+const RESTORED: &str = "restored";
 /// 1 knew of no cluster and no journal, 2 of no other node, 3 of no witness.
 const VERSION: u8 = 4;
 /// The first member of a cluster. Others are given their numbers when they join.
@@ -95,12 +97,12 @@ pub(crate) enum LastSeen {
 #[derive(Debug)]
 pub(crate) struct NodeState {
     /// `None` once it is closed.
-    database: RwLock<Option<Database>>,
+    pub(super) database: RwLock<Option<Database>>,
     /// Held by whoever changes something: none of two changes may undo the other.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     /// `None` where its file system sets none aside.
     room: Option<disk::Room>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl NodeState {
@@ -280,27 +282,41 @@ impl NodeState {
         let is_data = |config: Config| config.member(by).is_some_and(|member| member.kind == Kind::Data);
         let is_believed = config.is_some_and(is_data) && !promised.leaps(shown.promised);
         if is_believed {
-            self.mark_blank(true)?;
+            self.mark(BLANK, true)?;
         }
         Ok(is_believed)
     }
 
     /// Takes it back, by an operator's word; on disk when this returns.
     pub(crate) fn forget_blank(&self) -> Result<(), NodeError> {
-        self.mark_blank(false)
+        self.mark(BLANK, false)
     }
 
     /// Whether this node has forgotten what it had promised, as a member has told it.
     pub(crate) fn is_blank(&self) -> Result<bool, NodeError> {
+        self.is_marked(BLANK)
+    }
+
+    /// Notes that the database is a backup's, or that nobody is logged in by it any more; on disk when this returns.
+    pub(crate) fn note_restored(&self, is_restored: bool) -> Result<(), NodeError> {
+        self.mark(RESTORED, is_restored)
+    }
+
+    /// Whether the database is a backup's, with the logins of its time.
+    pub(crate) fn is_restored(&self) -> Result<bool, NodeError> {
+        self.is_marked(RESTORED)
+    }
+
+    fn is_marked(&self, mark: &str) -> Result<bool, NodeError> {
         let failed = |error: redb::Error| open(&self.path, error);
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
         let reading = database.begin_read().map_err(|error| failed(error.into()))?;
         let table = reading.open_table(TABLE).map_err(|error| failed(error.into()))?;
-        Ok(table.get(BLANK).map_err(|error| failed(error.into()))?.is_some())
+        Ok(table.get(mark).map_err(|error| failed(error.into()))?.is_some())
     }
 
-    fn mark_blank(&self, is_blank: bool) -> Result<(), NodeError> {
+    fn mark(&self, row: &str, is_there: bool) -> Result<(), NodeError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| NodeError::Closed { path: self.path.clone() })?;
@@ -309,10 +325,10 @@ impl NodeState {
             writing.set_durability(Durability::Immediate)?;
             {
                 let mut table = writing.open_table(TABLE)?;
-                if is_blank {
-                    table.insert(BLANK, &[VERSION][..])?
+                if is_there {
+                    table.insert(row, &[VERSION][..])?
                 } else {
-                    table.remove(BLANK)?
+                    table.remove(row)?
                 };
             }
             Ok(writing.commit()?)
@@ -353,7 +369,7 @@ impl NodeState {
             Ok(())
         })?;
         // By another number now: a mark that a kill leaves here only means that it joins once more.
-        self.mark_blank(false)
+        self.mark(BLANK, false)
     }
 
     /// One node may join by the word of this hash; an earlier word is worth nothing any more.

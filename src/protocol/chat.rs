@@ -1,5 +1,7 @@
 //! The chat API's own types: from a client's bytes to a checked question.
 
+use super::attached::{ATTACHMENTS_MAX, ATTACHMENTS_RULE, Files};
+use super::attachment::{Attached, Attachment, Question};
 use super::history::RetryRequest;
 use crate::base::{Label, LabelError};
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ pub struct ChatRequest {
     pub agent_id: String,
     /// At least one, the last of them a user's.
     pub messages: Vec<Message>,
+    /// What goes along with each of `messages`, as many.
+    pub attached: Vec<Attached>,
     pub stream: bool,
     pub detail: bool,
     pub chat_id: Option<Label>,
@@ -139,11 +143,12 @@ impl ChatRequest {
     /// The same question again, out of JSON of its message and of its [`ChatRequest::settings`]; `None` where one of them
     /// cannot be read.
     pub fn again(retry: RetryRequest, chat: Label, (question, settings): (&str, Option<&str>)) -> Option<Self> {
-        let message = serde_json::from_str(question).ok()?;
+        let Question { message, attached } = serde_json::from_str(question).ok()?;
         let settings: Settings = settings.map_or(Ok(Settings::default()), serde_json::from_str).ok()?;
         Some(Self {
             agent_id: retry.agent_id,
             messages: vec![message],
+            attached: vec![attached],
             stream: retry.stream,
             detail: retry.detail,
             chat_id: Some(chat),
@@ -159,9 +164,12 @@ impl ChatRequest {
     /// Checks a client's body. Unknown fields are let through unread: the front end grows.
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
         let mut reader = Reader::new(body)?;
+        let agent_id = reader.required("agentId", Reader::text).unwrap_or_default();
+        let (messages, attached) = reader.messages();
         let request = Self {
-            agent_id: reader.required("agentId", Reader::text).unwrap_or_default(),
-            messages: reader.messages(),
+            agent_id,
+            messages,
+            attached,
             stream: reader.flag("stream").unwrap_or(false),
             detail: reader.flag("detail").unwrap_or(false),
             chat_id: reader.label("chatId"),
@@ -172,7 +180,6 @@ impl ChatRequest {
             temperature: reader.temperature(),
             max_tokens: reader.max_tokens(),
         };
-        reader.lists();
         reader.finish().map(|()| request)
     }
 }
@@ -283,49 +290,65 @@ impl Reader {
         })
     }
 
-    /// Fields that are taken and not yet used, so that a wrong one is told today.
-    fn lists(&mut self) {
-        self.read("attachments", "must be a list", |value| value.is_array().then_some(()));
-        self.object("voiceNote");
-    }
-
-    fn messages(&mut self) -> Vec<Message> {
+    fn messages(&mut self) -> (Vec<Message>, Vec<Attached>) {
+        let nothing = (Vec::new(), Vec::new());
+        let beside = Files { attachments: self.take("attachments"), voice_note: self.take("voiceNote") };
         let Some(given) = self.take("messages") else {
             self.problem("messages", "must be given");
-            return Vec::new();
+            return nothing;
         };
         let Value::Array(given) = given else {
             self.problem("messages", "must be a list");
-            return Vec::new();
+            return nothing;
         };
         if given.is_empty() || given.len() > MESSAGES_MAX {
             self.problem("messages", format!("must hold 1 to {MESSAGES_MAX} messages"));
-            return Vec::new();
+            return nothing;
         }
-        let messages: Vec<Message> =
-            given.into_iter().enumerate().filter_map(|(index, message)| self.message(index, message)).collect();
+        // What is said at the top is of the question.
+        let beside = self.attached("", beside);
+        let last = given.len() - 1;
+        let (messages, mut attached): (Vec<Message>, Vec<Attached>) = given
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, message)| self.message(index, message, index == last && !beside.is_empty()))
+            .unzip();
         if messages.last().is_some_and(|last| last.role != Role::User) {
             self.problem("messages", "must end with a user's message");
         }
-        messages
+        if let Some(last) = attached.last_mut() {
+            let known = |file: &Attachment| last.attachments.iter().any(|own| own.url == file.url);
+            let more: Vec<_> = beside.attachments.into_iter().filter(|file| !known(file)).collect();
+            last.attachments.extend(more);
+            last.voice_note = beside.voice_note.or(last.voice_note.take());
+            if last.attachments.len() > ATTACHMENTS_MAX {
+                self.problem("attachments", ATTACHMENTS_RULE);
+            }
+        }
+        (messages, attached)
     }
 
-    fn message(&mut self, index: usize, message: Value) -> Option<Message> {
+    /// A message may be without words where files go along with it, which may be said beside it.
+    fn message(&mut self, index: usize, message: Value, has_files: bool) -> Option<(Message, Attached)> {
         let Value::Object(mut message) = message else {
             self.problem(format!("messages[{index}]"), "must be an object");
             return None;
         };
+        let files = Files { attachments: message.remove("attachments"), voice_note: message.remove("voiceNote") };
+        let attached = self.attached(&format!("messages[{index}]."), files);
         let role = message.remove("role").and_then(|role| serde_json::from_value::<Role>(role).ok());
         if role.is_none() {
             self.problem(format!("messages[{index}].role"), "must be user, assistant or system");
         }
         let content = message.remove("content").unwrap_or_default();
-        let fault = content_fault(&content);
+        let has_files = has_files || !attached.is_empty();
+        let is_silent = has_files && content.as_str().is_some_and(|text| text.trim().is_empty());
+        let fault = content_fault(&content).filter(|_| !is_silent);
         if let Some((part, rule)) = fault {
             self.problem(format!("messages[{index}].content{part}"), rule);
             return None;
         }
-        Some(Message { role: role?, content })
+        Some((Message { role: role?, content }, attached))
     }
 }
 
@@ -344,7 +367,10 @@ fn content_fault(content: &Value) -> Option<(String, &'static str)> {
         let (holds, rule) = match kind {
             "text" => (text("/text"), "must have a text"),
             "image_url" => (text("/image_url/url"), "must have image_url.url"),
-            "file_url" => (text("/url") || text("/key"), "must have a url"),
+            "file_url" => {
+                let holds = |pointer: &str| text(pointer) || part.pointer(pointer).is_none_or(Value::is_null);
+                ((text("/url") || text("/key")) && holds("/url") && holds("/key"), "must have a url or a key, as text")
+            }
             "input_audio" => (text("/input_audio/data"), "must have input_audio.data"),
             "file" => (part.get("file").is_some_and(Value::is_object), "must have a file"),
             _ => (false, "type must be text, image_url, file_url, input_audio or file"),
@@ -418,6 +444,10 @@ mod tests {
                 "messages: must end with a user's message",
             ),
             (r#"{"agentId":"a","messages":[{"role":"user","content":" "}]}"#, "messages[0].content: must not be empty"),
+            (
+                r#"{"agentId":"a","messages":[{"role":"user","content":[{"type":"file_url","url":"u","key":5}]}]}"#,
+                "messages[0].content[0]: must have a url or a key, as text",
+            ),
             (r#"{"agentId":7,"messages":[{"role":"user","content":"q"}]}"#, "agentId: must be a text"),
         ] {
             assert_eq!(problems(body), [expected], "{body}");

@@ -97,6 +97,14 @@ impl Cursor {
         header[16..24] == self.salts.0
     }
 
+    /// Whether the frame that `header` begins was written in this life of the log, be it committed or not. Once a transaction
+    /// has written one of its frames anew, the sums of all behind it are left for its commit: until then `SQLite` writes
+    /// zeros in the place of their salts and sums.
+    pub fn is_of_this_life(&self, header: &[u8; FRAME_HEADER_BYTES]) -> bool {
+        let is_unsummed = header[8..] == [0; 16] && header[..4] != [0; 4];
+        is_unsummed || header[8..16] == self.salts.0
+    }
+
     /// Where the next frame begins.
     pub fn offset(&self) -> u64 {
         self.offset

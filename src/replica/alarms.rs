@@ -1,5 +1,5 @@
-//! What an operator has to see to although nothing is lost yet: certificates that end, a clock that is wrong, and a witness
-//! that is away.
+//! What an operator has to see to although nothing is lost yet: certificates that end, a clock that is wrong, settings
+//! that differ, and a witness that is away.
 
 use super::pair::{Pair, lock};
 use crate::base::UnixMillis;
@@ -73,7 +73,9 @@ impl Pair {
 
     /// One sentence each, of this node.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        alarms(clock::unix_millis(), built(), &self.certificates())
+        let mut all = alarms(clock::unix_millis(), built(), &self.certificates());
+        all.extend(self.alarms_of_keeping());
+        all
     }
 
     /// Logs them, once a day.

@@ -3,6 +3,7 @@
 
 mod admit;
 mod alarms;
+mod alike;
 mod apply;
 mod arrivals;
 mod bootstrap;
@@ -45,6 +46,7 @@ pub(crate) use admit::{
     CERTIFICATE, InvitedWitness, JOIN_AS_WITNESS, JoiningWitness, MAY_JOIN_AS_WITNESS, Renewal, Renewed,
 };
 pub(crate) use alarms::Certificate;
+pub(crate) use alike::Likeness;
 pub(crate) use force::Takeover;
 pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
@@ -52,7 +54,7 @@ pub(crate) use membership::{
     Founding, Invited, JOIN, JoinError, Joining, MAY_JOIN, Token, ask_to_join, become_member, found,
 };
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
-pub(crate) use peers::{AskError, Body, CLIENT, HOP, Peers, Standing};
+pub(crate) use peers::{AskError, Body, CLIENT, CONNECTION_WINDOW_BYTES, HOP, Peers, STREAM_WINDOW_BYTES, Standing};
 pub(crate) use reads::HistoryError;
 pub(crate) use removed::{MEMBERSHIP, Membership, NO_MEMBER};
 pub(crate) use scrub::{Verified, VerifyError};

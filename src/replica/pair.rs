@@ -5,6 +5,7 @@
 //! primary hands its reign over with its vote. One that is deposed, or not heard by a majority any more, ends its
 //! process: what it has that the others have not is dealt with at a start, before the database is opened.
 
+use super::alike::Keeping;
 use super::arrivals::Arrivals;
 use super::links::Links;
 use super::local::LocalLog;
@@ -172,6 +173,7 @@ pub(super) struct Shared {
     /// Says when the certificate ends that clients are shown.
     pub(super) clients_certificate: Mutex<Option<TellEnd>>,
     pub(super) lacks: Mutex<Vec<String>>,
+    pub(super) keeping: Keeping,
     /// What was logged of who is not heard.
     pub(super) told_unheard: Seldom,
     /// When the one ends that other nodes are shown.
@@ -274,6 +276,7 @@ impl Pair {
             arrivals: Arc::default(),
             clients_certificate: Mutex::default(),
             lacks: Mutex::default(),
+            keeping: Keeping::default(),
             told_unheard: Seldom::default(),
             certificate: Mutex::default(),
         })))

@@ -20,7 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,9 +32,10 @@ pub(crate) const CLIENT: &str = "x-llmchat-client";
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Certificates live in memory, and are made anew well before they end: after a day.
 const CERTIFICATE_MILLIS: i64 = 24 * 3600 * 1000;
-/// Of an answer that its client does not read; and of a thousand such, before they hold up the others.
-const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// Of an answer, or of a body that is sent on, which nobody reads at this time; and of a thousand such, before they hold up
+/// the others of a connection.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// A live peer answers at once; one that is frozen must be noticed.
 const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_WITHIN: Duration = Duration::from_secs(2);
@@ -112,6 +113,9 @@ pub(crate) struct Standing {
     /// Names of variables that its agents need, and that are not set there.
     #[serde(default)]
     pub(crate) lacks: Vec<String>,
+    /// What its cluster has to have alike, by key; an older version says nothing of it.
+    #[serde(default)]
+    pub(crate) settings: Option<BTreeMap<String, String>>,
 }
 
 /// The way to the other nodes. Cheap to clone.

@@ -70,6 +70,7 @@ impl Pair {
             certificate_ends_at: self.certificates().iter().map(|certificate| certificate.ends_at).min(),
             alarms: self.alarms(),
             lacks: self.lacks(),
+            settings: Some(self.alike()),
         }
     }
 
@@ -94,6 +95,7 @@ impl Pair {
         if theirs.secrets != fingerprint(&lock(&self.0.secrets)) {
             tracing::error!("the other node has other secrets: whoever is signed in there is not here");
         }
+        self.hear_alike(theirs);
         Ok(self.standing())
     }
 

@@ -132,10 +132,10 @@ impl Pair {
     pub(crate) async fn status(&self) -> Status {
         let config = self.config().now();
         let role = self.role().now();
+        // What the other says first: this node's own alarms may be about it.
+        let other = self.other(&config, &role).await;
         let mut nodes = vec![self.own(&config, &role)];
-        if let Some(other) = self.other(&config, &role).await {
-            nodes.push(other);
-        }
+        nodes.extend(other);
         nodes.extend(config.witness().map(|witness| self.witness(witness)));
         nodes.sort_by_key(|node| node.id);
         let outside = if role == Role::Primary { None } else { self.stands_outside(&config).await };
@@ -335,6 +335,9 @@ impl Pair {
         };
         let is_refused = asked.as_ref().is_some_and(|asked| asked.as_ref().is_err_and(AskError::has_answered));
         let answered = asked.and_then(Result::ok);
+        if let Some(theirs) = answered.as_ref().filter(|theirs| theirs.member == peer.id) {
+            self.hear_alike(theirs);
+        }
         let seen = self.standby_seen().filter(|_| *role == Role::Primary);
         let (role, version) = match &answered {
             Some(theirs) => (theirs.role.clone(), Some(theirs.version.clone())),

@@ -1,11 +1,11 @@
 use super::running::{Claim, Claimed, Which};
 use super::service::Sessions;
-use super::words::{Title, Words};
+use super::words::Words;
 use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use crate::clock;
 use crate::store::{
-    Change, DELETED_AT_ONCE, Filter, Found, Key, Listed, Order, Page, Pending, Place, Reach, SessionRow, SessionStats,
-    Snapshot, Sought, Spent, Store, StoreError, Told, Verdict,
+    AuditEntry, DELETED_AT_ONCE, Filter, Found, Key, Listed, Order, Page, Pending, Place, Reach, SaidPage, SessionRow,
+    SessionStats, Snapshot, Sought, Store, StoreError, Told, TurnEvent, Verdict, Walked,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -25,23 +25,18 @@ pub(crate) enum HistoryError {
     Unknown,
     #[error("the chat is still answering a question")]
     Busy,
+    #[error("there is a chat of that name already")]
+    Exists,
     #[error("the store did not answer")]
     Store(#[from] StoreError),
-}
-
-/// What came of a change to many conversations.
-#[derive(Debug, Default)]
-pub(crate) struct Batched {
-    pub(crate) done: usize,
-    pub(crate) failed: Vec<(SessionId, HistoryError)>,
 }
 
 /// The door to what was said: for owners, each their own, and for administrators, who say no owner. Reads tell what this
 /// node has, and where in the history that is, which may not be durable yet. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct History {
-    store: Store,
-    sessions: Sessions,
+    pub(super) store: Store,
+    pub(super) sessions: Sessions,
 }
 
 impl History {
@@ -65,11 +60,6 @@ impl History {
         owner: Option<&Owner>,
     ) -> Result<Snapshot<Option<SessionRow>>, StoreError> {
         self.store.session(id, owner).await
-    }
-
-    /// What was spent on each of `sessions`, in their order.
-    pub(crate) async fn spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
-        self.store.sessions_spent(sessions).await
     }
 
     /// The conversations of `filter` in numbers; days begin as they do in `zone`, and are counted from 1970-01-01.
@@ -111,47 +101,54 @@ impl History {
         self.store.session_told(id, owner, page).await
     }
 
-    pub(crate) async fn rename(&self, id: SessionId, owner: Option<&Owner>, title: Title) -> Result<(), HistoryError> {
-        self.change(id, owner, Change::Rename(title.0)).await
+    /// The turns with an agent, the last asked first.
+    pub(crate) async fn events(
+        &self,
+        agent_id: AgentId,
+        page: Page,
+    ) -> Result<Snapshot<Listed<TurnEvent>>, StoreError> {
+        self.store.turn_events(agent_id, page).await
     }
 
-    pub(crate) async fn archive(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
-        self.change(id, owner, Change::Archive).await
+    /// The greatest key of a conversation, for those who read all there are now.
+    pub(crate) async fn last(&self) -> Result<Snapshot<i64>, StoreError> {
+        self.store.last_session().await
     }
 
-    pub(crate) async fn unarchive(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
-        self.change(id, owner, Change::Unarchive).await
+    /// Some conversations whose keys are greater than the first of `between` and not greater than the second, by them.
+    pub(crate) async fn after(
+        &self,
+        filter: Filter,
+        between: (i64, i64),
+        limit: u32,
+    ) -> Result<Snapshot<Walked>, StoreError> {
+        self.store.sessions_after(filter, between, limit).await
     }
 
-    async fn change(&self, id: SessionId, owner: Option<&Owner>, change: Change) -> Result<(), HistoryError> {
-        let changed = self.store.session_change(id, owner, (change, clock::unix_millis()))?.await?;
-        if changed.value { Ok(()) } else { Err(HistoryError::Unknown) }
+    /// Lines that an export of `filter` has.
+    pub(crate) async fn export_lines(&self, filter: Filter) -> Result<Snapshot<u64>, StoreError> {
+        self.store.export_lines(filter).await
     }
 
-    pub(crate) async fn archive_all(&self, ids: &[SessionId], owner: Option<&Owner>) -> Batched {
-        let mut batched = Batched::default();
-        for id in ids {
-            batched.note(*id, self.archive(*id, owner).await);
-        }
-        batched
+    /// Some turns of a conversation whose keys are greater than `after`; `None` where it is gone.
+    pub(crate) async fn said_after(&self, id: SessionId, after: i64) -> Result<Snapshot<Option<SaidPage>>, StoreError> {
+        self.store.said_after(id, after).await
     }
 
-    pub(crate) async fn delete_all(&self, ids: &[SessionId], owner: Option<&Owner>) -> Batched {
-        let mut batched = Batched::default();
-        for id in ids {
-            batched.note(*id, self.delete(*id, owner).await);
-        }
-        batched
-    }
-
-    /// Deletes a conversation. A turn that runs in it is stopped first.
+    /// Deletes a conversation: from then on it is there for nobody, also where it is long and [`History::bury`] has to take
+    /// away what is left of it. A turn that runs in it is stopped first.
     ///
     /// # Errors
     ///
     /// [`HistoryError::Busy`] where it does not stop in time.
-    pub(crate) async fn delete(&self, id: SessionId, owner: Option<&Owner>) -> Result<(), HistoryError> {
+    pub(crate) async fn delete(
+        &self,
+        id: SessionId,
+        owner: Option<&Owner>,
+        entry: Option<AuditEntry>,
+    ) -> Result<(), HistoryError> {
         let found = self.store.session(id, owner).await?.value.ok_or(HistoryError::Unknown)?;
-        self.delete_found(&found).await
+        self.delete_found(&found, entry).await
     }
 
     /// Deletes the owner's conversations of that name; how many.
@@ -177,16 +174,16 @@ impl History {
             }
         }
         for session in &found {
-            self.delete_found(session).await?;
+            self.delete_found(session, None).await?;
         }
         if found.is_empty() { Err(HistoryError::Unknown) } else { Ok(found.len()) }
     }
 
-    async fn delete_found(&self, found: &SessionRow) -> Result<(), HistoryError> {
+    pub(super) async fn delete_found(&self, found: &SessionRow, entry: Option<AuditEntry>) -> Result<(), HistoryError> {
         let place = place(found).ok_or(HistoryError::Unknown)?;
         let claim = Claim::Chat(place.0.clone(), place.1.clone(), place.2.clone());
         let claimed = self.claim(claim.clone(), &Which::One(&claim)).await?;
-        let deleted = self.store.sessions_delete(vec![found.id])?;
+        let deleted = self.store.sessions_retire(vec![found.id], None, entry)?;
         // Whoever goes on with it begins a new one, and the upstream knows nothing of the old.
         self.sessions.known.remove(&place);
         self.until_known(deleted, claimed).await.map(drop)
@@ -210,33 +207,33 @@ impl History {
             if found.is_empty() {
                 return Ok(count);
             }
-            let deleted = self.store.sessions_delete(found.iter().map(|session| session.id).collect())?;
+            let deleted = self.store.sessions_retire(found.iter().map(|session| session.id).collect(), None, None)?;
             found.iter().filter_map(place).for_each(|place| self.sessions.known.remove(&place));
-            match self.until_known(deleted, Arc::clone(&claimed)).await? {
+            match self.until_known(deleted, Arc::clone(&claimed)).await?.deleted {
                 0 => return Ok(count), // Somebody else has deleted them meanwhile.
                 deleted => count += deleted,
             }
         }
     }
 
-    /// Holds `claimed` until it is known what came of a deletion, also where nobody waits for that any more: who goes on
-    /// with the conversation must not find what is about to go.
-    async fn until_known(
+    /// Holds `claimed` until it is known what came of a deletion, or of a beginning, also where nobody waits for that any
+    /// more: who goes on with the conversation must not find what is about to go, nor begin what is about to be there.
+    pub(super) async fn until_known<T: Send + 'static>(
         &self,
-        deletion: Pending<usize>,
+        write: Pending<T>,
         claimed: impl Send + Sync + 'static,
-    ) -> Result<usize, HistoryError> {
+    ) -> Result<T, HistoryError> {
         let known = self.sessions.deletions.spawn(async move {
-            let deleted = deletion.await;
+            let written = write.await;
             drop(claimed);
-            deleted
+            written
         });
-        let deleted = known.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
-        Ok(deleted.value)
+        let written = known.await.unwrap_or(Err(StoreError::OutcomeUnknown))?;
+        Ok(written.value)
     }
 
     /// Keeps what others may not have meanwhile, and stops the turns that have it.
-    async fn claim(&self, claim: Claim, which: &Which<'_>) -> Result<Claimed, HistoryError> {
+    pub(super) async fn claim(&self, claim: Claim, which: &Which<'_>) -> Result<Claimed, HistoryError> {
         let by = clock::now() + STOPS_WITHIN;
         loop {
             if let Some(claimed) = self.sessions.running.claim(vec![claim.clone()]) {
@@ -270,15 +267,6 @@ impl History {
     }
 }
 
-impl Batched {
-    fn note(&mut self, id: SessionId, done: Result<(), HistoryError>) {
-        match done {
-            Ok(()) => self.done += 1,
-            Err(error) => self.failed.push((id, error)),
-        }
-    }
-}
-
 async fn all(over: Vec<CancellationToken>) {
     for over in over {
         over.cancelled().await;
@@ -286,7 +274,7 @@ async fn all(over: Vec<CancellationToken>) {
 }
 
 /// Where it is known by; what was stored was checked.
-fn place(session: &SessionRow) -> Option<(Owner, AgentId, Label)> {
+pub(super) fn place(session: &SessionRow) -> Option<(Owner, AgentId, Label)> {
     let (agent_id, chat) = (AgentId::parse(&session.agent_id).ok()?, Label::parse(&session.chat).ok()?);
     Some((Owner::stored(&session.owner), agent_id, chat))
 }

@@ -1,4 +1,5 @@
-//! Keeps the index of what was said behind the turns, on the primary.
+//! Keeps the index of what was said behind the turns, and counts conversations that were here before anything counted them:
+//! on the primary.
 
 use crate::base::Chain;
 use crate::clock;
@@ -15,7 +16,7 @@ const REST_MIN: Duration = Duration::from_millis(5);
 /// What went wrong is said once, until something has worked.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// Indexes what has ended, in small batches, as long as `leads` says that this node writes; until `stop`.
+/// Indexes what has ended and counts what is not counted, in small batches, as long as `leads` says that this node writes; until `stop`.
 pub(crate) async fn follow(store: Store, leads: impl Fn() -> bool, stop: CancellationToken) {
     let mut has_failed = false;
     let mut pause = IDLE;
@@ -36,7 +37,7 @@ pub(crate) async fn follow(store: Store, leads: impl Fn() -> bool, stop: Cancell
             Err(StoreError::Fenced) => return,
             Err(error) => {
                 if !has_failed {
-                    tracing::error!(error = %Chain(&error), "what was said cannot be indexed; it is found more slowly");
+                    tracing::error!(error = %Chain(&error), "what was said cannot be indexed or counted; it is found more slowly");
                 }
                 has_failed = true;
                 AFTER_FAILURE
@@ -46,15 +47,19 @@ pub(crate) async fn follow(store: Store, leads: impl Fn() -> bool, stop: Cancell
     }
 }
 
-fn rest(began: Instant) -> Duration {
+pub(super) fn rest(began: Instant) -> Duration {
     ((clock::now() - began) * REST_TIMES).clamp(REST_MIN, IDLE)
 }
 
 /// Whether there was anything to do.
 async fn batch(store: &Store) -> Result<bool, StoreError> {
+    let counts = store.has_uncounted().await?;
+    if counts {
+        store.count_some()?.await?;
+    }
     let batch = store.unindexed(clock::unix_millis()).await?;
     if batch.is_empty() {
-        return Ok(false);
+        return Ok(counts);
     }
     store.index(batch)?.await?;
     Ok(true)

@@ -6,20 +6,24 @@
 //! or the Idempotency-Key. One turn of a conversation runs at a time, and the table of running
 //! turns in [`running`] is the only judge of that: the store says what was, memory says what is.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of those who have logged in"))]
 mod history;
+mod import;
 mod indexer;
 mod known;
+mod manage;
+mod retire;
 mod running;
 mod service;
 #[cfg(test)]
 mod tests;
 mod turn;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of those who have logged in"))]
 mod words;
 
 pub(crate) use history::{History, HistoryError};
+pub(crate) use import::Imports;
 pub(crate) use indexer::follow as follow_with_index;
 pub(crate) use known::{KNOWN_BYTES, Known};
+pub(crate) use manage::{Batched, Deed};
 pub(crate) use service::{Ask, Asked, Begun, Reserved, Sessions, SessionsError};
 pub(crate) use turn::{Elsewhere, Outcome, Transcript, Turn};
+pub(crate) use words::{Title, Words, sort};

@@ -1,7 +1,7 @@
 use super::known::Known;
 use super::running::{Claim, Claimed, Running};
 use super::turn::{Elsewhere, Record, Turn};
-use crate::base::{AgentId, Label, Owner, Position, ordered_id, random_id};
+use crate::base::{AgentId, Label, Owner, Position, Region, ordered_id, random_id};
 use crate::cache::Cache;
 use crate::clock;
 use crate::store::{self, Budget, NewTurn, Past, Store, StoreError, TurnState};
@@ -86,6 +86,8 @@ pub(crate) struct Asked {
     pub(crate) settings: Option<String>,
     /// Of the conversation, should it begin with this.
     pub(crate) title: String,
+    /// Where it is asked from, should the conversation begin with this.
+    pub(crate) region: Option<Region>,
 }
 
 impl Sessions {
@@ -162,7 +164,7 @@ impl Sessions {
         let mut reserved = self.place(ask, (chat.clone(), Some(turn.clone())), session, claimed);
         reserved.again = Some(Again { turn_id: target.turn_id, place: target.place });
         // The conversation has its title.
-        let asked = Asked { question: target.question, settings: target.settings, title: String::new() };
+        let asked = Asked { question: target.question, settings: target.settings, title: String::new(), region: None };
         Ok((Box::new(reserved), asked))
     }
 
@@ -250,7 +252,7 @@ impl Reserved {
     pub(crate) fn begin(self, asked: Asked) -> Result<Turn, SessionsError> {
         let Self { sessions, ask, chat, label, session, is_first, again, claimed } = self;
         let store::Session { upstream_chat_id, conversation } = session;
-        let Asked { question, settings, title } = asked;
+        let Asked { question, settings, title, region } = asked;
         let replaces = again.map(|again| again.turn_id);
         let at = clock::unix_millis();
         let question_bytes = question.len();
@@ -270,6 +272,7 @@ impl Reserved {
             title,
             settings,
             replaces: replaces.clone(),
+            region,
             at,
         };
         let record = match sessions.store {

@@ -3,10 +3,14 @@
 use super::history::HistoryError;
 use super::words::{Title, Words};
 use super::*;
-use crate::base::{AgentId, Label, Owner, SessionId};
+use crate::base::{AgentId, Label, Owner, Secret, SessionId};
 use crate::cache::Cache;
 use crate::clock;
-use crate::store::{Filter, Key, Order, Page, SessionRow, Store, StoreError, TurnEnd, opened};
+use crate::protocol::account::{UserRole, Username};
+use crate::store::{
+    AuditEntry, AuditFilter, Filter, Key, NewUser, Order, Page, SessionRow, Store, StoreError, TurnEnd, UserChange,
+    opened,
+};
 use jiff::tz::TimeZone;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,7 +50,7 @@ fn agent() -> AgentId {
 
 fn asked(question: &str) -> Asked {
     let text = serde_json::json!({ "role": "user", "content": question }).to_string();
-    Asked { question: text, settings: None, title: question.to_owned() }
+    Asked { question: text, settings: None, title: question.to_owned(), region: None }
 }
 
 /// A turn under way, its question stored.
@@ -76,6 +80,23 @@ async fn answered(sessions: &Sessions, place: (&Owner, &str, &str), question: &s
     ended(begun(sessions, place, question).await, Outcome::Complete(None), answer).await;
 }
 
+/// What an administrator does is audited.
+fn entry(id: SessionId) -> AuditEntry {
+    AuditEntry {
+        at: clock::unix_millis(),
+        user_id: Some(1),
+        username: None,
+        action: "test",
+        resource_type: "session",
+        resource_id: Some(id.to_string()),
+        details: "{}".to_owned(),
+        ip_address: None,
+        user_agent: None,
+        error: None,
+        needs_admin: false,
+    }
+}
+
 async fn list(history: &History, filter: Filter) -> Vec<SessionRow> {
     history.list(filter, (Key::CreatedAt, Order::Ascending), ALL).await.unwrap().value.rows
 }
@@ -95,24 +116,26 @@ async fn owners_change_what_is_theirs_and_administrators_change_everything() {
     let (theirs, others) = (ids(&history, &one).await, ids(&history, &other).await);
     assert_eq!((theirs.len(), others.len()), (2, 1));
     let title = || Title::parse("my chat").unwrap();
-    history.rename(theirs[0], Some(&one), title()).await.unwrap();
+    history.rename(theirs[0], &one, title()).await.unwrap();
     let refused = [
-        history.rename(theirs[0], Some(&other), title()).await,
-        history.archive(theirs[0], Some(&other)).await,
-        history.unarchive(theirs[0], Some(&other)).await,
-        history.delete(theirs[0], Some(&other)).await,
+        history.rename(theirs[0], &other, title()).await.map(drop),
+        history.archive(theirs[0], Some(&other), None).await.map(drop),
+        history.unarchive(theirs[0], Some(&other), None).await.map(drop),
+        history.delete(theirs[0], Some(&other), None).await,
     ];
     assert!(refused.iter().all(|refused| matches!(refused, Err(HistoryError::Unknown))), "{refused:?}");
     let renamed = history.session(theirs[0], Some(&one)).await.unwrap().value.unwrap();
     assert_eq!((renamed.title.as_str(), renamed.is_archived), ("my chat", false));
 
     let everybodys = [theirs[0], others[0]];
-    let batched = history.archive_all(&everybodys, Some(&one)).await;
-    assert_eq!((batched.done, batched.failed.len(), batched.failed[0].0), (1, 1, others[0]));
-    let batched = history.archive_all(&everybodys, None).await;
+    let elsewhere = AgentId::parse("b").unwrap();
+    let batched = history.batch(&everybodys, (Deed::Archive, Some(&elsewhere)), entry).await;
+    assert_eq!((batched.done, batched.failed.len(), batched.failed[0].0), (0, 2, theirs[0]), "of another agent");
+    let batched = history.batch(&everybodys, (Deed::Archive, Some(&agent())), entry).await;
     assert_eq!((batched.done, batched.failed.len()), (2, 0));
     assert_eq!(list(&history, Filter { is_archived: Some(true), ..Filter::default() }).await.len(), 2);
-    history.unarchive(theirs[0], Some(&one)).await.unwrap();
+    let session = history.unarchive(theirs[0], Some(&one), None).await.unwrap();
+    assert!(!session.is_archived);
     let stats = history.stats(Filter::default(), TimeZone::UTC).await.unwrap().value;
     assert_eq!((stats.sessions, stats.archived, stats.turns), (3, 1, 3));
     let days: Vec<i64> = stats.by_day.iter().map(|(day, _)| *day).collect();
@@ -125,9 +148,19 @@ async fn owners_change_what_is_theirs_and_administrators_change_everything() {
         let found = history.search(owner.cloned(), words(text), ALL).await.unwrap().value;
         assert_eq!(found.total, expected, "{text}");
     }
-    assert_eq!(history.spent(theirs.clone()).await.unwrap().value.len(), 2);
-    let batched = history.delete_all(&[theirs[0], others[0], theirs[0]], None).await;
-    assert_eq!((batched.done, batched.failed.len()), (2, 1), "one of them was there twice");
+    let batched = history.batch(&[theirs[0], others[0], theirs[0]], (Deed::Delete, None), entry).await;
+    assert_eq!((batched.done, batched.failed.len()), (2, 0), "one of them was named twice");
+    let batched = history.batch(&[theirs[0]], (Deed::Delete, None), entry).await;
+    assert_eq!((batched.done, batched.failed.len()), (0, 1));
+    let (audit, _) = store.audit_rows(AuditFilter::default(), (0, 100)).await.unwrap();
+    let audited: Vec<_> = audit.into_iter().filter_map(|row| row.resource_id).collect();
+    let [mine, theirs_too] = [theirs[0], others[0]].map(|id| id.to_string());
+    assert_eq!(
+        audited.iter().filter(|id| **id == mine).count(),
+        2,
+        "archived and deleted, and nothing that was not done"
+    );
+    assert_eq!(audited.iter().filter(|id| **id == theirs_too).count(), 2);
     assert_eq!((ids(&history, &one).await, ids(&history, &other).await.len()), (vec![theirs[1]], 0));
     store.close().await.unwrap();
 }
@@ -195,6 +228,55 @@ async fn everything_of_an_owner_is_deleted_and_nothing_of_another() {
 }
 
 #[tokio::test]
+async fn what_is_idle_goes_and_a_chat_in_which_a_turn_runs_stays() {
+    let (_dir, store, sessions, history) = doors();
+    let owner = Owner::visitor("1");
+    for chat in 0..25 {
+        answered(&sessions, (&owner, &format!("c{chat}"), "t"), "q", "x").await;
+    }
+    let turn = begun(&sessions, (&owner, "c7", "u"), "q").await;
+    let later = crate::base::UnixMillis(clock::unix_millis().0 + 1_000);
+    let sweep = async |before| {
+        let (mut deleted, mut after) = (0, Some(0));
+        while let Some(from) = after {
+            let swept = history.expire(before, from).await.unwrap();
+            (deleted, after) = (deleted + swept.deleted, swept.next);
+        }
+        deleted
+    };
+    assert_eq!(sweep(crate::base::UnixMillis(1_000)).await, 0);
+    assert_eq!(sweep(later).await, 24);
+    assert_eq!(ids(&history, &owner).await.len(), 1);
+    ended(turn, Outcome::Complete(None), "x").await;
+    // What the memory of conversations knew of the others is forgotten with them.
+    answered(&sessions, (&owner, "c3", "t"), "q", "anew").await;
+    assert_eq!(sweep(later).await, 2);
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_erased_leaves_nothing_and_a_running_turn_is_stopped_for_it() {
+    let (_dir, store, sessions, history) = doors();
+    let (one, other) = (Owner::user(1), Owner::user(2));
+    for chat in 0..25 {
+        answered(&sessions, (&one, &format!("c{chat}"), "t"), "q", "x").await;
+    }
+    answered(&sessions, (&other, "c", "t"), "q", "x").await;
+    let turn = begun(&sessions, (&one, "c7", "u"), "q").await;
+    let stopped = turn.stopped();
+    let ends = async {
+        stopped.cancelled().await;
+        ended(turn, Outcome::Interrupted, "").await;
+    };
+    let (erased, ()) = tokio::join!(history.erase(&one), ends);
+    assert_eq!((erased.unwrap(), history.erase(&one).await.unwrap()), (25, 0));
+    assert_eq!((ids(&history, &one).await.len(), ids(&history, &other).await.len()), (0, 1));
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_does_not_stop_in_time_is_busy_and_stays() {
     let (_dir, store, sessions, history) = doors();
     let owner = Owner::visitor("1");
@@ -202,7 +284,7 @@ async fn what_does_not_stop_in_time_is_busy_and_stays() {
     tokio::time::pause();
     let id = ids(&history, &owner).await[0];
     for refused in [
-        history.delete(id, None).await.map(|()| 1),
+        history.delete(id, None, None).await.map(|()| 1),
         history.delete_named(&owner, Some(&agent()), &label("c")).await,
         history.delete_every(&owner, None).await,
     ] {
@@ -264,5 +346,68 @@ async fn the_index_follows_while_this_node_leads_and_rests_while_it_does_not() {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chat_is_made_empty_and_its_first_question_goes_on_with_it() {
+    let (_dir, store, sessions, history) = doors();
+    let owner = Owner::visitor("1");
+    let made = history.make(&owner, &agent(), (Some(label("c")), None)).await.unwrap();
+    assert_eq!((made.chat.as_str(), made.title.as_str(), made.turns), ("c", "", 0));
+    let again = history.make(&owner, &agent(), (Some(label("c")), None)).await;
+    assert!(matches!(again, Err(HistoryError::Exists)), "{again:?}");
+    let named = history.make(&owner, &agent(), (None, Some(Title::parse("mine").unwrap()))).await.unwrap();
+    assert_eq!(named.title, "mine");
+    answered(&sessions, (&owner, "c", "t"), "what is it?", "x").await;
+    answered(&sessions, (&owner, "c", "u"), "and now?", "y").await;
+    answered(&sessions, (&owner, &named.chat, "t"), "q", "x").await;
+    let found = history.session(made.id, Some(&owner)).await.unwrap().value.unwrap();
+    assert_eq!((found.title.as_str(), found.turns), ("what is it?", 2), "named by its first question");
+    assert_eq!(history.session(named.id, None).await.unwrap().value.unwrap().title, "mine");
+
+    let turn = begun(&sessions, (&owner, "d", "t"), "q").await;
+    let busy = history.make(&owner, &agent(), (Some(label("d")), None)).await;
+    assert!(matches!(busy, Err(HistoryError::Busy)), "{busy:?}");
+    ended(turn, Outcome::Complete(None), "x").await;
+    sessions.close().await;
+    store.close().await.unwrap();
+}
+
+/// Goal: who is no administrator any more when a conversation is changed does not change it, though they were one when
+/// they asked. Method: the administrator is demoted behind the entry that each deed is written down by.
+#[tokio::test]
+async fn a_role_that_is_taken_away_is_missing_when_a_conversation_is_changed() {
+    let (_dir, store, sessions, history) = doors();
+    let owner = Owner::visitor("1");
+    answered(&sessions, (&owner, "c", "t"), "q", "an answer").await;
+    let id = ids(&history, &owner).await[0];
+    let mut admins = Vec::new();
+    for name in ["root", "ann"] {
+        let (username, hash) = (Username::parse(name).unwrap(), Secret::new("x".to_owned()));
+        let new = NewUser { username, email: None, role: UserRole::Admin, hash, at: clock::unix_millis() };
+        admins.push(store.user_add(new, entry(id)).unwrap().await.unwrap().value.unwrap().id);
+    }
+    let of_ann = |id| AuditEntry { user_id: Some(admins[1]), needs_admin: true, ..entry(id) };
+    assert!(history.archive(id, None, Some(of_ann(id))).await.unwrap().is_archived);
+    let demoted = UserChange { role: Some(UserRole::User), ..UserChange::default() };
+    store.user_change(admins[1], demoted, entry(id)).unwrap().await.unwrap();
+    let rows = store.audit_rows(AuditFilter::default(), (0, 1)).await.unwrap().1;
+    let mut refused = vec![
+        history.unarchive(id, None, Some(of_ann(id))).await.map(drop),
+        history.delete(id, None, Some(of_ann(id))).await,
+    ];
+    for deed in [Deed::Unarchive, Deed::Delete] {
+        let batched = history.batch(&[id], (deed, None), of_ann).await;
+        assert_eq!((batched.done, batched.failed.len()), (0, 1));
+        refused.extend(batched.failed.into_iter().map(|(_, error)| Err(error)));
+    }
+    for refused in refused {
+        assert!(matches!(refused, Err(HistoryError::Store(StoreError::NotPermitted))), "{refused:?}");
+    }
+    let found = list(&history, Filter::default()).await;
+    assert_eq!((found.len(), found[0].is_archived), (1, true), "it is as it was");
+    assert_eq!(store.audit_rows(AuditFilter::default(), (0, 1)).await.unwrap().1, rows, "nothing was written down");
+    sessions.close().await;
     store.close().await.unwrap();
 }

@@ -97,6 +97,7 @@ impl Store {
                 ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, api_key = excluded.api_key,
                 source = excluded.source, updated_at = excluded.updated_at
                 WHERE NOT ?7 OR agents.source = 'file'";
+            entry.as_ref().map_or(Ok(()), |entry| audit::permit(scope, entry))?;
             let mut statement = scope.rows.prepare_cached(sql).map_err(StoreError::sql("write an agent"))?;
             for (agent, profile, api_key) in &prepared {
                 let source = match agent.source {
@@ -110,7 +111,7 @@ impl Store {
                     _ => report.stored += 1,
                 }
             }
-            entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            entry.map_or(Ok(()), |entry| audit::append_permitted(scope, entry))?;
             Ok(report)
         })
     }
@@ -118,13 +119,14 @@ impl Store {
     /// Removes an agent; its sessions stay. `false` when there was none.
     pub(crate) fn agent_remove(&self, id: AgentId, entry: Option<AuditEntry>) -> Result<Pending<bool>, StoreError> {
         self.write(id.as_str().len(), move |scope| {
+            entry.as_ref().map_or(Ok(()), |entry| audit::permit(scope, entry))?;
             let removed = scope
                 .rows
                 .query_row("DELETE FROM agents WHERE id = ?1 RETURNING id", [id.as_str()], |_| Ok(()))
                 .optional()
                 .map_err(StoreError::sql("remove an agent"))?;
             if removed.is_some() {
-                entry.map_or(Ok(()), |entry| audit::append(scope, entry))?;
+                entry.map_or(Ok(()), |entry| audit::append_permitted(scope, entry))?;
             }
             Ok(removed.is_some())
         })
@@ -132,7 +134,7 @@ impl Store {
 }
 
 /// What is sealed of an agent: its key, and a line for each header with its value. Neither has a line's end in it.
-fn secrets(agent: &Agent) -> String {
+pub(super) fn secrets(agent: &Agent) -> String {
     let mut lines = agent.api_key.expose().to_owned();
     for (name, value) in &agent.profile.features.custom_headers.0 {
         lines.extend(["\n", name, ":", value.expose()]);

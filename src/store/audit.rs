@@ -7,11 +7,12 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
 use super::readers::Budget;
+use super::trim::{self, Start};
 use crate::base::UnixMillis;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
-const COLUMNS: &str = "id, at, user_id, username, action, resource_type, resource_id, details, ip_address, user_agent, status, error_message, chain";
+pub(super) const COLUMNS: &str = "id, at, user_id, username, action, resource_type, resource_id, details, ip_address, user_agent, status, error_message, chain";
 /// Of one read transaction of a check.
 const CHECKED_AT_ONCE: i64 = 10_000;
 
@@ -30,6 +31,8 @@ pub(crate) struct AuditEntry {
     pub(crate) user_agent: Option<String>,
     /// Why it was refused; `None` where it was done.
     pub(crate) error: Option<&'static str>,
+    /// It is the right of an administrator alone, which `user_id` has to be when it is done.
+    pub(crate) needs_admin: bool,
 }
 
 impl AuditEntry {
@@ -66,12 +69,14 @@ pub(crate) struct AuditFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AuditCheck {
     pub(crate) rows: u64,
+    /// What is verified begins with this row; those before it were removed by a rule of retention.
+    pub(crate) from: i64,
     /// The first row that does not follow from those before it.
     pub(crate) broken_at: Option<i64>,
 }
 
 impl AuditRow {
-    fn hash(&self, before: &[u8]) -> [u8; 32] {
+    pub(super) fn hash(&self, before: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(before);
         let number = |number: Option<i64>| number.map(|number| number.to_string());
@@ -103,7 +108,7 @@ impl AuditRow {
         hash.finalize().into()
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<(Self, Vec<u8>)> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(Self, Vec<u8>)> {
         let read = Self {
             id: row.get(0)?,
             at: UnixMillis(row.get(1)?),
@@ -126,19 +131,31 @@ fn status(is_failure: bool) -> &'static str {
     if is_failure { "failure" } else { "success" }
 }
 
-/// Writes `entry` behind all others, in the transaction of what it tells of.
+/// Whether who does it may do so, in the transaction that does it: a role may have been taken away since it was looked at.
+pub(super) fn permit(scope: &Scope<'_>, entry: &AuditEntry) -> Result<(), StoreError> {
+    if !entry.needs_admin {
+        return Ok(());
+    }
+    let sql = "SELECT 1 FROM users WHERE id = ?1 AND role = 'admin' AND status = 'active'";
+    let is_admin = scope.rows.prepare_cached(sql).and_then(|mut statement| statement.exists([entry.user_id]));
+    if is_admin.map_err(StoreError::sql("look for an administrator"))? { Ok(()) } else { Err(StoreError::NotPermitted) }
+}
+
+/// Writes `entry` behind all others, in the transaction of what it tells of, which comes to nothing where whoever did it
+/// may not.
 pub(super) fn append(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreError> {
+    permit(scope, &entry)?;
+    append_permitted(scope, entry)
+}
+
+/// As [`append`], of what [`permit`] was asked before: it may have been the last that its author was allowed to do.
+pub(super) fn append_permitted(scope: &Scope<'_>, entry: AuditEntry) -> Result<(), StoreError> {
     put(scope.rows, entry).map_err(StoreError::sql("write the audit"))
 }
 
 fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
-    let last = rows
-        .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
-        .optional()?;
-    let (id, before) = last.map_or((1, vec![0; 32]), |(id, chain)| (id + 1, chain));
     let row = AuditRow {
-        id,
+        id: 0,
         at: entry.at,
         user_id: entry.user_id,
         username: entry.username,
@@ -151,6 +168,20 @@ fn put(rows: &Connection, entry: AuditEntry) -> rusqlite::Result<()> {
         is_failure: entry.error.is_some(),
         error: entry.error.map(ToOwned::to_owned),
     };
+    put_row(rows, row)
+}
+
+/// Writes `row` behind all others, under the number that follows theirs.
+pub(super) fn put_row(rows: &Connection, row: AuditRow) -> rusqlite::Result<()> {
+    let last = rows
+        .prepare_cached("SELECT id, chain FROM audit ORDER BY id DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .optional()?;
+    let (id, before) = match last {
+        Some((id, chain)) => (id + 1, chain),
+        None => Start::read(rows).map(|start| (start.removed + 1, start.chain))?,
+    };
+    let row = AuditRow { id, ..row };
     let chain = row.hash(&before);
     let sql = format!("INSERT INTO audit ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     rows.prepare_cached(&sql)?.execute(params![
@@ -204,8 +235,21 @@ impl Store {
 
     /// Computes every row's hash anew, in portions, so that no read lasts.
     pub(crate) async fn audit_check(&self) -> Result<AuditCheck, StoreError> {
-        let mut check = AuditCheck { rows: 0, broken_at: None };
-        let (mut after, mut before) = (0, vec![0; 32]);
+        loop {
+            let start = self.audit_start().await?;
+            let check = self.audit_check_from(&start).await?;
+            // Rows that were removed meanwhile are no sign of anything.
+            if self.audit_start().await? == start {
+                return Ok(check);
+            }
+        }
+    }
+
+    async fn audit_check_from(&self, start: &Start) -> Result<AuditCheck, StoreError> {
+        let mut check = AuditCheck { rows: 0, from: start.removed + 1, broken_at: None };
+        let (mut after, mut before) = (start.removed, start.chain.clone());
+        // That it begins there is said by a row of its own, the last of its kind.
+        let mut is_said = start.removed == 0;
         loop {
             let from = after;
             let sql = format!("SELECT {COLUMNS} FROM audit WHERE id > ?1 ORDER BY id LIMIT {CHECKED_AT_ONCE}");
@@ -219,6 +263,7 @@ impl Store {
             });
             let portion = portion.await?;
             if portion.is_empty() {
+                check.broken_at = (!is_said).then_some(check.from);
                 return Ok(check);
             }
             for (row, chain) in portion {
@@ -226,6 +271,9 @@ impl Store {
                 if row.id != after + 1 || row.hash(&before)[..] != chain[..] {
                     check.broken_at = Some(row.id);
                     return Ok(check);
+                }
+                if row.action == trim::ACTION {
+                    is_said = start.is_said_by(&row.details);
                 }
                 (after, before) = (row.id, chain);
             }

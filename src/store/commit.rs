@@ -1,18 +1,24 @@
 use super::checkpoint::Home;
+use super::copy::PAGE_BYTES;
 use super::log::{Flush, Log, LogError};
 use super::open;
 use super::saved::Saved;
 use super::sums::Sums;
 use super::tail::Tail;
-use crate::base::{Epoch, Position, Txid};
+use crate::base::{Epoch, Position, Txid, UnixMillis};
 use crate::clock;
-use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
+use crate::protocol::record::{ClusterId, Encoder, Kind, PAGES_BYTES_MAX, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
 use rusqlite::Connection;
 use std::io;
 
 /// What a commit may take in the journal: a record at its largest.
 pub(super) const RESERVE_BYTES: u64 = 68 << 20;
+
+/// Pages that a record can carry, but for those that the commit itself may add: the first one, which is never flushed before.
+pub(super) const PAGES_MAX: usize = PAGES_BYTES_MAX / PAGE_BYTES - 16;
+/// What has never been spilled fits: it is in the cache.
+const _: () = assert!(open::WRITER_CACHE_BYTES / PAGE_BYTES * 2 < PAGES_MAX);
 
 /// Turns transactions of the one connection that writes into the commits of a history.
 pub(super) struct Committer {
@@ -25,6 +31,10 @@ pub(super) struct Committer {
     encoder: Encoder,
     log: Box<dyn Log>,
     saved: Saved,
+    /// What a commit may change: [`PAGES_MAX`], and less only to see what happens at the limit.
+    pub(super) pages_max: usize,
+    /// When the last commit was made that it began behind.
+    found: UnixMillis,
 }
 
 /// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
@@ -47,6 +57,9 @@ pub(crate) enum NotCommitted {
     /// It was rolled back, or will be.
     #[error("commit a transaction")]
     Sql(#[from] rusqlite::Error),
+    /// No record could carry it: it is rolled back.
+    #[error("a transaction changes more pages than one commit can carry")]
+    TooLarge,
     /// The database has it, the journal may not: nothing may follow.
     #[error("read the transaction back from the log")]
     Tail(#[source] io::Error),
@@ -65,8 +78,15 @@ impl Committer {
         (sums, tip): (Sums, Tip),
         (cluster, epoch): (ClusterId, Epoch),
         (log, saved): (Box<dyn Log>, Saved),
+        found: UnixMillis,
     ) -> Self {
-        Self { connection, tail, sums, tip, cluster, epoch, encoder: Encoder::new(), log, saved }
+        let (encoder, pages_max) = (Encoder::new(), PAGES_MAX);
+        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, found }
+    }
+
+    /// When the last commit was made before those of this one, by the clock of whoever made it.
+    pub(super) fn found(&self) -> UnixMillis {
+        self.found
     }
 
     /// What another one goes on from.
@@ -120,11 +140,38 @@ impl Committer {
         }
     }
 
+    /// Before a transaction begins: what an earlier one has left in the log is none of it.
+    pub(super) fn begins(&mut self) -> io::Result<()> {
+        self.tail.trim()
+    }
+
+    /// Whether the open transaction can become a commit, as far as it has come; what a part of it that was rolled back has
+    /// written counts as well. What `SQLite` has committed has to reach the journal, and no record takes more than
+    /// [`PAGES_BYTES_MAX`]: that is found out while it can be rolled back.
+    ///
+    /// Between statements of the transaction, with no savepoint open.
+    pub(super) fn fits(&mut self) -> Result<bool, NotCommitted> {
+        let mut spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
+        // A cache that has spilled nothing was never full. After that nobody knows how many changed pages it holds, as what
+        // is rolled back to a savepoint comes back into it beyond its size: they go to the log, where they are counted.
+        if spilled > 0 {
+            self.connection.cache_flush()?;
+            spilled = self.tail.spilled().map_err(NotCommitted::Tail)?;
+        }
+        Ok(usize::try_from(spilled).is_ok_and(|pages| pages <= self.pages_max))
+    }
+
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
     pub(super) fn commit(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
         let position = Position { epoch: self.epoch, txid: self.last().next() };
         let stamp = Stamp { position, before: self.tip.chain, at: clock::unix_millis() };
         open::set_stamp(&self.connection, &stamp)?;
+        // The index of what was said keeps what is new in memory until a savepoint begins, or the commit, when it is too late.
+        self.connection.prepare_cached("SAVEPOINT counted")?.execute([])?;
+        self.connection.prepare_cached("RELEASE counted")?.execute([])?;
+        if !self.fits()? {
+            return Err(NotCommitted::TooLarge);
+        }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         let mut commits = self.tail.read().map_err(NotCommitted::Tail)?;
         let (Some(commit), true) = (commits.pop(), commits.is_empty()) else {

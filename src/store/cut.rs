@@ -61,10 +61,7 @@ impl Store {
         let mut passes = Passes { to, stamp: None, frames: 0, kept: 0, beyond: false };
         Tail::new(&files.wal).walk(&mut passes).map_err(failed)?;
         if passes.beyond {
-            let bytes = |bytes: usize| u64::try_from(bytes).expect("a page and its head");
-            let end = bytes(HEADER_BYTES) + passes.kept * bytes(FRAME_HEADER_BYTES + PAGE_BYTES);
-            let wal = OpenOptions::new().write(true).open(&files.wal).map_err(failed)?;
-            wal.set_len(end).and_then(|()| wal.sync_all()).map_err(failed)?;
+            keep_frames(files, passes.kept).map_err(failed)?;
         }
         // It names frames that are gone; and the sums were perhaps of the commits that are.
         for stale in [files.wal.with_extension("db-shm"), files.sums.clone()] {
@@ -74,8 +71,16 @@ impl Store {
     }
 }
 
+/// Leaves so many frames of the database's own log. Nothing may be open.
+pub(super) fn keep_frames(files: &Files, frames: u64) -> io::Result<()> {
+    let bytes = |bytes: usize| u64::try_from(bytes).expect("a page and its head");
+    let end = bytes(HEADER_BYTES) + frames * bytes(FRAME_HEADER_BYTES + PAGE_BYTES);
+    let wal = OpenOptions::new().write(true).open(&files.wal)?;
+    wal.set_len(end).and_then(|()| wal.sync_all())
+}
+
 /// What the database's own file says of itself; `None` where it is none of ours.
-fn stamp_in_file(files: &Files) -> io::Result<Option<Stamp>> {
+pub(super) fn stamp_in_file(files: &Files) -> io::Result<Option<Stamp>> {
     let file = match File::open(&files.database) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,

@@ -16,9 +16,18 @@ pub(crate) enum StoreError {
     /// Nothing was written, and never will be.
     #[error("the write is larger than one commit can be")]
     TooLarge,
+    /// Nothing was written: it would be more than may be kept.
+    #[error("{0}")]
+    Quota(super::quota::Exceeded),
     /// The rows are not as the caller thought; nothing was written.
     #[error("the rows have changed meanwhile")]
     Conflict,
+    /// Whoever wanted it is no administrator any more; nothing was written.
+    #[error("only an administrator may do that")]
+    NotPermitted,
+    /// Whose it was to be has no account any more; nothing was written.
+    #[error("the account is gone")]
+    NoOwner,
     /// The commit may or may not be on disk. Repeat only what is idempotent.
     #[error("it is not known whether the write is on disk")]
     OutcomeUnknown,
@@ -150,6 +159,10 @@ pub(crate) enum OpenError {
         #[source]
         source: Box<super::commit::NotCommitted>,
     },
+    #[error(
+        "bring `{path}` to schema {schema}: that changes more pages at once than a commit can hold; nothing was changed, go on with the version before"
+    )]
+    LargeMigration { path: PathBuf, schema: u32 },
     #[error("start a thread of the store")]
     Thread(#[source] std::io::Error),
 }

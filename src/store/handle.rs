@@ -12,7 +12,7 @@ use super::seal::Sealer;
 use super::settings::Settings;
 use super::sums::Sums;
 use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order};
-use crate::base::{Epoch, Txid};
+use crate::base::{Epoch, Txid, UnixMillis};
 use crate::protocol::record::ClusterId;
 use rusqlite::Connection;
 use std::path::Path;
@@ -34,6 +34,8 @@ pub(crate) struct Store {
     pub(super) busy: [Busy; 2],
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
+    /// What the last reign began with.
+    pub(super) found: Arc<Mutex<Option<(Epoch, UnixMillis)>>>,
     /// Of the database as it is used now.
     pub(super) sums: Arc<RwLock<Sums>>,
     pub(super) place: Arc<Place>,
@@ -80,6 +82,8 @@ pub(crate) struct Stats {
     pub(crate) commits: u64,
     pub(crate) jobs: u64,
     pub(crate) queued: u64,
+    /// The row of the audit that its trimming found changed last, 0 where none was.
+    pub(crate) audit_broken_at: u64,
     /// The last commit that is on disk for good.
     pub(crate) durable_txid: u64,
 }
@@ -97,6 +101,7 @@ impl Store {
             pause: Pause::default(),
             busy: Default::default(),
             reign: Arc::new(RwLock::new(None)),
+            found: Arc::default(),
             sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
             probing: Arc::new(Mutex::new(None)),
@@ -305,6 +310,7 @@ impl Store {
             commits: self.counters.commits.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
             queued: self.counters.queued.load(Ordering::Relaxed),
+            audit_broken_at: self.counters.audit_broken_at.load(Ordering::Relaxed),
             durable_txid: self.gate.durable.get().raw(),
         }
     }

@@ -146,8 +146,7 @@ fn turns(rows: &Connection, epoch: Epoch, session_id: i64, page: Page) -> rusqli
     let mut found = statement.query(params![session_id, page.limit, page.offset])?;
     let (mut turns, mut bytes) = (Vec::new(), 0_usize);
     while let Some(row) = found.next()? {
-        let lengths = (3..=6).map(|column| Ok(row.get_ref(column)?.as_str()?.len()));
-        bytes = bytes.saturating_add(lengths.sum::<rusqlite::Result<usize>>()?);
+        bytes = bytes.saturating_add(text_bytes(row)?);
         if bytes > PAGE_BYTES_MAX && !turns.is_empty() {
             break;
         }
@@ -156,7 +155,13 @@ fn turns(rows: &Connection, epoch: Epoch, session_id: i64, page: Page) -> rusqli
     Ok(turns)
 }
 
-fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<TurnRow> {
+/// Of the texts of a row that [`turn`] reads.
+pub(super) fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
+    (3..=6).map(|column| Ok(row.get_ref(column)?.as_str()?.len())).sum()
+}
+
+/// The columns are those of [`turns`], in its order.
+pub(super) fn turn(row: &Row<'_>, epoch: Epoch) -> rusqlite::Result<TurnRow> {
     let is_of_this_reign = row.get::<_, i64>(2)? == epoch.raw().cast_signed();
     let verdict: Option<String> = row.get(12)?;
     Ok(TurnRow {

@@ -105,6 +105,17 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ends every login of everybody; how many.
+    pub(crate) fn logins_end_all(&self, entry: AuditEntry) -> Result<Pending<usize>, StoreError> {
+        self.write(entry.weight(), move |scope| {
+            let ended = scope.rows.execute("DELETE FROM logins", []).map_err(StoreError::sql("end all logins"))?;
+            audit::append(scope, entry)?;
+            Ok(ended)
+        })
+    }
+}
+
 /// Its generation and user.
 fn find(rows: &Connection, id: &str, now: UnixMillis) -> rusqlite::Result<Option<(u32, User)>> {
     let columns = COLUMNS.split(", ").map(|column| format!("users.{column}")).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,6 @@
-use super::commit::Committer;
+use super::commit::{Committer, NotCommitted};
 use super::error::OpenError;
+use super::tally;
 use crate::base::{Epoch, Position, Txid, UnixMillis};
 use crate::clock;
 use crate::disk;
@@ -16,20 +17,24 @@ use std::time::Duration;
 /// The letters `LLMc`.
 pub(super) const APPLICATION_ID: i32 = 0x4C4C_4D63;
 /// Every schema change, oldest first; the number of the last is the schema that this build writes.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../data/migrations/0001_first.sql"),
     include_str!("../../data/migrations/0002_index.sql"),
     include_str!("../../data/migrations/0003_accounts.sql"),
     include_str!("../../data/migrations/0004_upstream_conversation.sql"),
     include_str!("../../data/migrations/0005_sessions.sql"),
+    include_str!("../../data/migrations/0006_attachments.sql"),
+    include_str!("../../data/migrations/0007_usage.sql"),
+    include_str!("../../data/migrations/0008_retention.sql"),
+    include_str!("../../data/migrations/0009_import.sql"),
 ];
 /// Fixed for the life of a database: its pages are what is replicated.
 const PAGE_BYTES: u32 = 4096;
 /// Older versions may corrupt a write-ahead log when it is reset (fixed in 3.51.3).
 const SQLITE_MIN: i32 = 3_051_003;
-/// Of the page cache, for each connection.
-const WRITER_CACHE_KIB: u32 = 8 << 10;
-const READER_CACHE_KIB: u32 = 1 << 10;
+/// Of the page cache, for each connection. A commit counts on it that the writer's spills what is more.
+pub(super) const WRITER_CACHE_BYTES: usize = 8 << 20;
+const READER_CACHE_BYTES: usize = 1 << 20;
 const STATEMENTS_MAX: usize = 64;
 const BUSY_MAX: Duration = Duration::from_secs(1);
 
@@ -119,6 +124,15 @@ pub(super) fn writer(files: &Files, epoch: Epoch, expect: Expect) -> Result<Conn
             source,
         })?;
     }
+    if schema < schema_supported() {
+        for _ in 0..tally::AT_START {
+            let step = connection.unchecked_transaction().and_then(|transaction| {
+                tally::step(&transaction)?;
+                transaction.commit()
+            });
+            step.map_err(|source| open(path, source))?;
+        }
+    }
     Ok(connection)
 }
 
@@ -154,17 +168,49 @@ fn pending(schema: u32) -> impl Iterator<Item = (u32, &'static str)> {
 /// Brings the schema up to date, each change a commit of the history.
 pub(super) fn migrate_on(committer: &mut Committer, path: &Path) -> Result<(), OpenError> {
     let schema = check(&committer.connection, path)?;
+    let mut last = None;
     for (number, migration) in pending(schema) {
-        let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source };
-        let change = |connection: &Connection| {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
-            connection.execute_batch(migration)?;
-            connection.pragma_update(None, "user_version", number)
-        };
-        change(&committer.connection).map_err(|source| failed(Box::new(source.into())))?;
-        committer.commit(Txid::default()).map_err(|source| failed(Box::new(source)))?;
+        change_on(committer, path, (number, migration))?;
+        last = Some(number);
+    }
+    // A small database is whole before anybody looks at it.
+    let Some(number) = last else { return Ok(()) };
+    let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source: Box::new(source) };
+    for _ in 0..tally::AT_START {
+        if !tally::is_counting(&committer.connection).map_err(|source| failed(source.into()))? {
+            break;
+        }
+        committer.reserve().map_err(|source| failed(source.into()))?;
+        committer.begins().map_err(|source| failed(NotCommitted::Tail(source)))?;
+        let counted = committer.connection.execute_batch("BEGIN IMMEDIATE");
+        counted.and_then(|()| tally::step(&committer.connection)).map_err(|source| failed(source.into()))?;
+        committer.commit(Txid::default()).map_err(failed)?;
     }
     Ok(())
+}
+
+/// One change, if a record can hold it: found out before it is committed, as nothing could follow a commit that none holds.
+pub(super) fn change_on(
+    committer: &mut Committer,
+    path: &Path,
+    (number, migration): (u32, &str),
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::MigrateCommit { path: path.to_owned(), schema: number, source: Box::new(source) };
+    let change = |connection: &Connection| {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch(migration)?;
+        connection.pragma_update(None, "user_version", number)
+    };
+    committer.begins().map_err(|source| failed(NotCommitted::Tail(source)))?;
+    let changed = change(&committer.connection).map_err(NotCommitted::from);
+    match changed.and_then(|()| committer.commit(Txid::default())) {
+        Ok(_) => Ok(()),
+        Err(NotCommitted::TooLarge) => {
+            committer.connection.execute_batch("ROLLBACK").map_err(|source| failed(source.into()))?;
+            Err(OpenError::LargeMigration { path: path.to_owned(), schema: number })
+        }
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// The newest schema that this build reads.
@@ -196,7 +242,7 @@ pub(super) fn reader(files: &Files) -> rusqlite::Result<Connection> {
     // Whoever is in the way is for `readers` to wait for, within the caller's budget.
     connection.busy_timeout(Duration::ZERO)?;
     connection.pragma_update(None, "query_only", true)?;
-    frugal(&connection, READER_CACHE_KIB)?;
+    frugal(&connection, READER_CACHE_BYTES)?;
     Ok(connection)
 }
 
@@ -208,8 +254,9 @@ fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// What every connection may use, and that nothing of a chat is spilled to a file elsewhere.
-fn frugal(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+fn frugal(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
+    // Below zero it is in KiB, and else in pages.
+    connection.pragma_update(None, "cache_size", format!("-{}", cache_bytes >> 10))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     // Else a statement that joins is planned anew for every value that is bound to it, which costs
@@ -276,7 +323,7 @@ pub(super) fn settle(connection: &Connection) -> rusqlite::Result<()> {
     // Nobody else writes; only a checkpoint that resets the log waits, for readers that were interrupted.
     connection.busy_timeout(BUSY_MAX)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    frugal(connection, WRITER_CACHE_KIB)
+    frugal(connection, WRITER_CACHE_BYTES)
 }
 
 /// One migration is one commit, position row and all.

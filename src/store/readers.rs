@@ -136,7 +136,7 @@ impl Readers {
     ///
     /// # Cancel safety
     ///
-    /// Safe. A query that was left runs on to its end or its deadline, and keeps its reader so long.
+    /// Safe. A query that was left is stopped when it looks at the clock next, and gives its reader back.
     pub(super) async fn read<T, Q>(&self, budget: Budget, query: Q) -> Result<Snapshot<T>, StoreError>
     where
         T: Send + 'static,
@@ -235,8 +235,10 @@ impl Readers {
     {
         let pool = Arc::clone(&self.0);
         pool.queries.fetch_add(1, Ordering::Relaxed);
+        let waits = Waits::default();
+        let is_left = Arc::clone(&waits.0);
         let ran = tokio::task::spawn_blocking(move || {
-            let result = pool.with_reader(by, query);
+            let result = pool.with_reader(move || clock::now() >= by || is_left.load(Ordering::Relaxed), query);
             drop(slot);
             result
         });
@@ -297,7 +299,7 @@ impl Readers {
 impl Pool {
     fn with_reader<T>(
         &self,
-        by: Instant,
+        is_over: impl FnMut() -> bool + Send + 'static,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<Snapshot<T>, StoreError> {
         let idle = lock(&self.idle).pop();
@@ -306,7 +308,7 @@ impl Pool {
             None => Reader::open(&self.files, &self.total).map_err(StoreError::sql("open a reader"))?,
         };
         let reading = Reading::begin(self, &reader.connection);
-        let result = transaction(&mut reader.connection, by, query);
+        let result = transaction(&mut reader.connection, is_over, query);
         drop(reading);
         // One that failed in an unknown way is not used again, nor one whose rollback was interrupted too.
         let known =
@@ -316,6 +318,16 @@ impl Pool {
             lock(&self.idle).push(reader);
         }
         result
+    }
+}
+
+/// Somebody waits for a query; dropped, nobody does.
+#[derive(Default)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -342,11 +354,11 @@ impl Drop for Reading<'_> {
 /// Reads the position first: the transaction sees exactly that commit and nothing after it.
 fn transaction<T>(
     connection: &mut Connection,
-    by: Instant,
+    is_over: impl FnMut() -> bool + Send + 'static,
     query: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<Snapshot<T>, StoreError> {
     let doing = "read";
-    connection.progress_handler(STEPS_PER_LOOK, Some(move || clock::now() >= by)).map_err(StoreError::sql(doing))?;
+    connection.progress_handler(STEPS_PER_LOOK, Some(is_over)).map_err(StoreError::sql(doing))?;
     let transaction = connection.unchecked_transaction().map_err(StoreError::sql(doing))?;
     let position = open::position(&transaction).map_err(StoreError::sql(doing))?;
     let value = query(&transaction)?;

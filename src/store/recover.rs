@@ -114,11 +114,13 @@ fn ready(
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved)))
+    let found = open::stamp(&connection);
+    let found = found.map_err(|source| OpenError::Open { path: files.database.clone(), source })?.at;
+    Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved), found))
 }
 
 /// Begins a journal with the database as it is.
-fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sums, Tip), Failed> {
+pub(super) fn begin(connection: &Connection, start: &Start, log: &mut dyn Log) -> Result<(Sums, Tip), Failed> {
     // What the journal does not hold must be in the database's own file, on disk.
     open::bring_home(connection)?;
     let sum = apply::sum_of(connection)?;
@@ -218,7 +220,8 @@ fn replay(
 }
 
 /// Why database and journal do not come together.
-enum Failed {
+#[derive(Debug)]
+pub(super) enum Failed {
     Sql(rusqlite::Error),
     Log(LogError),
     Apply(ApplyError),

@@ -5,13 +5,14 @@ use super::commit::{Committer, Rested};
 use super::error::{OpenError, StoreError};
 use super::follow::Follower;
 use super::handle::{OnPanic, Store, spawn};
+use super::job::Pending;
 use super::log::Log;
 use super::open::Expect;
 use super::recover::{self, Start};
 use super::sums::Sums;
 use super::sync::{FLUSHES_MAX, Syncer};
 use super::writer::{End, Order, Writer};
-use crate::base::{Epoch, Txid};
+use crate::base::{Epoch, Txid, UnixMillis};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -59,6 +60,7 @@ impl Store {
         let syncer =
             Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone(), busy: of_flushes };
         let epoch = committer.epoch();
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, committer.found()));
         let (counters, pause) = (Arc::clone(&self.counters), self.pause.clone());
         let writer = Writer {
             committer,
@@ -108,6 +110,17 @@ impl Store {
     /// What is checked from now on is checked against these.
     fn watch(&self, sums: &Sums) {
         *self.sums.write().unwrap_or_else(PoisonError::into_inner) = sums.clone();
+    }
+
+    /// Under which epoch this node has begun to write last, and when the last commit was made that it found, by the clock of
+    /// whoever made it. `None` before the first.
+    pub(crate) fn reign_found(&self) -> Option<(Epoch, UnixMillis)> {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits what time it is and nothing else, so that a store that nobody writes to says how long that has been so.
+    pub(crate) fn mark_time(&self) -> Result<Pending<()>, StoreError> {
+        self.write(0, |_| Ok(()))
     }
 
     /// Takes no more work, finishes what was queued and flushes it on this node: what its next writer needs to know.

@@ -86,12 +86,16 @@ pub(super) fn finish(rows: &Connection, (old, end): (&str, &TurnEnd), events: &s
     // Where the same end is said again, the old one has gone already, and `finish` finds it done.
     let Some(place) = place else { return turns::finish(rows, end, events) };
     let state = end.state.stored().ok_or(StoreError::Conflict)?;
-    let sql = "DELETE FROM turns WHERE turn_id = ?1 AND state = 'running' RETURNING upstream_item_id, epoch";
-    let attempt = rows.query_row(sql, [&end.turn_id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
-    let (upstream_item_id, epoch) = attempt.optional().map_err(doing())?.ok_or(StoreError::Conflict)?;
+    let sql =
+        "DELETE FROM turns WHERE turn_id = ?1 AND state = 'running' RETURNING upstream_item_id, epoch, created_at";
+    let attempt = rows.query_row(sql, [&end.turn_id], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    let (upstream_item_id, epoch, asked_at) = attempt.optional().map_err(doing())?.ok_or(StoreError::Conflict)?;
     let sql =
         "UPDATE turns SET turn_id = ?2, upstream_item_id = ?3, epoch = ?4, state = ?5, answer = ?6, reasoning = ?7,
-        events = ?8, prompt_tokens = ?9, completion_tokens = ?10, failure = ?11, finished_at = ?12 WHERE id = ?1";
+        events = ?8, prompt_tokens = ?9, completion_tokens = ?10, failure = ?11, finished_at = ?12,
+        answer_ms = ?13 WHERE id = ?1";
     let tokens = |of: fn(&Usage) -> u64| end.usage.as_ref().map(|usage| of(usage).cast_signed());
     let values = params![
         place,
@@ -106,6 +110,8 @@ pub(super) fn finish(rows: &Connection, (old, end): (&str, &TurnEnd), events: &s
         tokens(|usage| usage.completion_tokens),
         end.failure,
         end.at.0,
+        // The question was asked long before, and this answer took no longer than its own attempt.
+        end.at.0.saturating_sub(asked_at),
     ];
     rows.execute(sql, values).map_err(doing())?;
     // Its number is behind the mark, and what is indexed of it is of the old answer.

@@ -1,8 +1,10 @@
+use super::cut;
 use super::error::OpenError;
 use super::log::{Log, LogError};
 use super::open::Files;
 use super::tail::{Commit, Tail, Take};
 use crate::base::{Position, Txid};
+use crate::disk;
 use crate::protocol::cluster::MemberId;
 use crate::protocol::pages::{self, Pages};
 use crate::protocol::record::{ClusterId, Encoder, Kind, Record, Tip};
@@ -19,11 +21,23 @@ struct Beyond {
     pages: BTreeMap<u32, Vec<u8>>,
     /// The newest image's hash of each page, up to the tip.
     hashes: HashMap<u32, u64>,
-    commits: Vec<(Option<Stamp>, Commit)>,
+    commits: Vec<Found>,
+    /// Of the log, so far, and before the commit that is being read.
+    frames: u64,
+    begins: u64,
+}
+
+/// A commit beyond the tip.
+struct Found {
+    stamp: Option<Stamp>,
+    commit: Commit,
+    /// Frames of the log before it.
+    begins: u64,
 }
 
 impl Take for Beyond {
     fn frame(&mut self, frame: &Frame<'_>) {
+        self.frames += 1;
         self.pages.insert(frame.page.get(), frame.data.to_vec());
     }
 
@@ -34,13 +48,16 @@ impl Take for Beyond {
             self.hashes.extend(pages.iter().map(|(number, page)| (*number, pages::hash(*number, page))));
         } else {
             let pages = Pages::collect(pages, page_bytes, db_pages);
-            self.commits.push((stamp, Commit { pages, db_pages }));
+            self.commits.push(Found { stamp, commit: Commit { pages, db_pages }, begins: self.begins });
         }
+        self.begins = self.frames;
     }
 }
 
 /// Appends to the journal what the database's own log holds beyond it: the process died between the two, or the journal
 /// has lost its last records. Where that log does not go on from the journal's last record nothing is changed.
+///
+/// A last commit that no record can carry is cut off: no journal has it, so nobody was ever told of it.
 ///
 /// Only what `me` has minted: of another node's records several are one transaction of our log, which cannot be taken apart
 /// again.
@@ -55,7 +72,7 @@ pub(super) fn append_beyond(
     let of_log = |source| OpenError::Log { path: files.database.clone(), source };
     let Some(tip) = log.tip() else { return Ok(()) };
     let txid = tip.position.txid;
-    let mut beyond = Beyond { tip: txid, pages: BTreeMap::new(), hashes: HashMap::new(), commits: Vec::new() };
+    let mut beyond = Beyond::new(txid);
     Tail::new(&files.wal).walk(&mut beyond).map_err(failed)?;
     if beyond.commits.is_empty() {
         return Ok(());
@@ -70,7 +87,8 @@ pub(super) fn append_beyond(
     let database = File::open(&files.database).map_err(failed)?;
     let mut state = State { database, hashes: beyond.hashes, sum: last.sum_after, db_pages: last.db_pages };
     let (mut tip, mut encoder, mut records) = (tip, Encoder::new(), Vec::new());
-    for (stamp, commit) in beyond.commits {
+    let (mut commits, mut too_large) = (beyond.commits.into_iter(), None);
+    while let Some(Found { stamp, commit, begins }) = commits.next() {
         let next = Position { txid: tip.position.txid.next(), ..tip.position };
         let follows = |stamp: &Stamp| {
             let is_next = stamp.position.txid == next.txid && stamp.position.epoch >= next.epoch;
@@ -80,7 +98,15 @@ pub(super) fn append_beyond(
             return Err(OpenError::OtherHistory { path: files.database.clone(), txid: next.txid });
         };
         let record = state.record(cluster, stamp, commit).map_err(failed)?;
-        let sealed = encoder.seal(&record).map_err(|error| of_log(LogError::failed(error)))?;
+        let sealed = match encoder.seal(&record) {
+            Ok(sealed) => sealed,
+            // Whoever wrote it has written nothing after it.
+            Err(_) if commits.len() == 0 => {
+                too_large = Some(begins);
+                break;
+            }
+            Err(error) => return Err(of_log(LogError::failed(error))),
+        };
         tip = Tip { position: sealed.position, chain: sealed.chain };
         records.push((stamp.before, sealed));
     }
@@ -89,7 +115,26 @@ pub(super) fn append_beyond(
         let room = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
         log.reserve(room).and_then(|()| log.append(before, &sealed)).map_err(of_log)?;
     }
-    Ok(())
+    too_large.map_or(Ok(()), |begins| take_back(files, tip.position.txid, begins))
+}
+
+/// Cuts the last commit off, which begins behind so many frames and follows `tip`.
+fn take_back(files: &Files, tip: Txid, begins: u64) -> Result<(), OpenError> {
+    let failed = |source| OpenError::ReadLog { path: files.wal.clone(), source };
+    let home = cut::stamp_in_file(files).map_err(failed)?;
+    if home.is_none_or(|stamp| stamp.position.txid > tip) {
+        return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.next() });
+    }
+    tracing::warn!(after = tip.raw(), "a commit that no record can carry, and nobody was told of, is taken back");
+    cut::keep_frames(files, begins).map_err(failed)?;
+    // It names frames that are gone.
+    Ok(disk::remove_if_present(&files.wal.with_extension("db-shm"))?)
+}
+
+impl Beyond {
+    fn new(tip: Txid) -> Self {
+        Self { tip, pages: BTreeMap::new(), hashes: HashMap::new(), commits: Vec::new(), frames: 0, begins: 0 }
+    }
 }
 
 /// The database after the last record, as far as the sum of the next needs it.

@@ -2,8 +2,11 @@
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
-use super::sessions::{Filter, conditions};
+use super::sessions::Filter;
+use super::tally::turn_count;
+use super::usage::QUARTER_MS;
 use crate::base::UnixMillis;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeMap;
@@ -35,8 +38,9 @@ pub(crate) struct OfAgent {
 }
 
 impl Store {
-    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on. As this node has
-    /// them, which may not be durable yet.
+    /// The conversations of `filter` in numbers; `day` tells the number of the day that a time is on, the same for all of a
+    /// quarter of an hour, as every zone has it. They are counted by when they began, and the times of the filter are those
+    /// of their beginnings too. As this node has them, which may not be durable yet.
     pub(crate) async fn session_stats(
         &self,
         filter: Filter,
@@ -48,37 +52,46 @@ impl Store {
 }
 
 fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) -> rusqlite::Result<SessionStats> {
-    let (conditions, values) = conditions(filter);
+    let (since, until) = (filter.since, filter.until);
+    let filter = Filter { since: None, until: None, ..filter.clone() };
+    let (from, values) = lists::find(rows, &filter)?;
     let mut stats = SessionStats::default();
-    let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), BTreeMap::<String, (u64, u64)>::new());
-    let sql = format!(
-        "SELECT created_at, archived_at IS NOT NULL, agent_id,
-            (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') FROM sessions {conditions}"
-    );
+    let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
+    let mut of_agents = Vec::<(u64, u64)>::new();
+    // Of an hour, that they began in: the zone is asked for each of these once.
+    let mut quarters = Vec::<i64>::new();
+    let turns = turn_count!();
+    let sql = format!("SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, {turns} FROM sessions {from}");
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
     while let Some(row) = found.next()? {
         let (began, is_archived): (i64, bool) = (row.get(0)?, row.get(1)?);
+        if since.is_some_and(|since| began < since.0) || until.is_some_and(|until| began >= until.0) {
+            continue;
+        }
         let turns = row.get::<_, i64>(3)?.cast_unsigned();
         stats.sessions += 1;
         stats.archived += u64::from(is_archived);
         stats.turns += turns;
-        *days.entry(day(UnixMillis(began))).or_default() += 1;
-        let agent_id = row.get_ref(2)?.as_str()?;
-        if !agents.contains_key(agent_id) {
-            agents.insert(agent_id.to_owned(), (0, 0));
+        quarters.push(began.div_euclid(QUARTER_MS));
+        let agent = agents.number(row.get_ref(2)?.as_str()?);
+        if agent == of_agents.len() {
+            of_agents.push((0, 0));
         }
-        if let Some((sessions, of_agent)) = agents.get_mut(agent_id) {
-            *sessions += 1;
-            *of_agent += turns;
-        }
+        of_agents[agent].0 += 1;
+        of_agents[agent].1 += turns;
+    }
+    quarters.sort_unstable();
+    for begun in quarters.chunk_by(|one, other| one == other) {
+        let at = UnixMillis(begun[0].saturating_mul(QUARTER_MS));
+        *days.entry(day(at)).or_default() += u64::try_from(begun.len()).unwrap_or(u64::MAX);
     }
     stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();
     stats.by_day.reverse();
     let of_agent = |(agent_id, (sessions, turns))| OfAgent { agent_id, sessions, turns };
-    stats.by_agent = agents.into_iter().map(of_agent).collect();
-    // Stable: of as many sessions, by their names.
-    stats.by_agent.sort_by_key(|agent| std::cmp::Reverse(agent.sessions));
+    stats.by_agent = agents.texts.into_iter().zip(of_agents).map(of_agent).collect();
+    let by = |agent: &OfAgent| std::cmp::Reverse(agent.sessions);
+    stats.by_agent.sort_by(|one, other| by(one).cmp(&by(other)).then_with(|| one.agent_id.cmp(&other.agent_id)));
     stats.by_agent.truncate(AGENTS_MAX);
     Ok(stats)
 }

@@ -1,18 +1,20 @@
 //! Conversations as their owner and an administrator see them: lists, and what people change.
 
+use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::Pending;
+use super::lists;
 use super::readers::{Budget, Snapshot};
+use super::retire::KEPT;
+use super::tally::{spent, turn_count};
 use crate::base::{AgentId, Label, Owner, SessionId, UnixMillis};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use std::fmt::Write as _;
 
-/// About what the deletion of one session writes besides its turns: rows of three tables and their indexes.
-const DELETION_BYTES: usize = 64 << 10;
-/// Sessions whose rows one commit deletes: with many turns each, and their indexes, some megabytes.
-pub(crate) const DELETED_AT_ONCE: usize = 20;
+/// About what a change of one session writes: a row, and entries of its indexes.
+const CHANGE_BYTES: usize = 64 << 10;
 
 /// A conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(crate) struct SessionRow {
     pub(crate) asked_at: UnixMillis,
     /// That, or when a person changed the session itself.
     pub(crate) updated_at: UnixMillis,
+    pub(crate) spent: Spent,
 }
 
 /// What was spent on one conversation.
@@ -96,11 +99,13 @@ pub(crate) enum Change {
     Unarchive,
 }
 
-/// The columns that [`row`] reads, in its order. The turns are counted in the index of their names, which has the
-/// attempts of [`super::retry`] at its end.
-pub(super) const COLUMNS: &str = "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title,
-    archived_at IS NOT NULL, (SELECT count(*) FROM turns WHERE session_id = sessions.id AND label < '~') AS turns,
-    sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed";
+/// The columns that [`row`] reads, in its order.
+pub(super) const COLUMNS: &str = concat!(
+    "sessions.id, sessions.created_at, sessions.owner, agent_id, chat_id, title, archived_at IS NOT NULL, ",
+    turn_count!(),
+    ", sessions.updated_at, max(sessions.updated_at, coalesce(changed_at, 0)) AS changed, ",
+    spent!()
+);
 
 impl Store {
     /// The conversations of `filter`, a page of them, and how many there are; as this node has them, which may not be
@@ -112,23 +117,7 @@ impl Store {
         page: Page,
     ) -> Result<Snapshot<Listed<SessionRow>>, StoreError> {
         let query = move |rows: &Connection| {
-            let (conditions, values) = conditions(&filter);
-            let counted = format!("SELECT count(*) FROM sessions {conditions}");
-            let (by, direction) = (column(key), direction(order));
-            let listed = format!(
-                "SELECT {COLUMNS} FROM sessions {conditions} ORDER BY {by} {direction}, sessions.id {direction}
-                 LIMIT {} OFFSET {}",
-                page.limit, page.offset
-            );
-            let read = || {
-                let total: i64 =
-                    rows.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get(0))?;
-                let mut statement = rows.prepare_cached(&listed)?;
-                let found = statement.query_map(params_from_iter(&values), row)?;
-                let rows = found.collect::<rusqlite::Result<Vec<_>>>()?;
-                Ok(Listed { rows, total: total.cast_unsigned() })
-            };
-            read().map_err(StoreError::sql("list sessions"))
+            lists::list(rows, &filter, (key, order), page).map_err(StoreError::sql("list sessions"))
         };
         self.snapshot(Budget::Copy, query).await
     }
@@ -146,85 +135,36 @@ impl Store {
         .await
     }
 
-    /// What was spent on each of `sessions`, in their order.
-    pub(crate) async fn sessions_spent(&self, sessions: Vec<SessionId>) -> Result<Snapshot<Vec<Spent>>, StoreError> {
-        let query = move |rows: &Connection| {
-            let sql = "SELECT total(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)),
-                avg(finished_at - created_at) FILTER (WHERE state = 'complete')
-                FROM turns WHERE session_id = ?1 AND label < '~'";
-            let read = |id: &SessionId| {
-                let spent = |row: &Row<'_>| {
-                    let mean: Option<f64> = row.get(1)?;
-                    Ok(Spent { tokens: whole(row.get(0)?), answer_ms_mean: whole(mean.unwrap_or_default()) })
-                };
-                rows.prepare_cached(sql)?.query_row([id.row], spent)
-            };
-            let all = sessions.iter().map(read).collect::<rusqlite::Result<Vec<_>>>();
-            all.map_err(StoreError::sql("sum up sessions"))
-        };
-        self.snapshot(Budget::Copy, query).await
-    }
-
-    /// Changes a conversation, of `owner` where one is given; `false` where there is none.
+    /// Changes a conversation, of `owner` where one is given, and writes `entry` where somebody did it whose doings are
+    /// audited; the conversation as it is then, or `None` where there is none.
     pub(crate) fn session_change(
         &self,
         id: SessionId,
         owner: Option<&Owner>,
         (change, at): (Change, UnixMillis),
-    ) -> Result<Pending<bool>, StoreError> {
-        let owner = owner.map(|owner| owner.as_str().to_owned());
-        self.write(DELETION_BYTES, move |scope| {
-            let (set, value) = match &change {
-                Change::Rename(title) => ("title = ?4", Value::from(title.clone())),
-                Change::Archive => ("archived_at = coalesce(archived_at, ?4)", Value::from(at.0)),
-                Change::Unarchive => ("archived_at = ?4", Value::Null),
+        entry: Option<AuditEntry>,
+    ) -> Result<Pending<Option<SessionRow>>, StoreError> {
+        let owner = owner.cloned();
+        self.write(CHANGE_BYTES, move |scope| {
+            // What is so already is no change: the session is as old as it was.
+            let (set, differs, value) = match &change {
+                Change::Rename(title) => ("title = ?4", "title <> ?4", Value::from(title.clone())),
+                Change::Archive => ("archived_at = ?4", "archived_at IS NULL", Value::from(at.0)),
+                Change::Unarchive => ("archived_at = ?4", "archived_at IS NOT NULL", Value::Null),
             };
             let sql = format!(
-                "UPDATE sessions SET changed_at = ?5, {set} WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner)"
+                "UPDATE sessions SET changed_at = ?5, {set}
+                 WHERE id = ?1 AND created_at = ?2 AND owner = coalesce(?3, owner) AND {differs}"
             );
+            let whose = owner.as_ref().map(Owner::as_str);
             let changed = scope.rows.prepare_cached(&sql).and_then(|mut update| {
-                update.execute(params![id.row, id.began.0, owner, value, at.0])
+                update.execute(params![id.row, id.began.0, whose, value, at.0])?;
+                one(scope.rows, id, owner.as_ref())
             });
-            changed.map(|rows| rows == 1).map_err(StoreError::sql("change a session"))
+            let changed = changed.map_err(StoreError::sql("change a session"))?;
+            entry.filter(|_| changed.is_some()).map_or(Ok(()), |entry| audit::append(scope, entry))?;
+            Ok(changed)
         })
-    }
-
-    /// Deletes conversations with all that was said in them; how many there were. At most [`DELETED_AT_ONCE`]. None of
-    /// them may have a turn that runs: its end would find no beginning.
-    pub(crate) fn sessions_delete(&self, sessions: Vec<SessionId>) -> Result<Pending<usize>, StoreError> {
-        let weight = DELETION_BYTES.saturating_mul(sessions.len());
-        self.write(weight, move |scope| {
-            let deleted = sessions.iter().map(|id| delete(scope.rows, *id));
-            let deleted = deleted.collect::<rusqlite::Result<Vec<_>>>().and_then(|deleted| {
-                step_back(scope.rows)?;
-                Ok(deleted.into_iter().filter(|deleted| *deleted).count())
-            });
-            deleted.map_err(StoreError::sql("delete sessions"))
-        })
-    }
-}
-
-/// A sum or mean of the database's as a number of ours: never negative, and no larger than what a clock or a bill counts.
-fn whole(number: f64) -> u64 {
-    // Exact up to 2^53, which is past every sum of tokens; the text of a whole float is its digits.
-    format!("{:.0}", number.max(0.0)).parse().unwrap_or(u64::MAX)
-}
-
-fn column(key: Key) -> &'static str {
-    match key {
-        Key::CreatedAt => "sessions.created_at",
-        Key::UpdatedAt => "changed",
-        Key::AskedAt => "sessions.updated_at",
-        Key::Title => "title",
-        Key::AgentId => "agent_id",
-        Key::Turns => "turns",
-    }
-}
-
-fn direction(order: Order) -> &'static str {
-    match order {
-        Order::Ascending => "ASC",
-        Order::Descending => "DESC",
     }
 }
 
@@ -241,7 +181,9 @@ pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
         until.map(|until| ("sessions.updated_at <", Value::from(until.0))),
         title.as_ref().map(|part| ("title LIKE", Value::from(format!("%{}%", escaped(part))))),
     ];
-    let (mut sql, mut values) = (String::new(), Vec::new());
+    // What is deleted is nobody's.
+    let mut sql = if owner.is_none() { format!("WHERE {KEPT} ") } else { String::new() };
+    let mut values = Vec::new();
     for (condition, value) in said.into_iter().flatten() {
         values.push(value);
         let joint = if sql.is_empty() { "WHERE" } else { "AND" };
@@ -249,6 +191,14 @@ pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
         let _ = write!(sql, "{joint} {condition} ?{}{escape} ", values.len());
     }
     (sql, values)
+}
+
+/// Of the last of [`COLUMNS`]: never negative.
+fn spent(row: &Row<'_>) -> rusqlite::Result<Spent> {
+    let number = |index: usize| row.get::<_, i64>(index).map(|number| number.max(0).cast_unsigned());
+    let (tokens, answered, answer_ms) = (number(10)?, number(11)?, number(12)?);
+    let answer_ms_mean = answer_ms.saturating_add(answered / 2).checked_div(answered).unwrap_or_default();
+    Ok(Spent { tokens, answer_ms_mean })
 }
 
 /// The letters of `part`, none of which means anything to `LIKE`.
@@ -274,6 +224,7 @@ pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         turns: row.get::<_, i64>(7)?.cast_unsigned(),
         asked_at: UnixMillis(row.get(8)?),
         updated_at: UnixMillis(row.get(9)?),
+        spent: spent(row)?,
     })
 }
 
@@ -283,24 +234,6 @@ pub(super) fn one(rows: &Connection, id: SessionId, owner: Option<&Owner>) -> ru
     let owner = owner.map(Owner::as_str);
     let values: [&dyn ToSql; 3] = [&id.row, &id.began.0, &owner];
     rows.prepare_cached(&sql)?.query_row(values, row).optional()
-}
-
-fn delete(rows: &Connection, id: SessionId) -> rusqlite::Result<bool> {
-    let (row, began) = (id.row, id.began.0);
-    let sql = "SELECT 1 FROM sessions WHERE id = ?1 AND created_at = ?2";
-    if !rows.prepare_cached(sql)?.exists([row, began])? {
-        return Ok(false);
-    }
-    for sql in [
-        "DELETE FROM search WHERE rowid IN (SELECT id FROM search_docs WHERE session_id = ?1)",
-        "DELETE FROM search_docs WHERE session_id = ?1",
-        "DELETE FROM search_pending WHERE id IN (SELECT id FROM turns WHERE session_id = ?1)",
-        // Its turns and its feedback go along.
-        "DELETE FROM sessions WHERE id = ?1",
-    ] {
-        rows.prepare_cached(sql)?.execute([row])?;
-    }
-    Ok(true)
 }
 
 /// The numbers of the last turns are given out again once those are deleted: the index has to see them then.

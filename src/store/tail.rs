@@ -1,7 +1,7 @@
 use crate::protocol::pages::Pages;
-use crate::protocol::wal::{Cursor, Frame, HEADER_BYTES};
+use crate::protocol::wal::{Cursor, FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -51,24 +51,82 @@ impl Tail {
 
     /// Hands on the transactions since the last call.
     pub(super) fn walk(&mut self, take: &mut dyn Take) -> io::Result<()> {
-        let file = match &self.file {
-            Some(file) => file,
-            None => match File::open(&self.path) {
-                Ok(file) => self.file.insert(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
-            },
-        };
-        let mut header = [0; HEADER_BYTES];
-        if read_up_to(file, &mut header, 0)? < HEADER_BYTES {
-            return Ok(());
+        if let Some((file, cursor)) = behind(&self.path, &mut self.file, self.cursor)? {
+            self.cursor = Some(follow(file, cursor, take)?);
         }
-        // Pages that have gone home leave the log to begin anew, with other salts.
-        let same = self.cursor.filter(|cursor| cursor.continues(&header));
-        let Some(cursor) = same.or_else(|| Cursor::start(&header)) else { return Ok(()) };
-        self.cursor = Some(follow(file, cursor, take)?);
         Ok(())
     }
+
+    /// How many frames the open transaction has in the log: one for each of its pages that was written there, as the cache
+    /// had no room for it or was flushed, if what others have left behind was taken away by [`Tail::trim`]. What a part that
+    /// was rolled back has written counts until that is written over.
+    pub(super) fn spilled(&mut self) -> io::Result<u64> {
+        behind(&self.path, &mut self.file, self.cursor)?.map_or(Ok(0), |(file, cursor)| count(file, &cursor))
+    }
+
+    /// Takes away the frames that no commit follows: a transaction was rolled back. `SQLite` writes over them, and would
+    /// leave what is behind its own to be counted as the next one's. No transaction may be open.
+    pub(super) fn trim(&mut self) -> io::Result<()> {
+        let Some((file, cursor)) = behind(&self.path, &mut self.file, self.cursor)? else { return Ok(()) };
+        if count(file, &cursor)? == 0 {
+            return Ok(());
+        }
+        // Whose ever a commit is, it stays: who reads the next one finds it.
+        if follow(file, cursor, &mut Nothing)?.offset() == cursor.offset() {
+            OpenOptions::new().write(true).open(&self.path)?.set_len(cursor.offset())?;
+        }
+        Ok(())
+    }
+}
+
+/// The log's file, and where what is not followed yet begins in this life of it.
+fn behind<'a>(
+    path: &Path,
+    file: &'a mut Option<File>,
+    cursor: Option<Cursor>,
+) -> io::Result<Option<(&'a File, Cursor)>> {
+    let file = match file {
+        Some(file) => file,
+        None => match File::open(path) {
+            Ok(opened) => file.insert(opened),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    let mut header = [0; HEADER_BYTES];
+    if read_up_to(file, &mut header, 0)? < HEADER_BYTES {
+        return Ok(None);
+    }
+    // Pages that have gone home leave the log to begin anew, with other salts.
+    let same = cursor.filter(|cursor| cursor.continues(&header));
+    Ok(same.or_else(|| Cursor::start(&header)).map(|cursor| (&*file, cursor)))
+}
+
+/// Frames of this life behind `cursor`, never less than there are. They follow each other; what lies behind them is of an
+/// earlier life.
+fn count(file: &File, cursor: &Cursor) -> io::Result<u64> {
+    let is_there = |number: u64| {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        let read = read_up_to(file, &mut header, place(cursor, number)?)?;
+        Ok::<_, io::Error>(read == header.len() && cursor.is_of_this_life(&header))
+    };
+    let mut reach = 1;
+    while is_there(reach - 1)? {
+        reach *= 2;
+    }
+    let (mut least, mut most) = (reach / 2, reach - 1);
+    while least < most {
+        let middle = least + (most - least) / 2;
+        if is_there(middle)? { least = middle + 1 } else { most = middle }
+    }
+    Ok(least)
+}
+
+/// Where the frame of that number behind `cursor` begins.
+fn place(cursor: &Cursor, number: u64) -> io::Result<u64> {
+    let frame_bytes = u64::try_from(cursor.frame_bytes()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let behind = number.checked_mul(frame_bytes).and_then(|bytes| bytes.checked_add(cursor.offset()));
+    Ok(behind.ok_or(io::ErrorKind::InvalidData)?)
 }
 
 /// What is done with the transactions of a log. Frames that no commit follows are not part of it.

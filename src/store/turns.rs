@@ -1,12 +1,15 @@
 //! Sessions and turns.
 
+use super::attachments;
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
 use super::readers::{Budget, Snapshot};
 use super::retry;
-use crate::base::{AgentId, Epoch, Label, Owner, Position, UnixMillis};
+use super::usage;
+use crate::base::{AgentId, Epoch, Label, Owner, Position, Region, UnixMillis};
 use crate::protocol::answer::Usage;
+use crate::protocol::attachment::uploads;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -108,6 +111,8 @@ pub(crate) struct NewTurn {
     pub(crate) settings: Option<String>,
     /// The turn whose answer this one's is to replace; it stays as it is until then.
     pub(crate) replaces: Option<String>,
+    /// From where it is asked, as far as that is known; counted where the conversation begins with this turn.
+    pub(crate) region: Option<Region>,
     pub(crate) at: UnixMillis,
 }
 
@@ -223,7 +228,8 @@ impl Store {
     pub(crate) fn turn_begin(&self, new: NewTurn) -> Result<Pending<()>, StoreError> {
         let settings = new.settings.as_ref().map_or(0, String::len);
         let weight = new.question.len() + new.title.len() + settings;
-        self.write_begin(weight, move |scope| begin(scope, &new))
+        let files = uploads(&new.question);
+        self.write_begin(weight, move |scope| begin(scope, &new, &files))
     }
 
     /// Stores how a running turn ended, also where the queue takes no new turns. The same end twice is stored
@@ -274,7 +280,7 @@ fn turn_by_label(rows: &Connection, epoch: Epoch, session_id: i64, label: &Label
 }
 
 fn turn_by_key(rows: &Connection, epoch: Epoch, owner: &Owner, key: &str) -> rusqlite::Result<Option<(Turn, Session)>> {
-    let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2");
+    let sql = format!("{TURN} turns.owner = ?1 AND idempotency_key = ?2 AND sessions.owner = turns.owner");
     let mut statement = rows.prepare_cached(&sql)?;
     statement.query_row(params![owner.as_str(), key], |row| Ok((turn(row, epoch)?, known(row, 10)?))).optional()
 }
@@ -312,24 +318,31 @@ pub(super) fn unreadable(index: usize, error: impl std::error::Error + Send + Sy
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
+fn begin(scope: &Scope<'_>, new: &NewTurn, files: &[String]) -> Result<(), StoreError> {
     let rows = scope.rows;
     let doing = || StoreError::sql("store a question");
     let at = new.at.0;
     let (owner, agent_id, chat) = (new.owner.as_str(), new.agent_id.as_str(), new.chat.as_str());
     let sql = "INSERT INTO sessions (owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at, title)
         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)
-        ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at
-        WHERE upstream_chat_id = excluded.upstream_chat_id RETURNING id";
-    let session_id: Option<i64> = rows
+        ON CONFLICT (owner, agent_id, chat_id) DO UPDATE SET updated_at = excluded.updated_at,
+            title = coalesce(nullif(title, ''), excluded.title)
+        WHERE upstream_chat_id = excluded.upstream_chat_id RETURNING id, turn_count = 0 AND created_at = ?5";
+    let session: Option<(i64, bool)> = rows
         .prepare_cached(sql)
         .and_then(|mut insert| {
             insert
-                .query_row(params![owner, agent_id, chat, new.upstream_chat_id, at, new.title], |row| row.get(0))
+                .query_row(params![owner, agent_id, chat, new.upstream_chat_id, at, new.title], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()
         })
         .map_err(doing())?;
-    let session_id = session_id.ok_or(StoreError::Conflict)?;
+    let (session_id, is_begun) = session.ok_or(StoreError::Conflict)?;
+    attachments::refer(rows, session_id, files).map_err(doing())?;
+    if let Some(region) = new.region.as_ref().filter(|_| is_begun) {
+        usage::count_region(rows, (new.at, agent_id), region).map_err(doing())?;
+    }
     let attempt = match &new.replaces {
         Some(_) => Some(retry::begin(rows, session_id, new).map_err(doing())?),
         None => None,
@@ -342,7 +355,7 @@ fn begin(scope: &Scope<'_>, new: &NewTurn) -> Result<(), StoreError> {
             upstream_item_id = excluded.upstream_item_id, state = 'running', epoch = excluded.epoch,
             question = excluded.question, answer = '', reasoning = '', events = '[]', prompt_tokens = NULL,
             completion_tokens = NULL, failure = NULL, created_at = excluded.created_at, finished_at = NULL,
-            settings = excluded.settings
+            answer_ms = NULL, settings = excluded.settings
         WHERE state <> 'complete'";
     let values = params![
         new.turn_id,

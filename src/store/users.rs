@@ -4,7 +4,7 @@ use super::audit::{self, AuditEntry};
 use super::error::StoreError;
 use super::handle::Store;
 use super::job::{Pending, Scope};
-use super::readers::Budget;
+use super::readers::{Budget, Snapshot};
 use crate::base::{Secret, UnixMillis};
 use crate::protocol::account::{Email, User, UserRole, UserStatus, Username};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -80,7 +80,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<User> {
     })
 }
 
-fn find(rows: &Connection, id: i64) -> rusqlite::Result<Option<User>> {
+pub(super) fn find(rows: &Connection, id: i64) -> rusqlite::Result<Option<User>> {
     rows.prepare_cached(&format!("SELECT {COLUMNS} FROM users WHERE id = ?1"))?.query_row([id], read).optional()
 }
 
@@ -98,6 +98,11 @@ impl Store {
 
     pub(crate) async fn user_by_id(&self, id: i64) -> Result<Option<Known>, StoreError> {
         self.known("id = ?1", id).await
+    }
+
+    /// A user, as this node has them, which may not be durable yet.
+    pub(crate) async fn user_seen(&self, id: i64) -> Result<Snapshot<Option<User>>, StoreError> {
+        self.snapshot(Budget::Normal, move |rows| find(rows, id).map_err(StoreError::sql("read a user"))).await
     }
 
     async fn known<P>(&self, condition: &'static str, value: P) -> Result<Option<Known>, StoreError>
@@ -155,6 +160,7 @@ impl Store {
     /// Adds a user; `None` where the name is taken.
     pub(crate) fn user_add(&self, new: NewUser, entry: AuditEntry) -> Result<Pending<Option<User>>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let sql = "INSERT INTO users (username, email, role, status, password, created_at, updated_at)
                 VALUES (?1, ?2, ?3, 'active', ?4, ?5, ?5) ON CONFLICT (username) DO NOTHING";
             let add = || {
@@ -167,7 +173,7 @@ impl Store {
             };
             let added: Option<User> = add().map_err(StoreError::sql("add a user"))?;
             if let Some(user) = &added {
-                audit::append(scope, AuditEntry { resource_id: Some(user.id.to_string()), ..entry })?;
+                audit::append_permitted(scope, AuditEntry { resource_id: Some(user.id.to_string()), ..entry })?;
             }
             Ok(added)
         })
@@ -181,6 +187,7 @@ impl Store {
         entry: AuditEntry,
     ) -> Result<Pending<Changed>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let Some(user) = find(scope.rows, id).map_err(StoreError::sql("read a user"))? else {
                 return Ok(Changed::Unknown);
             };
@@ -202,7 +209,7 @@ impl Store {
                 return Ok(Changed::Outdated);
             }
             write_change(scope, &after, &change).map_err(StoreError::sql("change a user"))?;
-            audit::append(scope, entry)?;
+            audit::append_permitted(scope, entry)?;
             Ok(Changed::Done(after))
         })
     }
@@ -210,6 +217,7 @@ impl Store {
     /// Removes a user and their logins; what they chatted stays until it is erased.
     pub(crate) fn user_remove(&self, id: i64, entry: AuditEntry) -> Result<Pending<Changed>, StoreError> {
         self.write(entry.weight(), move |scope| {
+            audit::permit(scope, &entry)?;
             let Some(user) = find(scope.rows, id).map_err(StoreError::sql("read a user"))? else {
                 return Ok(Changed::Unknown);
             };
@@ -217,13 +225,13 @@ impl Store {
                 return Ok(Changed::LastAdmin);
             }
             scope.rows.execute("DELETE FROM users WHERE id = ?1", [id]).map_err(StoreError::sql("remove a user"))?;
-            audit::append(scope, entry)?;
+            audit::append_permitted(scope, entry)?;
             Ok(Changed::Done(user))
         })
     }
 }
 
-fn is_last_admin(scope: &Scope<'_>, id: i64) -> Result<bool, StoreError> {
+pub(super) fn is_last_admin(scope: &Scope<'_>, id: i64) -> Result<bool, StoreError> {
     has_other_admin(scope.rows, id).map(|has| !has).map_err(StoreError::sql("look for an administrator"))
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) jobs: AtomicU64,
     pub(super) queued: AtomicU64,
+    /// The row of the audit that its trimming found changed, 0 where none was.
+    pub(super) audit_broken_at: AtomicU64,
 }
 
 /// The only one who writes. Lives on a thread of its own.
@@ -151,12 +153,22 @@ impl Writer {
             self.taken();
             bytes = bytes.saturating_add(job.weight() + JOB_PAGES_BYTES);
             patient &= haste == Haste::Soon;
-            let ran = self.run_job(&mut *job);
-            group.jobs.push(job);
-            match ran {
-                Ran::Kept => group.writes = true,
-                Ran::Rolled => {} // Its own error is its reply, once what it rests on is durable.
+            match self.run_job(&mut *job) {
+                Ran::Kept => {
+                    group.jobs.push(job);
+                    group.writes = true;
+                }
+                Ran::Rolled => group.jobs.push(job), // Its own error is its reply, once what it rests on is durable.
+                Ran::TooLarge => {
+                    // What it has written counts until all is rolled back: nobody's work can be kept.
+                    let is_shared = !group.jobs.is_empty();
+                    group.jobs.into_iter().for_each(|job| too_large(job, true));
+                    too_large(job, is_shared);
+                    self.roll_back();
+                    return ends;
+                }
                 Ran::Lost(lost) => {
+                    group.jobs.push(job);
                     self.lose(group, lost);
                     return ends;
                 }
@@ -190,6 +202,10 @@ impl Writer {
         }
         self.busy.begins();
         self.committer.reserve().map_err(|error| self.not_reserved(&error))?;
+        self.committer.begins().map_err(|error| {
+            self.fence.raise(&format!("the log cannot be read: {}", Chain(&error)));
+            StoreError::Fenced
+        })?;
         run(&self.committer.connection, "BEGIN IMMEDIATE").map_err(StoreError::sql("begin a transaction"))
     }
 
@@ -208,7 +224,7 @@ impl Writer {
     }
 
     /// Runs one job in a savepoint.
-    fn run_job(&self, job: &mut dyn Job) -> Ran {
+    fn run_job(&mut self, job: &mut dyn Job) -> Ran {
         let rows = &self.committer.connection;
         let scope = Scope { rows, epoch: self.committer.epoch() };
         if let Err(source) = run(rows, "SAVEPOINT job") {
@@ -223,10 +239,17 @@ impl Writer {
         }
         let kept = matches!(outcome, Ok(Ok(())));
         let undone = if kept { Ok(()) } else { run(rows, "ROLLBACK TO job") };
-        match undone.and_then(|()| run(rows, "RELEASE job")) {
-            Ok(()) if kept => Ran::Kept,
-            Ok(()) => Ran::Rolled,
-            Err(source) => Ran::Lost(Lost::by(&source)),
+        if let Err(source) = undone.and_then(|()| run(rows, "RELEASE job")) {
+            return Ran::Lost(Lost::by(&source));
+        }
+        if !kept {
+            return Ran::Rolled;
+        }
+        match self.committer.fits() {
+            Ok(true) => Ran::Kept,
+            Ok(false) => Ran::TooLarge,
+            Err(NotCommitted::Sql(source)) => Ran::Lost(Lost::by(&source)),
+            Err(error) => Ran::Lost(Lost::Unknown(Chain(&error).to_string())),
         }
     }
 
@@ -275,8 +298,13 @@ impl Writer {
         }
     }
 
-    /// A full disk leaves nothing written; after anything else nobody knows.
+    /// A full disk leaves nothing written, and so does what is too large; after anything else nobody knows.
     fn not_committed(&mut self, group: Group, error: &NotCommitted) {
+        if matches!(error, NotCommitted::TooLarge) {
+            self.roll_back();
+            let is_shared = group.jobs.len() > 1;
+            return group.jobs.into_iter().for_each(|job| too_large(job, is_shared));
+        }
         let full =
             matches!(error, NotCommitted::Sql(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull));
         self.roll_back();
@@ -298,6 +326,12 @@ impl Writer {
     }
 }
 
+/// Nothing of the job is left. Where others were in its transaction it fits by itself, perhaps: then it may come again.
+fn too_large(job: Box<dyn Job>, is_shared: bool) {
+    tracing::warn!(weight = job.weight(), is_shared, "a write is larger than one commit can be, and was taken back");
+    job.reply(Err(if is_shared { StoreError::Overloaded } else { StoreError::TooLarge }));
+}
+
 /// Runs a statement that brings nothing; parsed once, as it comes with every transaction.
 fn run(rows: &Connection, sql: &str) -> rusqlite::Result<()> {
     rows.prepare_cached(sql)?.execute([]).map(drop)
@@ -307,6 +341,8 @@ enum Ran {
     Kept,
     /// Its own work failed; nothing of it is left.
     Rolled,
+    /// No commit could carry it, or not with what was before it: the transaction is to be rolled back.
+    TooLarge,
     /// The transaction itself is gone.
     Lost(Lost),
 }

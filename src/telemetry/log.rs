@@ -1,6 +1,8 @@
+use super::recent::recent;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Why there is no log.
@@ -17,7 +19,7 @@ pub(crate) enum LogError {
 }
 
 /// Logs to stderr from now on, one line an event: what `filter` lets through (`info`, or
-/// `warn,llmchat::store=debug`). Coloured on a terminal only.
+/// `warn,llmchat::store=debug`). Coloured on a terminal only. The last of them are kept, too: see [`super::recent()`].
 pub(crate) fn log(filter: &str) -> Result<(), LogError> {
     let directives = parse(filter)?;
     tracing_subscriber::fmt()
@@ -26,6 +28,7 @@ pub(crate) fn log(filter: &str) -> Result<(), LogError> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .finish()
+        .with(recent())
         .try_init()
         .map_err(LogError::Twice)
 }

@@ -19,6 +19,18 @@ pub(crate) enum TelemetryError {
     Exporter(#[source] OTelSdkError),
 }
 
+/// The requests since the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    pub(crate) succeeded: u64,
+    /// Answered with 500 and above.
+    pub(crate) failed: u64,
+    /// Streams to their end included.
+    pub(crate) mean_seconds: f64,
+    /// That are open now.
+    pub(crate) connections: i64,
+}
+
 /// The instruments of the process. Clones are one; recording never waits and never fails.
 #[derive(Clone)]
 pub(crate) struct Telemetry(Arc<Inner>);
@@ -79,6 +91,13 @@ impl Telemetry {
     /// A request got its whole answer, or its client left. `route` is the template that matched.
     pub(crate) fn http_finished(&self, method: &str, route: &str, status: u16, took: Duration) {
         self.0.requests.finished(method, route, status, took);
+    }
+
+    /// The requests so far in a few numbers, for a person.
+    pub(crate) fn summary(&self) -> Summary {
+        let (succeeded, failed) = self.0.requests.totals();
+        let connections = self.0.connections.load(Ordering::Relaxed);
+        Summary { succeeded, failed, mean_seconds: self.0.requests.mean_seconds(), connections }
     }
 
     pub(crate) fn connection_opened(&self) {

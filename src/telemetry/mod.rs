@@ -10,10 +10,12 @@ mod export;
 mod log;
 mod meter;
 mod pair;
+mod recent;
 mod requests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use export::{Compression, Export, Exporter, Protocol};
+pub(crate) use export::{Compression, Export, Exporter, Protocol, Pushing};
 pub(crate) use log::log;
 pub(crate) use meter::Telemetry;
+pub(crate) use recent::{Line, Recent, Severity, recent};

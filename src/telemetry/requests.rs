@@ -121,7 +121,7 @@ impl Requests {
     }
 
     /// Successes and errors.
-    fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> (u64, u64) {
         let mut totals = (0, 0);
         self.each(|series| {
             let total = if series.is_error { &mut totals.1 } else { &mut totals.0 };
@@ -130,7 +130,7 @@ impl Requests {
         totals
     }
 
-    fn mean_seconds(&self) -> f64 {
+    pub(super) fn mean_seconds(&self) -> f64 {
         let (successes, errors) = self.totals();
         let mean = self.micros.load(Ordering::Relaxed).checked_div(successes + errors);
         Duration::from_micros(mean.unwrap_or_default()).as_secs_f64()

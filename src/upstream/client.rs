@@ -17,6 +17,7 @@ use hyper::Uri;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -227,11 +228,25 @@ impl Client {
             user_good_feedback: told.good.as_deref(),
             user_bad_feedback: told.bad.as_deref(),
         };
-        let body = Bytes::from(serde_json::to_vec(&body).expect("texts always serialize"));
+        self.tell(agent, fastgpt::management::feedback_url(&agent.profile.endpoint), &body, may_ask).await
+    }
+
+    /// Stops a run that was hung up on, where it goes on for all that: FastGPT holds its chat for it until it ends. Waits as
+    /// [`Client::init`] does; tried once.
+    pub(crate) async fn stop(&self, agent: &Agent, chat_id: &str, may_ask: &MayAsk) -> Result<(), Failure> {
+        let of_fastgpt = agent.profile.provider == Provider::Fastgpt && agent.profile.features.supports_chat_id;
+        let url = of_fastgpt.then(|| fastgpt::management::stop_url(&agent.profile.endpoint)).flatten();
+        let Some(url) = url else { return Ok(()) };
+        let app_id = agent.profile.app_id.as_deref().unwrap_or_default();
+        self.tell(agent, url, &fastgpt::management::Stop { app_id, chat_id }, may_ask).await
+    }
+
+    async fn tell(&self, agent: &Agent, url: String, body: &impl Serialize, may_ask: &MayAsk) -> Result<(), Failure> {
+        let body = Bytes::from(serde_json::to_vec(body).expect("texts always serialize"));
         let by = clock::now() + self.settings.first_byte;
         let request = self
             .http
-            .post(fastgpt::management::feedback_url(&agent.profile.endpoint))
+            .post(url)
             .headers(request::key(agent))
             .header(CONTENT_TYPE, "application/json")
             .body(reqwest::Body::wrap(LastMoment::new(body, may_ask)));

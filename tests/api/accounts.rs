@@ -1,9 +1,10 @@
 //! Accounts: passwords, tokens and roles, by HTTP and by command.
 
 use crate::question;
-use crate::support::{Agent, Browser, Home, Node, Response, Upstream};
+use crate::support::{Agent, Browser, Home, Node, Response, Upstream, now};
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 const STRONG: &str = "Aa1!aaaa";
 
@@ -401,7 +402,9 @@ fn who_tries_five_wrong_passwords_is_locked_out_and_nobody_else_is() {
         )
     };
     for _ in 0..4 {
+        let began = now();
         assert_eq!(tries("203.0.113.1", &name, "wrong").code(401), "INVALID_CREDENTIALS");
+        assert!(now() - began >= Duration::from_secs(1), "no sooner, whatever the check took");
     }
     assert_eq!(tries("203.0.113.1", &name, &password).status, 200, "a right one begins anew");
     for _ in 0..5 {

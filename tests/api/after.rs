@@ -1,5 +1,6 @@
 //! What is done with an answer: it is asked for again, judged, and stopped.
 
+use crate::accounts::{admin, as_user};
 use crate::question;
 use crate::support::{Agent, Browser, Gate, Home, PATIENCE, Response, Upstream, frame};
 use serde_json::{Value, json};
@@ -314,4 +315,21 @@ fn a_stopped_answer_that_does_not_stream_is_given_as_far_as_it_came() {
         assert_eq!((answer.status, answer.answer().as_str()), (200, ""), "{}", answer.text());
     });
     assert_eq!(answers(&mut same), [(String::new(), "interrupted".to_owned())]);
+}
+
+/// Goal: a question is asked again by who may ask, of an agent that may be asked.
+#[test]
+fn a_retry_is_refused_where_the_question_would_be() {
+    let upstream = Upstream::saying("ok");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    home.configure("auth.anonymous_chat = false");
+    let node = home.start();
+    let mut browser = as_user(&node, Some(&admin(&home, &node)));
+    assert_eq!(browser.chat(&question("hi", false)).answer(), "ok");
+    assert_eq!(retry(&mut node.browser(), "session_1", "1-a", false).code(401), "AUTHENTICATION_REQUIRED");
+    let off = browser.request("PUT", "/api/agents/a", Some(br#"{"isActive":false}"#));
+    assert_eq!(off.status, 200, "{}", off.text());
+    assert_eq!(retry(&mut browser, "session_1", "1-a", false).code(400), "AGENT_INACTIVE");
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(answers(&mut browser), [complete("ok")]);
 }

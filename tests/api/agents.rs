@@ -117,7 +117,17 @@ fn what_is_no_agent_is_refused_by_field() {
     assert_eq!(put(&node, &admin, "nobody", &json!({ "name": "x" })).code(404), "AGENT_NOT_FOUND");
     assert_eq!(post(&node, "/api/agents", Some(&admin), &entry("help", &upstream)).status, 201);
     assert_eq!(put(&node, &admin, "help", &json!({ "id": "other" })).code(400), "VALIDATION_ERROR");
-    assert_eq!(put(&node, &admin, "help", &json!({ "appId": "" })).code(400), "VALIDATION_ERROR");
+    assert_eq!(put(&node, &admin, "help", &json!({ "appId": null })).code(400), "VALIDATION_ERROR");
+    // Forms send every field: an empty one says nothing.
+    assert_eq!(put(&node, &admin, "help", &json!({ "systemPrompt": "be brief", "maxTokens": 7 })).status, 200);
+    let empty = json!({ "appId": "", "systemPrompt": "", "maxTokens": "", "description": "new" });
+    let kept = put(&node, &admin, "help", &empty).json()["data"].clone();
+    assert_eq!((&kept["appId"], &kept["systemPrompt"]), (&json!(APP), &json!("be brief")), "{kept}");
+    assert_eq!((&kept["maxTokens"], &kept["description"]), (&json!(7), &json!("new")), "{kept}");
+    assert_eq!(
+        put(&node, &admin, "help", &json!({ "systemPrompt": null })).json()["data"]["systemPrompt"],
+        json!(null)
+    );
     // Nothing of what was refused is there.
     let now = as_user(&node, Some(&admin)).get("/api/agents/help").json()["data"].clone();
     assert_eq!((&now["appId"], &now["name"]), (&json!(APP), &json!("Helpdesk")));

@@ -172,6 +172,29 @@ fn other_origins_may_call_only_where_they_are_configured() {
     assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
     let mut stranger = node.browser().with("origin", "https://evil.example");
     assert_ne!(stranger.get("/api/agents").header("access-control-allow-origin"), Some("https://evil.example"));
+
+    // What a browser asks before it sends a write of such a page.
+    let preflight = |origin: &str, method: &str| {
+        let browser = node.browser().with("origin", origin).with("access-control-request-method", method);
+        let mut browser = browser.with("access-control-request-headers", "authorization,content-type");
+        browser.request("OPTIONS", "/api/agents", None)
+    };
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let allowed = preflight("https://portal.example.org", method);
+        assert_eq!(allowed.status, 200, "{method}: {}", allowed.text());
+        assert_eq!(allowed.header("access-control-allow-origin"), Some("https://portal.example.org"));
+        assert_eq!(allowed.header("access-control-allow-credentials"), Some("true"));
+        let listed = |name: &str| -> Vec<String> {
+            let list = allowed.header(name).unwrap_or_else(|| panic!("no {name}: {:?}", allowed.headers));
+            list.split(',').map(|word| word.trim().to_ascii_lowercase()).collect()
+        };
+        assert!(listed("access-control-allow-methods").contains(&method.to_ascii_lowercase()), "{method}");
+        let headers = listed("access-control-allow-headers");
+        assert!(["authorization", "content-type"].iter().all(|name| headers.contains(&(*name).to_owned())));
+    }
+    let refused = preflight("https://evil.example", "PUT");
+    assert_ne!(refused.header("access-control-allow-origin"), Some("https://evil.example"));
+    assert_ne!(refused.header("access-control-allow-origin"), Some("*"));
 }
 
 #[test]

@@ -122,12 +122,12 @@ fn part(json: &Value) -> String {
 }
 
 /// The claims of a token, as they were signed.
-fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     let part = token.split('.').nth(1).expect("three parts");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64")).expect("JSON")
 }
 
-fn signed(header: &Value, claims: &Value, key: &[u8]) -> String {
+pub(crate) fn signed(header: &Value, claims: &Value, key: &[u8]) -> String {
     use hmac::{Hmac, KeyInit, Mac};
     let head = format!("{}.{}", part(header), part(claims));
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("any length is a key");

@@ -1,25 +1,46 @@
 //! The API and the command line as their users meet them: the real binary, a real socket server in FastGPT's place.
 
 mod accounts;
+mod admin;
+mod admin_told;
 mod after;
 mod agents;
+mod agents_told;
+mod analytics;
+mod attachments;
 mod breaker;
+mod chat;
 mod cli;
 mod dify;
+mod docs;
 mod edge;
+mod exports;
 mod fixtures;
+mod front_end;
 mod frontend;
 mod history;
 mod hostile;
+mod init;
 mod limits;
+mod login;
 mod manager;
+mod mmdb;
 mod openai;
 mod order;
+mod own_sessions;
 mod ownership;
 mod providers;
 mod recorded;
 mod repeat;
 mod service;
+mod session_numbers;
+mod sessions;
+mod shape;
+mod stalled;
+mod tokens;
+mod told;
+mod uploads;
+mod users;
 
 #[path = "../support/mod.rs"]
 mod support;

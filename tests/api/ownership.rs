@@ -1,6 +1,8 @@
 //! One browser cannot continue another's chat or be given its stored answer, whatever ids it sends.
 
+use crate::accounts::{admin, as_user};
 use crate::question;
+use crate::sessions::user;
 use crate::support::{Agent, Gate, Home, Response, Upstream};
 use serde_json::json;
 use std::sync::Barrier;
@@ -129,4 +131,39 @@ fn a_conversation_keeps_its_upstream_chat_over_a_restart() {
     browser.chat(&next).answer();
     let asked = upstream.asked();
     assert_eq!(asked[0].field("chatId"), asked[1].field("chatId"));
+}
+
+/// Goal: a user's chat is nobody else's by any route, whoever guesses its name or its number, and stays as it was.
+#[test]
+fn a_users_chat_is_not_there_for_another_user_or_a_visitor() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let admin = admin(&home, &node);
+    let (ann, bob) = (user(&node, &admin, "ann"), user(&node, &admin, "bob"));
+    let mut ann = as_user(&node, Some(&ann));
+    ann.chat(&question("a question", false)).answer();
+    let before = ann.get("/api/chat/history/session_1").json()["data"].clone();
+    let messages = format!("/api/chat/sessions/{}/messages", before["sessionId"].as_str().expect("an id"));
+    let judged = json!({ "agentId": "a", "chatId": "session_1", "dataId": "1-a", "userBadFeedback": "no" });
+    for (who, token) in [("bob", Some(bob.as_str())), ("a visitor", None)] {
+        let mut other = as_user(&node, token);
+        let again = json!({ "agentId": "a", "dataId": "1-a" });
+        for (method, path, body, code) in [
+            ("GET", "/api/chat/history/session_1", None, "NOT_FOUND"),
+            ("GET", messages.as_str(), None, "NOT_FOUND"),
+            ("DELETE", "/api/chat/history/session_1", None, "NOT_FOUND"),
+            ("POST", "/api/chat/history/session_1/retry", Some(&again), "RETRY_TARGET_NOT_FOUND"),
+            ("POST", "/api/chat/feedback", Some(&judged), "NOT_FOUND"),
+            ("POST", "/api/chat/stop", Some(&json!({ "chatId": "session_1" })), "NOT_FOUND"),
+        ] {
+            let body = body.map(ToString::to_string);
+            let refused = other.request(method, path, body.as_deref().map(str::as_bytes));
+            assert_eq!(refused.code(404), code, "{who}: {method} {path}");
+        }
+        assert_eq!(other.request("DELETE", "/api/chat/history", None).json()["data"]["deleted"], 0, "{who}");
+        assert_eq!(other.get("/api/chat/history").json()["data"], json!([]), "{who}");
+    }
+    assert_eq!(ann.get("/api/chat/history/session_1").json()["data"], before);
+    assert_eq!(upstream.count(), 1);
 }

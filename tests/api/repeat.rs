@@ -218,3 +218,17 @@ fn where_chats_are_not_kept_nothing_is_stored_and_a_conversation_goes_on_all_the
     let kept = home.files().into_iter().find(|(_, bytes)| bytes.windows(8).any(|words| words == b"my words"));
     assert_eq!(kept.map(|(path, _)| path), None);
 }
+
+/// Goal: an upstream that is still answering is told as busy, in any form, and never as a login that is wanted.
+#[test]
+fn an_upstream_that_still_answers_the_chat_is_told_as_busy() {
+    let upstream = Fixture::named("v2_error_first_frame_chat_is_generating.sse").upstream();
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let node = home.start();
+    let mut browser = node.browser();
+    for (asked, stream) in [true, false, true].into_iter().enumerate() {
+        let refused = browser.chat(&question("hi", stream));
+        assert_eq!(refused.code(409), "CHAT_BUSY", "stream {stream}");
+        assert_eq!(upstream.count(), asked + 1, "and may be asked again");
+    }
+}

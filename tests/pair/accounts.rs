@@ -65,3 +65,39 @@ fn a_login_and_a_logout_hold_on_both_nodes_and_after_a_failover() {
     assert!(cluster.does(1, &["audit", "verify"]).contains("each as it was written"));
     drop(witness);
 }
+
+/// Goal: what was promised to be erased is erased, whoever leads. Method: the primary dies right behind its answer, before it
+/// can have removed forty conversations.
+#[test]
+fn an_erasure_that_one_node_has_begun_is_finished_by_the_other() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    let password = first_admin(&cluster.homes[0]).expect("the first node has made an administrator");
+    let log_in = |cluster: &Cluster, name: &str, password: &str| {
+        let body = json!({ "username": name, "password": password });
+        let answer = post(&mut cluster.browser(0), "/api/auth/login", &body);
+        assert_eq!(answer.status, 200, "{}{}", answer.text(), cluster.logs());
+        answer.json()["data"]["token"].clone()
+    };
+    let admin = log_in(&cluster, "admin", &password);
+    let new = json!({ "username": "ann", "password": "Aa1!aaaa" });
+    assert_eq!(post(&mut as_user(&cluster, 0, &admin), "/api/admin/users", &new).status, 201);
+    let ann = log_in(&cluster, "ann", "Aa1!aaaa");
+    for chat in 0..40 {
+        let asked = question("hi", &format!("c{chat}"), "t", false);
+        assert_eq!(as_user(&cluster, 0, &ann).chat(&asked).answer(), "an answer");
+    }
+    cluster.does(0, &["user", "erase", "ann"]);
+    cluster.kill(0);
+    cluster.wait("another primary", |cluster| cluster.is_primary(1));
+    let verified = as_user(&cluster, 1, &ann).get("/api/auth/verify").status;
+    assert_eq!(verified, 401, "{}", cluster.logs());
+    cluster.wait("nothing is left", |cluster| {
+        let stats = as_user(cluster, 1, &admin).get("/api/admin/stats");
+        stats.status == 200 && stats.json()["data"]["sessions"]["total"] == 0
+    });
+    assert!(cluster.does(1, &["audit", "verify"]).contains("each as it was written"));
+    drop(witness);
+}

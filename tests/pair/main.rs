@@ -4,6 +4,7 @@
 //! one. A failure prints its seed; `LLMCHAT_CRASH_SEED` replays the same choices, as far as schedulers allow.
 
 mod accounts;
+mod attachments;
 mod backup;
 mod cluster;
 mod commands;
@@ -18,7 +19,9 @@ mod limits;
 mod load;
 mod loss;
 mod restore;
+mod retention;
 mod service;
+mod sessions;
 mod upkeep;
 mod witness;
 

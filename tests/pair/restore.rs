@@ -2,9 +2,9 @@
 
 use crate::backup::{backed_up, is_refused, text};
 use crate::question;
-use crate::support::{Agent, Home, Ran, Upstream};
+use crate::support::{Agent, Home, Node, Ran, Upstream};
 use rustix::fs::rename;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -176,4 +176,50 @@ fn a_directory_whose_name_is_no_utf8_is_refused_up_front_or_said_as_well_as_it_c
     let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     assert!(said["stateDir"].as_str().is_some_and(|dir| dir.contains("odd\u{fffd}")), "{said}");
     assert!(odd.join("state/llmchat.db").exists());
+}
+
+/// Goal: a restore brings nobody back in who was logged out since, nor a token that was used since. Method: both after the
+/// backup, then the restore; whoever logs in behind it stays in.
+#[test]
+fn a_restore_ends_every_login_of_its_backup() {
+    let upstream = Upstream::saying("an answer");
+    let home = Home::new(&[Agent::of("a", &upstream)]);
+    let mut node = home.start();
+    let password = fs::read_to_string(home.state().join("admin-password")).expect("the first start has written it");
+    let password = password.lines().nth(1).expect("two lines").to_owned();
+    let post =
+        |node: &Node, path: &str, body: &Value| node.browser().request("POST", path, Some(body.to_string().as_bytes()));
+    let log_in = |node: &Node| {
+        let body = json!({ "username": "admin", "password": password });
+        let answer = post(node, "/api/auth/login", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"].clone()
+    };
+    let verified = |node: &Node, data: &Value| {
+        let bearer = format!("Bearer {}", data["token"].as_str().expect("a token"));
+        node.browser().with("authorization", bearer).get("/api/auth/verify").status
+    };
+    let refreshed = |node: &Node, data: &Value| {
+        post(node, "/api/auth/refresh", &json!({ "refreshToken": data["refreshToken"] })).status
+    };
+    let (out, used, kept) = (log_in(&node), log_in(&node), log_in(&node));
+    let dir = home.path("backup");
+    assert_eq!(home.run(&["backup", "now", text(&dir)]).code, Some(0));
+    let bearer = format!("Bearer {}", out["token"].as_str().expect("a token"));
+    assert_eq!(node.browser().with("authorization", bearer).request("POST", "/api/auth/logout", None).status, 200);
+    assert_eq!(refreshed(&node, &used), 200);
+    node.terminate();
+    assert!(node.ended().success());
+    assert_eq!(home.run(&["restore", text(&dir), "--accept-loss"]).code, Some(0));
+    let mut node = home.start();
+    node.wait_logged("everybody has to log in again");
+    for old in [&out, &used, &kept] {
+        assert_eq!((verified(&node, old), refreshed(&node, old)), (401, 401));
+    }
+    let new = log_in(&node);
+    node.terminate();
+    assert!(node.ended().success());
+    let node = home.start();
+    assert_eq!(verified(&node, &new), 200, "once is enough");
+    assert!(!node.log().contains("everybody has to log in again"));
 }

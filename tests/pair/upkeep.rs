@@ -74,6 +74,8 @@ fn pages_that_rot_are_found_and_mended_from_the_other_node() {
     talk(&cluster);
     let mut both = Vec::new();
     for node in 0..2 {
+        // One that is busy says later how far it is; what was compared has to be the same.
+        cluster.wait("compared", |cluster| !verified(cluster, node).1["comparedAt"].is_null());
         let (code, found) = verified(&cluster, node);
         assert_eq!(code, Some(0), "{found}");
         assert!(found["pages"].as_u64().is_some_and(|pages| pages > 100), "{found}");

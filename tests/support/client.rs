@@ -120,7 +120,8 @@ impl Browser {
         }
     }
 
-    fn send(&mut self, method: &str, path: &str, body: Option<&[u8]>) -> io::Result<Answering> {
+    /// Asks, and returns as soon as the head of the answer is there.
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: Option<&[u8]>) -> io::Result<Answering> {
         let answering = Answering::read(self.write(method, path, body)?)?;
         if let Some(cookie) = answering.set_cookie() {
             self.cookie = Some(cookie);

@@ -174,3 +174,37 @@ fn a_client_that_takes_nothing_is_gone_and_its_upstream_is_not_to_blame() {
     }
     drop(stream);
 }
+
+/// Goal: a run of the second version, which outlives its connection and holds its chat, is stopped where it is hung up on.
+#[test]
+fn a_run_that_outlives_its_connection_is_told_to_stop() {
+    let (report, reported) = channel();
+    let report = std::sync::Mutex::new(report);
+    let upstream = Upstream::start(move |asked, wire| match asked.path.as_str() {
+        "/api/v2/chat/stop" => {
+            let _ = report.lock().expect("scripts do not panic").send(asked.body.clone());
+            wire.whole(200, "application/json", r#"{"code":200,"statusText":"","message":"","data":{"success":true}}"#);
+        }
+        _ => {
+            wire.stream();
+            wire.chunk(frame("half"));
+            let _ = wire.hung_up();
+        }
+    });
+    let endpoint = upstream.endpoint().replace("/api/v1/", "/api/v2/");
+    assert!(endpoint.ends_with("/api/v2/chat/completions"), "{endpoint}");
+    let home = Home::new(&[Agent::at("a", &endpoint)]);
+    let node = home.start();
+    let mut browser = known(&node, &upstream);
+    let mut stream: Answering = browser.open(&question("a", true)).expect("the head comes");
+    stream.up_to("chunk");
+    stream.hang_up();
+    let told = reported.recv_timeout(PATIENCE).expect("it is told to stop");
+    let asked = upstream.asked();
+    assert_eq!(
+        (&told["chatId"], &told["appId"]),
+        (&asked[0].body["chatId"], &serde_json::json!("6700aa00bb11cc22dd33ee10"))
+    );
+    let stop = asked.iter().find(|asked| asked.path == "/api/v2/chat/stop").expect("it was asked");
+    assert_eq!((stop.method.as_str(), stop.header("authorization")), ("POST", asked[0].header("authorization")));
+}

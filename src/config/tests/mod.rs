@@ -75,6 +75,8 @@ fn no_file_and_no_variable_is_the_shipped_file() {
     assert_eq!(config.limits.api, rule(1000, minute, Duration::ZERO));
     assert_eq!(config.limits.chat, rule(100, minute, minute));
     assert_eq!(config.limits.login, rule(5, quarter, quarter));
+    assert_eq!(config.limits.address, rule(100, quarter, quarter));
+    assert_eq!(config.attachments.keep_idle, Some(Duration::from_hours(24)));
     assert!(!config.http.secure);
     assert!(config.export.is_none());
     let metrics =
@@ -166,6 +168,16 @@ fn keys_that_only_make_sense_together_are_checked_together() {
         let problems = bad(text, &[]);
         assert!(problems.iter().any(|problem| problem.starts_with(rule)), "{text}: {problems:?}");
     }
+}
+
+#[test]
+fn files_that_no_question_names_are_kept_as_retention_says() {
+    for (text, keep) in [("90m", Some(Duration::from_mins(90))), ("0", None)] {
+        let (config, _) = good(&format!("[retention]\nattachments = \"{text}\"\n"), &[]);
+        assert_eq!((config.attachments.keep_idle, config.retention.attachments), (keep, keep), "{text}");
+    }
+    let problems = bad("[retention]\nattachments = \"a day\"\n", &[]);
+    assert!(problems[0].starts_with("retention.attachments: must be an age"), "{problems:?}");
 }
 
 #[test]
@@ -339,4 +351,23 @@ fn files_that_can_be_read_must_also_be_of_use() {
         bad(&text, &[]),
         [format!("server.tls.cert: {no_certificate}"), format!("upstream.ca_file: {no_certificate}")]
     );
+}
+
+#[test]
+fn a_time_zone_is_one_that_is_compiled_in_and_a_country_two_letters() {
+    let (config, _) = good("server.time_zone = \"Asia/Kathmandu\"\nanalytics.home_country = \"NP\"", &[]);
+    assert_eq!(config.analytics.time_zone.iana_name(), Some("Asia/Kathmandu"));
+    assert_eq!(good("", &[]).0.analytics.time_zone.iana_name(), Some("UTC"));
+    // A database that is not there is for the log, and no reason not to start.
+    assert!(good("analytics.geo_database = \"/nonexistent/x.mmdb\"", &[]).0.analytics.geo_database.is_some());
+    for (text, key) in [
+        ("server.time_zone = \"Mars/Base\"", "server.time_zone"),
+        ("server.time_zone = \"\"", "server.time_zone"),
+        ("server.time_zone = \"+08:00\"", "server.time_zone"),
+        ("analytics.home_country = \"China\"", "analytics.home_country"),
+        ("analytics.home_country = \"cn\"", "analytics.home_country"),
+    ] {
+        let problems = bad(text, &[]);
+        assert!(problems.len() == 1 && problems[0].contains(key), "{text}: {problems:?}");
+    }
 }

@@ -4,26 +4,41 @@ use super::chat::reply;
 use super::history::{answered, chat_name};
 use crate::base::AgentId;
 use crate::http::credentials::{Credentials, Whose};
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{Asker, JsonBody};
+use crate::http::extract::{Asker, InPath, JsonBody};
 use crate::http::forward::{self, Asked, Place};
 use crate::http::levels;
 use crate::http::write::{Write, kept};
 use crate::protocol::history::{FeedbackRequest, RetryRequest, stop_request};
+use crate::replica::Role;
 use crate::sessions::HistoryError;
 use crate::store::Verdict;
 use crate::upstream::Feedback;
-use axum::extract::{Path, State};
+use crate::watched::Watched;
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 
-/// `POST /api/chat/history/:chatId/retry`: answered as the question itself was.
+/// Asks a question of the chat again; answered as the question itself was.
+#[utoipa::path(
+    post, path = "/api/chat/history/{chat_id}/retry", tag = "chat", request_body = docs::Retry,
+    params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1")),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (
+            status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
+            content((E1<docs::Completion> = "application/json"), (docs::ServerEvent = "text/event-stream")),
+        ),
+        Fails<(docs::Asks, docs::NoRetryTarget)>,
+    ),
+)]
 pub(in crate::http) async fn retry(
     State(edge): State<Edge>,
     credentials: Credentials,
     asker: Asker,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let Asker { caller, language, origin, .. } = asker;
@@ -39,7 +54,15 @@ pub(in crate::http) async fn retry(
     Ok(response)
 }
 
-/// `POST /api/chat/feedback`
+/// Says what one thinks of an answer.
+#[utoipa::path(
+    post, path = "/api/chat/feedback", tag = "chat", request_body = docs::Feedback,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It is kept", body = E1<docs::Judged>),
+        Fails<(docs::Writes, docs::NotFound, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn feedback(
     State(edge): State<Edge>,
     whose: Whose,
@@ -60,30 +83,42 @@ pub(in crate::http) async fn feedback(
     Ok(answered(&edge, json!({ "chatId": chat.as_str(), "dataId": turn.as_str(), "feedback": word })))
 }
 
-/// `POST /api/chat/stop`: where the turn runs, which is not always where the primary is.
+/// Stops the answer that is under way.
+#[utoipa::path(
+    post, path = "/api/chat/stop", tag = "chat", request_body = docs::Stop,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It has stopped, or there was none", body = E1<docs::Stopped>),
+        Fails<(docs::Writes, docs::NotFound)>,
+    ),
+)]
+// Where the turn runs, which is not always where the primary is.
 pub(in crate::http) async fn stop(
     State(edge): State<Edge>,
     request: Asked,
     whose: Whose,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
+    let says_user = whose.says_user();
     let owner = whose.owner(&edge).await?;
     let chat = stop_request(&body.0)?;
+    // Only the primary knows for certain that a token is worth nothing: elsewhere its user is no visitor.
+    let is_known = !says_user || owner.is_user() || edge.pair.role().now() == Role::Primary;
     // One that began here runs on when another node has become the primary.
-    let stopped = edge.history.stop(&owner, &chat).await;
-    if stopped == 0 {
+    let mut stopped = is_known && edge.history.stop(&owner, &chat).await > 0;
+    if !stopped {
         match forward::place(&edge, &request, &body.0).await? {
             Place::Here(entered) => drop(entered),
             Place::There(answered) => return Ok(answered),
         }
-        if let Some(answered) = forward::ask_standby(&edge, &request, &body.0).await {
-            return Ok(answered);
-        }
+        stopped = forward::ask_standby(&edge, &request, &body.0).await.is_some_and(|done| done["stopped"] == true);
+    }
+    if !stopped {
         // It may have ended a moment ago.
         let found = kept(edge.history.named(&owner, None, &chat)).await.map_err(HistoryError::from)?;
         if found.value.rows.is_empty() {
             return Err(HistoryError::Unknown.into());
         }
     }
-    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "stopped": stopped > 0 })))
+    Ok(answered(&edge, json!({ "chatId": chat.as_str(), "stopped": stopped })))
 }

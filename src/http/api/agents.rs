@@ -5,23 +5,34 @@ use crate::agents::AgentsError;
 use crate::breaker::{Snapshot, State};
 use crate::clock;
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::Reading;
 use crate::protocol::agent::Agent;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{self, Path, Query};
+use axum::extract::{self, Query};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
+    /// `true` shows an administrator all of them.
+    #[param(value_type = String, required = false)]
     include_inactive: Option<String>,
 }
 
+/// The agents that may be talked to. An administrator is shown all that there is to know of them, but no key.
+#[utoipa::path(
+    get, path = "/api/agents", tag = "agents", params(Asked), security((), ("bearer" = []), ("session" = [])),
+    responses((status = 200, description = "All of them", body = E1<Vec<docs::Agent>>), Fails<docs::FreshReads>),
+)]
 pub(in crate::http) async fn list(
     extract::State(edge): extract::State<Edge>,
     reading: Reading,
@@ -45,11 +56,20 @@ async fn is_admin(edge: &Edge, credentials: &Credentials) -> Result<bool, ApiErr
     Ok(credentials.known(edge).await?.is_some_and(|login| login.user.is_admin()))
 }
 
+/// One agent.
+#[utoipa::path(
+    get, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "As in the list", body = E1<docs::Agent>),
+        Fails<(docs::FreshReads, docs::UnknownAgent)>,
+    ),
+)]
 pub(in crate::http) async fn one(
     extract::State(edge): extract::State<Edge>,
     reading: Reading,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Response, ApiError> {
     let roster = reading.roster(&edge).await?;
     let is_admin = is_admin(&edge, &credentials).await?;
@@ -57,10 +77,19 @@ pub(in crate::http) async fn one(
     Ok(Json(envelope("OK", if is_admin { whole(agent) } else { safe(agent) })).into_response())
 }
 
+/// Whether an agent is served, and whether its upstream fails.
+#[utoipa::path(
+    get, path = "/api/agents/{id}/status", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
+    security(()),
+    responses(
+        (status = 200, description = "How it stands", body = E1<docs::AgentStatus>),
+        Fails<(docs::FreshReads, docs::UnknownAgent)>,
+    ),
+)]
 pub(in crate::http) async fn status(
     extract::State(edge): extract::State<Edge>,
     reading: Reading,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Response, ApiError> {
     let roster = reading.roster(&edge).await?;
     let agent = roster.get(&id).ok_or(AgentsError::Unknown)?;

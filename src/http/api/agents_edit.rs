@@ -6,22 +6,33 @@ use crate::agents::{Described, EditError};
 use crate::base::Chain;
 use crate::gateway::ChatError;
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::write::{Write, kept};
 use crate::protocol::chat::{Invalid, Problem};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 /// What was set, by the names of its fields: keys and prompts are nobody's to read in an audit.
 fn fields(entry: &Map<String, Value>) -> Value {
     json!({ "fields": entry.keys().collect::<Vec<_>>() })
 }
 
+/// Adds an agent.
+#[utoipa::path(
+    post, path = "/api/agents", tag = "agents", request_body = docs::NewAgent,
+    responses(
+        (status = 201, description = "It is there", body = E1<docs::AgentDetails>),
+        Fails<(docs::AdminWrites, docs::AgentExists)>,
+    ),
+)]
 pub(in crate::http) async fn create(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -36,10 +47,18 @@ pub(in crate::http) async fn create(
     Ok((StatusCode::CREATED, Json(envelope("CREATED", whole(&agent)))).into_response())
 }
 
+/// Changes an agent; what is left out stays.
+#[utoipa::path(
+    put, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")), request_body = docs::AgentPatch,
+    responses(
+        (status = 200, description = "As it is now", body = E1<docs::AgentDetails>),
+        Fails<(docs::AdminWrites, docs::UnknownAgent)>,
+    ),
+)]
 pub(in crate::http) async fn update(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     let body = write.release();
@@ -51,10 +70,18 @@ pub(in crate::http) async fn update(
     Ok(Json(envelope("OK", whole(&agent))).into_response())
 }
 
+/// Removes an agent. What was said with it stays.
+#[utoipa::path(
+    delete, path = "/api/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
+    responses(
+        (status = 200, description = "It is gone", body = E1<docs::Nothing>),
+        Fails<(docs::AdminWrites, docs::UnknownAgent)>,
+    ),
+)]
 pub(in crate::http) async fn remove(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     write: Write,
 ) -> Result<Response, ApiError> {
     drop(write.release());
@@ -63,6 +90,14 @@ pub(in crate::http) async fn remove(
     Ok(Json(envelope("OK", Value::Null)).into_response())
 }
 
+/// Reads the agents file again.
+#[utoipa::path(
+    post, path = "/api/agents/reload", tag = "agents",
+    responses(
+        (status = 200, description = "How many there are", body = E1<docs::Reloaded>),
+        Fails<(docs::AdminWrites, docs::NoAgentsFile)>,
+    ),
+)]
 pub(in crate::http) async fn reload(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -75,14 +110,22 @@ pub(in crate::http) async fn reload(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AgentsImport)]
 struct Import {
+    /// As an agents file has them; what is no agent is told by its index.
     agents: Vec<Value>,
+    /// Import none where one of them is refused.
     #[serde(default)]
     all_or_nothing: bool,
 }
 
+/// Adds and changes many agents.
+#[utoipa::path(
+    post, path = "/api/agents/import", tag = "agents", request_body = Import,
+    responses((status = 200, description = "What became of them", body = E1<docs::Imported>), Fails<docs::AdminWrites>),
+)]
 pub(in crate::http) async fn import(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -102,6 +145,14 @@ pub(in crate::http) async fn import(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
+/// Asks an upstream, of which no agent is made yet, what its app is. `fastgpt` alone can say.
+#[utoipa::path(
+    post, path = "/api/agents/fetch-info", tag = "agents", request_body = docs::NewAgent,
+    responses(
+        (status = 200, description = "What it says", body = E1<docs::Described>),
+        Fails<(docs::AdminWrites, docs::OfUpstream)>,
+    ),
+)]
 pub(in crate::http) async fn fetch_info(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -118,10 +169,15 @@ pub(in crate::http) async fn fetch_info(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
+/// Whether there is such an agent, and what keeps it from being served.
+#[utoipa::path(
+    get, path = "/api/agents/{id}/validate", tag = "agents", params(("id" = String, Path, description = "The agent's id", example = "assistant")),
+    responses((status = 200, description = "How it stands", body = E1<docs::AgentCheck>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn validate(
     State(edge): State<Edge>,
     credentials: Credentials,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Response, ApiError> {
     credentials.admin(&edge).await?;
     let roster = edge.agents.all().await?;

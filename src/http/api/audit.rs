@@ -2,6 +2,7 @@
 
 use super::{PageQuery, listed};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::store::{AuditFilter, AuditRow};
@@ -10,15 +11,25 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
+    #[param(value_type = String, required = false)]
     action: Option<String>,
+    #[param(value_type = i64, required = false)]
     user_id: Option<String>,
+    #[param(ignore)]
     #[serde(flatten)]
     page: PageQuery,
 }
 
+/// Who changed what, and who tried: the last first.
+#[utoipa::path(
+    get, path = "/api/admin/audit", tag = "admin", params(Asked, PageQuery),
+    responses((status = 200, description = "A page", body = E3<Vec<docs::AuditEntry>>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     credentials: Credentials,

@@ -4,6 +4,7 @@ use super::{envelope, stream};
 use crate::clock;
 use crate::gateway::{Finished, Kept, Out, Reply};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::{Asker, Language, set_cookie};
@@ -19,6 +20,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+/// Asks an agent a question.
+#[utoipa::path(
+    post, path = "/api/chat/completions", tag = "chat", params(docs::TurnKey), request_body = docs::Question,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (
+            status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
+            content((E1<docs::Completion> = "application/json"), (docs::ServerEvent = "text/event-stream")),
+        ),
+        Fails<docs::Asks>,
+    ),
+)]
 pub(in crate::http) async fn completions(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -39,6 +52,27 @@ pub(in crate::http) async fn completions(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
+}
+
+/// As `/api/chat/completions`, by another name.
+#[utoipa::path(
+    post, path = "/api/chat/messages", tag = "chat", params(docs::TurnKey), request_body = docs::Question,
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (
+            status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
+            content((E1<docs::Completion> = "application/json"), (docs::ServerEvent = "text/event-stream")),
+        ),
+        Fails<docs::Asks>,
+    ),
+)]
+pub(in crate::http) async fn messages(
+    state: State<Edge>,
+    credentials: Credentials,
+    asker: Asker,
+    write: Write,
+) -> Response {
+    completions(state, credentials, asker, write).await
 }
 
 async fn answer(edge: &Edge, asker: Asker, Write { entered, body }: Write) -> Result<Response, ApiError> {

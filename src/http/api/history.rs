@@ -3,20 +3,24 @@
 use super::{Pagination, envelope, pages};
 use crate::base::{AgentId, Label, SessionId};
 use crate::http::credentials::Whose;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
+use crate::http::extract::InPath;
 use crate::http::levels::{self, Reading};
 use crate::http::write::Write;
+use crate::protocol::attachment::{Attached, Question};
 use crate::protocol::chat::Message;
 use crate::sessions::HistoryError;
 use crate::store::{Filter, Key, Order, Page, SessionRow, Told, TurnRow, TurnState, Verdict};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 /// Messages on a page, unless the client says how many.
 const MESSAGES: u32 = 100;
@@ -33,6 +37,37 @@ pub(in crate::http) struct Asked {
     limit: Option<String>,
     offset: Option<String>,
     role: Option<String>,
+}
+
+/// Of which agent.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfAgent {
+    #[param(rename = "agentId", value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
+    agent_id: (),
+}
+
+/// Which chats.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfChats {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1_000_000, default = 1)]
+    page: (),
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 100, default = 20)]
+    page_size: (),
+}
+
+/// Which messages.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a part of `Asked`, for documents")]
+struct OfMessages {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 200, default = 100)]
+    limit: (),
+    #[param(value_type = u32, required = false, minimum = 0, maximum = 1_000_000, default = 0)]
+    offset: (),
 }
 
 type Asking = Result<Query<Asked>, QueryRejection>;
@@ -70,7 +105,12 @@ impl Asked {
     }
 }
 
-/// `GET /api/chat/history`: the owner's chats, the last used first.
+/// The caller's chats, the last used first.
+#[utoipa::path(
+    get, path = "/api/chat/history", tag = "history", params(OfAgent, OfChats),
+    security((), ("bearer" = []), ("session" = [])),
+    responses((status = 200, description = "A page", body = E1<Vec<docs::Chat>>), Fails<docs::FreshReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     reading: Reading,
@@ -106,23 +146,36 @@ fn status(session: &SessionRow) -> &'static str {
     if session.is_archived { "archived" } else { "active" }
 }
 
-/// `GET /api/chat/history/:chatId`: one chat with its messages; of those of that name with several agents, the last used.
+/// A chat with its messages; of those of that name with several agents, the last used. Administrators may give the id of
+/// anybody's session.
+#[utoipa::path(
+    get, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1"), OfAgent, OfMessages),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "A page of its messages", body = E1<docs::ChatDetail>),
+        Fails<(docs::FreshReads, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn detail(
     State(edge): State<Edge>,
     reading: Reading,
     whose: Whose,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
-    let owner = whose.owner(&edge).await?;
+    let (owner, is_admin) = whose.owner_and_role(&edge).await?;
     let asked = Asked::of(asking)?;
     let (name, agent_id, (offset, limit)) = (chat_name(&name)?, asked.agent_id()?, asked.messages()?);
     let found = reading.seen(&edge, edge.history.named(&owner, agent_id.as_ref(), &name)).await?;
-    let id = found.rows.first().ok_or(HistoryError::Unknown)?.id;
+    let (id, owner) = match found.rows.first() {
+        Some(session) => (session.id, Some(owner)),
+        None if is_admin => (name.as_str().parse().map_err(|_| HistoryError::Unknown)?, None),
+        None => return Err(HistoryError::Unknown.into()),
+    };
     let (turns, skipped) = turns_of(offset, limit);
     // As much as for the largest question that is read: its page is parsed and written out like that.
     let _share = edge.share_of_bodies(None)?;
-    let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
+    let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
     let messages: Vec<Value> =
@@ -140,15 +193,28 @@ pub(in crate::http) async fn detail(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-/// `GET /api/chat/sessions/:id/messages`
+/// The messages of a session, as they are stored.
+#[utoipa::path(
+    get, path = "/api/chat/sessions/{id}/messages", tag = "history",
+    params(
+        ("id" = String, Path, description = "The session's id, two numbers with a dash between them"),
+        ("role" = Option<docs::Speaker>, Query, description = "Of one side alone"),
+        OfMessages,
+    ),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "A page of them", body = E1<docs::SessionMessages>),
+        Fails<(docs::FreshReads, docs::NotFound)>,
+    ),
+)]
 pub(in crate::http) async fn messages(
     State(edge): State<Edge>,
     reading: Reading,
     whose: Whose,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
-    let owner = whose.owner(&edge).await?;
+    let owner = whose.owner_or_admin(&edge).await?;
     let asked = Asked::of(asking)?;
     let id: SessionId = id.parse().map_err(|_| HistoryError::Unknown)?;
     let ((offset, limit), role) = (asked.messages()?, asked.role()?);
@@ -157,7 +223,7 @@ pub(in crate::http) async fn messages(
         None => turns_of(offset, limit),
     };
     let _share = edge.share_of_bodies(None)?; // As above.
-    let told = reading.seen(&edge, edge.history.told(id, Some(&owner), turns)).await?;
+    let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
     let said = said.filter(|(_, speaker)| role.is_none_or(|role| role == *speaker));
@@ -181,11 +247,19 @@ pub(in crate::http) async fn messages(
     Ok(Json(envelope("OK", data)).into_response())
 }
 
-/// `DELETE /api/chat/history/:chatId`: the owner's chat of that name, with one agent or with each.
+/// Deletes the caller's chat of that name, with one agent or with each.
+#[utoipa::path(
+    delete, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1"), OfAgent),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "It is gone", body = E1<docs::DeletedChat>),
+        Fails<(docs::Writes, docs::NotFound, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
     whose: Whose,
-    Path(name): Path<String>,
+    InPath(name): InPath<String>,
     asking: Asking,
     write: Write,
 ) -> Result<Response, ApiError> {
@@ -196,7 +270,15 @@ pub(in crate::http) async fn delete(
     Ok(answered(&edge, json!({ "chatId": name.as_str(), "deleted": deleted })))
 }
 
-/// `DELETE /api/chat/history`: all chats of the owner, with one agent or with all.
+/// Deletes all chats of the caller, with one agent or with all.
+#[utoipa::path(
+    delete, path = "/api/chat/history", tag = "history", params(OfAgent),
+    security((), ("bearer" = []), ("session" = [])),
+    responses(
+        (status = 200, description = "How many are gone", body = E1<docs::Deleted>),
+        Fails<(docs::Writes, docs::ChatBusy)>,
+    ),
+)]
 pub(in crate::http) async fn delete_every(
     State(edge): State<Edge>,
     whose: Whose,
@@ -262,19 +344,33 @@ fn question(turn: &TurnRow) -> Option<Message> {
     serde_json::from_str(&turn.question).ok()
 }
 
+/// What went along with a question.
+fn attached(turn: &TurnRow, speaker: Speaker) -> Attached {
+    let asked = || serde_json::from_str::<Question>(&turn.question).ok().map(|question| question.attached);
+    (speaker == Speaker::User).then(asked).flatten().unwrap_or_default()
+}
+
 fn shown(turn: &TurnRow, speaker: Speaker) -> Value {
     let feedback = turn.feedback.filter(|_| speaker == Speaker::Assistant).map(|verdict| match verdict {
         Verdict::Good => "good",
         Verdict::Bad => "bad",
     });
-    json!({
+    let mut shown = json!({
         "id": message_id(turn, speaker),
         "dataId": turn.label,
         "role": role(speaker),
         "content": content(turn, speaker),
         "feedback": feedback,
         "raw": raw(turn, speaker),
-    })
+    });
+    let Attached { attachments, voice_note } = attached(turn, speaker);
+    if !attachments.is_empty() {
+        shown["attachments"] = json!(attachments);
+    }
+    if let Some(voice_note) = voice_note {
+        shown["voiceNote"] = json!(voice_note);
+    }
+    shown
 }
 
 /// As of `GET /api/chat/sessions/:id/messages`.
@@ -296,7 +392,9 @@ fn stored(session: SessionId, turn: &TurnRow, speaker: Speaker) -> Value {
 /// All that is stored with a message.
 fn raw(turn: &TurnRow, speaker: Speaker) -> Value {
     if speaker == Speaker::User {
-        return json!({ "content": question(turn).map(|question| question.content) });
+        let mut raw = json!(attached(turn, speaker));
+        raw["content"] = json!(question(turn).map(|question| question.content));
+        return raw;
     }
     let state = match turn.state {
         TurnState::Running => "running",

@@ -4,6 +4,7 @@ use super::envelope;
 use super::stream::EVENT_STREAM;
 use crate::base::Label;
 use crate::clock;
+use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::levels::Reading;
@@ -12,20 +13,36 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 /// Each piece of the welcome text, as the old service cut it.
 const PIECE_CHARS: usize = 32;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
-    /// Our agent's id, whatever the name says.
+    /// The agent's id, whatever the name says.
+    #[param(value_type = String, required = true, example = "assistant")]
     app_id: Option<String>,
+    #[param(value_type = String, required = false, pattern = "^[A-Za-z0-9_.:-]{0,128}$")]
     chat_id: Option<String>,
+    #[param(value_type = bool, required = false)]
     stream: Option<String>,
 }
 
+/// What a page needs to know before the first question, as the upstream says it.
+#[utoipa::path(
+    get, path = "/api/chat/init", tag = "chat", params(Asked), security(()),
+    responses(
+        (
+            status = 200, description = "The app, or with `stream` its welcome text as server-sent events",
+            content((E1<Value> = "application/json"), (docs::ServerEvent = "text/event-stream")),
+        ),
+        Fails<(docs::FreshReads, docs::UnknownAgent, docs::AgentInactive, docs::CircuitOpen, docs::OfUpstream)>,
+    ),
+)]
 pub(in crate::http) async fn init(
     State(edge): State<Edge>,
     reading: Reading,

@@ -23,9 +23,75 @@ pub(super) fn page(page: Option<&str>, page_size: Option<&str>) -> Result<(Page,
     Ok((Page { offset: (page - 1) * limit, limit }, page))
 }
 
+/// Writes a text as a cell of CSV: in quotes, and what a spreadsheet would take for a formula behind an apostrophe, which
+/// makes it text.
+pub(super) fn cell(text: &str, out: &mut String) {
+    out.push('"');
+    if is_formula(text) {
+        out.push('\'');
+    }
+    for letter in text.chars() {
+        if letter == '"' {
+            out.push('"');
+        }
+        out.push(letter);
+    }
+    out.push('"');
+}
+
+/// Some take the wide forms of the signs for the signs, and look past white space and what is not seen.
+fn is_formula(text: &str) -> bool {
+    let shown =
+        text.trim_start_matches(|letter: char| letter.is_whitespace() || letter.is_control() || is_unseen(letter));
+    text.starts_with(['\t', '\r', '\n'])
+        || shown.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
+}
+
+/// Takes no room: marks of direction, joiners, and the mark of byte order.
+fn is_unseen(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_text_whatever_stands_in_it() {
+        let written = |text: &str| {
+            let mut out = String::new();
+            cell(text, &mut out);
+            out
+        };
+        assert_eq!(written("杭州, \"天气\"\r\n好"), "\"杭州, \"\"天气\"\"\r\n好\"");
+        assert_eq!(written(""), "\"\"");
+        for formula in [
+            "=1+1",
+            "+1",
+            "-1",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            " =1",
+            "＝1",
+            "＋1",
+            "－1",
+            "＠1",
+            "\u{3000}=1",
+            "\u{feff}=1",
+            "\u{200b}+1",
+            "\u{202e} @x",
+            "\0=1",
+        ] {
+            let inner = formula.replace('"', "\"\"");
+            assert_eq!(written(formula), format!("\"'{inner}\""), "{formula:?}");
+        }
+        for text in ["1+1", "a=1", "'=1", "天=1", "\"=1"] {
+            assert!(!written(text).starts_with("\"'") || text.starts_with('\''), "{text}");
+        }
+    }
 
     #[test]
     fn a_page_is_within_its_bounds_or_refused() {

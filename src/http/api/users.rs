@@ -4,6 +4,7 @@ use super::{PageQuery, listed};
 use crate::accounts::{Actor, random_password};
 use crate::base::{Secret, UnixMillis};
 use crate::http::credentials::Credentials;
+use crate::http::docs::{self, E3, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::write::{Write, kept};
@@ -14,16 +15,26 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 const SEARCH_BYTES_MAX: usize = 128;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Asked {
+    /// A part of the name or the address; 128 bytes at most.
+    #[param(value_type = String, required = false, max_length = 128)]
     search: Option<String>,
+    #[param(ignore)]
     #[serde(flatten)]
     page: PageQuery,
 }
 
+/// The users, by name.
+#[utoipa::path(
+    get, path = "/api/admin/users", tag = "admin", params(Asked, PageQuery),
+    responses((status = 200, description = "A page", body = E3<Vec<docs::User>>), Fails<docs::AdminReads>),
+)]
 pub(in crate::http) async fn list(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -53,15 +64,29 @@ fn one(user: &User) -> Json<Value> {
     Json(json!({ "code": "OK", "message": "ok", "data": shown(user) }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewUser)]
 struct New {
+    /// Without control characters and blanks at its ends.
+    #[schema(min_length = 1, max_length = 64)]
     username: String,
     /// One that nobody guesses, where none is given: the answer has it, once.
     password: Option<String>,
+    /// Such as `name@example.com`; an empty one is none.
+    #[schema(max_length = 254)]
     email: Option<String>,
+    #[schema(value_type = Option<docs::Role>)]
     role: Option<String>,
 }
 
+/// Adds a user.
+#[utoipa::path(
+    post, path = "/api/admin/users", tag = "admin", request_body = New,
+    responses(
+        (status = 201, description = "They are there", body = E3<docs::User>),
+        Fails<(docs::AdminWrites, docs::UsernameTaken, docs::WeakPassword)>,
+    ),
+)]
 pub(in crate::http) async fn add(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -91,13 +116,27 @@ fn with_password(user: &User, password: Option<&Secret>) -> Json<Value> {
     Json(shown)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UserChange)]
 struct Change {
+    #[schema(value_type = Option<docs::Role>)]
     role: Option<String>,
+    #[schema(value_type = Option<docs::Status>)]
     status: Option<String>,
+    /// An empty one takes it away.
+    #[schema(max_length = 254)]
     email: Option<String>,
 }
 
+/// Changes a user; what is left out stays.
+#[utoipa::path(
+    put, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number", example = 2)),
+    request_body = Change,
+    responses(
+        (status = 200, description = "As they are now", body = E3<docs::User>),
+        Fails<(docs::AdminWrites, docs::UnknownUser, docs::LastAdmin)>,
+    ),
+)]
 pub(in crate::http) async fn change(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -115,6 +154,14 @@ pub(in crate::http) async fn change(
     Ok(one(&user))
 }
 
+/// Removes a user, who is not oneself. Their chats stay.
+#[utoipa::path(
+    delete, path = "/api/admin/users/{id}", tag = "admin", params(("id" = i64, Path, description = "The user's number", example = 2)),
+    responses(
+        (status = 200, description = "As they were", body = E3<docs::User>),
+        Fails<(docs::AdminWrites, docs::UnknownUser, docs::LastAdmin)>,
+    ),
+)]
 pub(in crate::http) async fn remove(
     State(edge): State<Edge>,
     credentials: Credentials,
@@ -123,19 +170,31 @@ pub(in crate::http) async fn remove(
 ) -> Result<Json<Value>, ApiError> {
     drop(write.release());
     let (actor, id) = (credentials.acting_admin(&edge).await?, known_id(id)?);
-    if matches!(&actor, Actor::User(login, _) if login.user.id == id) {
+    if matches!(&actor, Actor::Admin(login, _) if login.user.id == id) {
         return Err(error::validation("id", "must be another's: nobody removes themselves"));
     }
     Ok(one(&kept(edge.accounts.remove(id, &actor)).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PasswordReset)]
 struct Reset {
+    /// One is made where none is given.
     password: Option<String>,
+    /// Wins over `password`.
     new_password: Option<String>,
 }
 
+/// Gives a user another password, and ends all of their logins.
+#[utoipa::path(
+    post, path = "/api/admin/users/{id}/reset-password", tag = "admin",
+    params(("id" = i64, Path, description = "The user's number", example = 2)), request_body = Option<Reset>,
+    responses(
+        (status = 200, description = "With the password, where it was made here", body = E3<docs::User>),
+        Fails<(docs::AdminWrites, docs::UnknownUser, docs::WeakPassword)>,
+    ),
+)]
 pub(in crate::http) async fn reset_password(
     State(edge): State<Edge>,
     credentials: Credentials,

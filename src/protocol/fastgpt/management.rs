@@ -25,6 +25,21 @@ pub fn feedback_url(completions_url: &str) -> String {
     format!("{}/api/core/chat/feedback/updateUserFeedback", base(completions_url))
 }
 
+/// Where a run of the second version is stopped, which outlives the connection that asked for it; one of the first ends with
+/// its connection, and there is no such place.
+pub fn stop_url(completions_url: &str) -> Option<String> {
+    let base = base(completions_url);
+    completions_url[base.len()..].starts_with("/api/v2").then(|| format!("{base}/api/v2/chat/stop"))
+}
+
+/// The chat whose run is to stop.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop<'a> {
+    pub app_id: &'a str,
+    pub chat_id: &'a str,
+}
+
 /// What somebody thinks of an answer; with neither word it is withdrawn.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +95,8 @@ mod tests {
         );
         let feedback = feedback_url("https://f/x/api/v1/chat/completions");
         assert_eq!(feedback, "https://f/x/api/core/chat/feedback/updateUserFeedback");
+        assert_eq!(stop_url("https://f/x/api/v1/chat/completions"), None);
+        assert_eq!(stop_url("https://f/x/api/v2/chat/completions").as_deref(), Some("https://f/x/api/v2/chat/stop"));
     }
 
     #[test]

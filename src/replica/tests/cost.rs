@@ -63,6 +63,7 @@ fn job(id: &str) -> NewTurn {
         title: String::new(),
         settings: None,
         replaces: None,
+        region: None,
         at: UnixMillis(1),
     }
 }

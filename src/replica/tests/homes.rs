@@ -442,6 +442,7 @@ pub(super) fn try_begin(store: &Store, id: &str, length: usize) -> Result<Pendin
         title: String::new(),
         settings: None,
         replaces: None,
+        region: None,
         at: UnixMillis(1),
     })
 }

@@ -177,6 +177,7 @@ fn ask(store: &Store, turn: usize, random: &mut Random) -> [Pending<()>; 2] {
         title: String::new(),
         settings: None,
         replaces: None,
+        region: None,
         at: UnixMillis(1),
     });
     let ended = store.turn_finish(TurnEnd {

@@ -158,6 +158,7 @@ impl Made {
             title: session.title.clone(),
             settings: None,
             replaces: None,
+            region: None,
             at: UnixMillis(session.asked),
         }
     }
@@ -216,7 +217,7 @@ impl Made {
             let number = if deleted == 0 { self.sessions.len() - 1 } else { self.random.below(self.sessions.len()) };
             let session = self.sessions.remove(number);
             let id = id_of(store, &session).await;
-            assert_eq!(store.sessions_delete(vec![id]).unwrap().await.unwrap().value, 1);
+            assert_eq!(store.sessions_retire(vec![id], None, None).unwrap().await.unwrap().value.deleted, 1);
         }
     }
 }

@@ -1,16 +1,24 @@
 mod answers;
 mod apply;
+mod attachments;
 mod audit;
+mod carried;
 mod commits;
 mod conversations;
+mod cost;
+mod import;
+mod limits;
 mod logs;
 mod made;
 mod reads;
 mod recover;
 mod refused;
+mod retire;
 mod retry;
 mod search;
 mod sessions;
+mod upgrade;
+mod usage;
 mod verify;
 
 use super::handle::Store;
@@ -19,8 +27,7 @@ use crate::base::{AgentId, Epoch, Label, Owner, Secret, Txid, UnixMillis};
 use crate::protocol::agent::{Agent, Features, Profile, Provider, Source};
 use crate::protocol::answer::Usage;
 use crate::protocol::record::{ChainHash, ClusterId, Record};
-use crate::store::error::OpenError;
-use crate::store::retry::Target;
+use crate::store::{error::OpenError, retry::Target};
 use logs::{Forgotten, Shared};
 use rusqlite::Connection;
 use std::io;
@@ -121,6 +128,7 @@ fn question(owner: &str, chat: &str, turn: &str, id: &str) -> NewTurn {
         title: String::new(),
         settings: None,
         replaces: None,
+        region: None,
         at: UnixMillis(1),
     }
 }

@@ -58,6 +58,21 @@ async fn a_query_at_its_deadline_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_query_that_nobody_waits_for_any_more_is_stopped() {
+    let dir = TempDir::new().unwrap();
+    let settings = Settings { query_timeout: Duration::from_hours(1), ..SETTINGS };
+    let store = open_as(dir.path(), opening(1, settings)).unwrap();
+    let (ends, ended) = channel();
+    let read = store.read(Budget::Normal, move |rows| {
+        let counted = endless(rows);
+        ends.send(()).unwrap();
+        counted
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(50), read).await.is_err(), "it is endless");
+    ended.recv_timeout(PATIENCE).expect("it ends, and its reader is free");
+}
+
+#[tokio::test]
 async fn a_query_that_panics_leaves_the_pool_in_order() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);

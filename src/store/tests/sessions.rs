@@ -2,6 +2,7 @@
 
 use super::made::{Made, MadeSession, QUEUE, id_of};
 use super::*;
+use crate::store::session_export::LOOKED_AT_MAX;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -83,11 +84,14 @@ async fn change_some(store: &Store, made: &mut Made, count: usize) {
             Change::Unarchive => false,
         };
         let owner = Owner::visitor(&made.sessions[number].owner);
-        let changed = store.session_change(id, Some(&owner), (change, UnixMillis(at))).unwrap().await.unwrap();
-        assert!(changed.value);
+        let changed = store.session_change(id, Some(&owner), (change, UnixMillis(at)), None).unwrap().await.unwrap();
+        assert_eq!(changed.value.map(|session| session.id), Some(id));
         let session = &mut made.sessions[number];
+        if title.is_some() || session.is_archived != is_archived {
+            session.changed = at;
+        }
         session.title = title.unwrap_or_else(|| session.title.clone());
-        (session.is_archived, session.changed) = (is_archived, at);
+        session.is_archived = is_archived;
     }
 }
 
@@ -121,6 +125,12 @@ async fn lists_are_filtered_sorted_and_cut_into_pages_as_a_plain_list_would_be()
         assert_eq!(chats, expected, "{filter:?} {sort:?}");
         assert_eq!(total, u64::try_from(expected.len()).unwrap());
     }
+    let counts = store.counts().await.unwrap();
+    let counted =
+        [counts.sessions, counts.archived_sessions, counts.turns].map(|count| usize::try_from(count).unwrap());
+    let archived = made.sessions.iter().filter(|session| session.is_archived).count();
+    let turns = made.sessions.iter().map(|session| session.turns.len()).sum();
+    assert_eq!(counted, [made.sessions.len(), archived, turns]);
     // And what is said of each.
     let all =
         store.sessions_list(Filter::default(), (Key::CreatedAt, Order::Ascending), Page { offset: 0, limit: 9999 });
@@ -143,11 +153,25 @@ async fn numbers_are_those_of_a_plain_list() {
     for _ in 0..30 {
         let filter = some_filter(&mut made, 21);
         let stats = store.session_stats(filter.clone(), |at| at.0.div_euclid(DAY_MS)).await.unwrap().value;
-        let found: Vec<&MadeSession> = made.sessions.iter().filter(|session| is_in(&filter, session)).collect();
+        // By when they began, and not by when they were used last.
+        let (since, until) = (filter.since, filter.until);
+        let others = Filter { since: None, until: None, ..filter.clone() };
+        let began = |began: i64| since.is_none_or(|at| began >= at.0) && until.is_none_or(|at| began < at.0);
+        let found: Vec<&MadeSession> =
+            made.sessions.iter().filter(|session| is_in(&others, session) && began(session.began)).collect();
         let count = |of: &dyn Fn(&MadeSession) -> usize| -> u64 {
             found.iter().map(|session| u64::try_from(of(session)).unwrap()).sum()
         };
         assert_eq!(stats.sessions, count(&|_| 1), "{filter:?}");
+        let lines = store.export_lines(filter.clone()).await.unwrap().value;
+        let fits = made.sessions.iter().filter(|session| is_in(&filter, session));
+        assert_eq!(
+            lines,
+            fits.map(
+                |session| u64::try_from(session.turns.len()).unwrap().max(1) * 2 - u64::from(session.turns.is_empty())
+            )
+            .sum::<u64>()
+        );
         assert_eq!(stats.archived, count(&|session| usize::from(session.is_archived)));
         assert_eq!(stats.turns, count(&|session| session.turns.len()));
         let mut days = BTreeMap::<i64, u64>::new();
@@ -168,6 +192,40 @@ async fn numbers_are_those_of_a_plain_list() {
     }
 }
 
+/// As an export walks through all: by their keys, and no further at once than it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_finds_each_that_fits_once_and_looks_at_so_many_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let store = open_as(dir.path(), opening(1, QUEUE)).unwrap();
+    let mut made = Made::new(13);
+    made.add(&store, (300, 20)).await;
+    // Many more that are somebody else's, and a hole among their keys.
+    let more = i64::from(2 * LOOKED_AT_MAX);
+    let filled = store.write(1 << 20, move |scope| {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+            INSERT INTO sessions (id, owner, agent_id, chat_id, upstream_chat_id, created_at, updated_at)
+            SELECT 100000 + i, 'visitor:many', 'many', 'c' || i, 'u' || i, i, i FROM n";
+        scope.rows.execute(sql, [more]).map_err(StoreError::sql("fill"))
+    });
+    filled.unwrap().await.unwrap();
+    made.add(&store, (100, 20)).await;
+    let last = store.last_session().await.unwrap().value;
+    for round in 0..20 {
+        let filter = if round == 0 { Filter::default() } else { some_filter(&mut made, 21) };
+        let (mut chats, mut after, mut reads) = (Vec::new(), 0, 0);
+        while after < last {
+            let walked = store.sessions_after(filter.clone(), (after, last), 100).await.unwrap().value;
+            assert!(walked.reached > after && walked.sessions.len() <= 100);
+            assert!(walked.sessions.iter().all(|session| session.id.row > after && session.id.row <= walked.reached));
+            chats.extend(walked.sessions.into_iter().filter(|session| session.agent_id != "many").map(|one| one.chat));
+            (after, reads) = (walked.reached, reads + 1);
+        }
+        let fits = made.sessions.iter().filter(|session| is_in(&filter, session));
+        assert_eq!(chats, fits.map(|session| session.chat.as_str()).collect::<Vec<_>>(), "{filter:?}");
+        assert!(filter.owner.is_some() || reads > 2, "{reads} reads of {last} sessions");
+    }
+}
+
 #[tokio::test]
 async fn a_session_is_changed_by_its_owner_or_an_administrator_and_by_nobody_else() {
     let dir = TempDir::new().unwrap();
@@ -176,18 +234,17 @@ async fn a_session_is_changed_by_its_owner_or_an_administrator_and_by_nobody_els
     let (owner, other) = (Owner::visitor("1"), Owner::visitor("2"));
     let id = store.sessions_named(&owner, None, &label("c")).await.unwrap().value.rows[0].id;
     let rename = |title: &str| (Change::Rename(title.to_owned()), UnixMillis(9));
-    assert!(!store.session_change(id, Some(&other), rename("theirs")).unwrap().await.unwrap().value);
+    assert!(store.session_change(id, Some(&other), rename("theirs"), None).unwrap().await.unwrap().value.is_none());
     assert!(store.session(id, Some(&other)).await.unwrap().value.is_none());
-    assert!(store.session_change(id, None, rename("a title")).unwrap().await.unwrap().value);
+    assert!(store.session_change(id, None, rename("a title"), None).unwrap().await.unwrap().value.is_some());
     let found = store.session(id, Some(&owner)).await.unwrap().value.unwrap();
     assert_eq!((found.title.as_str(), found.updated_at, found.asked_at), ("a title", UnixMillis(9), UnixMillis(1)));
-    let spent = store.sessions_spent(vec![id]).await.unwrap().value;
-    assert_eq!(spent, [Spent { tokens: 7, answer_ms_mean: 1 }]);
+    assert_eq!(found.spent, Spent { tokens: 7, answer_ms_mean: 1 });
     // The same row of another time is another session.
     let later = crate::base::SessionId { began: UnixMillis(id.began.0 + 1), ..id };
-    assert!(!store.session_change(later, None, rename("nobody's")).unwrap().await.unwrap().value);
-    assert_eq!(store.sessions_delete(vec![later]).unwrap().await.unwrap().value, 0);
-    assert_eq!(store.sessions_delete(vec![id, id]).unwrap().await.unwrap().value, 1);
+    assert!(store.session_change(later, None, rename("nobody's"), None).unwrap().await.unwrap().value.is_none());
+    assert_eq!(store.sessions_retire(vec![later], None, None).unwrap().await.unwrap().value.deleted, 0);
+    assert_eq!(store.sessions_retire(vec![id, id], None, None).unwrap().await.unwrap().value.deleted, 1);
     assert!(store.session(id, None).await.unwrap().value.is_none());
     store.close().await.unwrap();
 }
@@ -223,11 +280,31 @@ async fn a_deleted_session_leaves_no_row_of_it_anywhere() {
     }
     assert_eq!(before, [2, 3, 2, 2, 2, 1]);
     let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
-    store.sessions_delete(vec![id]).unwrap().await.unwrap();
+    store.sessions_retire(vec![id], None, None).unwrap().await.unwrap();
     let mut after = Vec::new();
     for table in tables {
         after.push(count(table).await);
     }
     assert_eq!(after, [1, 1, 1, 1, 1, 0], "the other's are there");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_to_what_is_so_already_leaves_the_session_as_old_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    answered(&store, question("1", "c", "t", "id1"), "x").await;
+    let id = store.sessions_named(&Owner::visitor("1"), None, &label("c")).await.unwrap().value.rows[0].id;
+    let changed = async |change, at| {
+        let changed = store.session_change(id, None, (change, UnixMillis(at)), None).unwrap().await.unwrap();
+        let session = changed.value.expect("it is there");
+        (session.is_archived, session.updated_at.0)
+    };
+    assert_eq!(changed(Change::Unarchive, 5).await, (false, 1));
+    assert_eq!(changed(Change::Archive, 6).await, (true, 6));
+    assert_eq!(changed(Change::Archive, 7).await, (true, 6));
+    assert_eq!(changed(Change::Rename("a title".to_owned()), 8).await, (true, 8));
+    assert_eq!(changed(Change::Rename("a title".to_owned()), 9).await, (true, 8));
+    assert_eq!(changed(Change::Unarchive, 10).await, (false, 10));
     store.close().await.unwrap();
 }

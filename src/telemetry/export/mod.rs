@@ -13,5 +13,5 @@ mod run;
 mod send;
 mod settings;
 
-pub(crate) use run::Exporter;
+pub(crate) use run::{Exporter, Pushing};
 pub(crate) use settings::{Compression, Export, Protocol};

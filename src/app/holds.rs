@@ -1,0 +1,151 @@
+//! What keeps this node from removing things for their age: a clock that is doubted, and another node that is configured to
+//! keep them.
+
+use super::trust::ClockTrust;
+use crate::base::{Chain, Epoch};
+use crate::clock;
+use crate::replica::{Likeness, Pair, Role};
+use crate::telemetry::Telemetry;
+use crate::watched::Watched;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A doubt is written down so often, for the next process to go on with.
+const NOTED_EVERY: Duration = Duration::from_mins(10);
+
+/// What holds now, for whoever removes things. Cheap to clone. Closed until it was looked for the first time.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<Flags>);
+
+#[derive(Debug)]
+struct Flags {
+    is_clock_doubted: AtomicBool,
+    is_other_unlike: AtomicBool,
+}
+
+impl Gate {
+    pub(super) fn new(telemetry: &Telemetry) -> Self {
+        let flags = Flags { is_clock_doubted: AtomicBool::new(true), is_other_unlike: AtomicBool::new(true) };
+        let gate = Self(Arc::new(flags));
+        let seen = gate.clone();
+        telemetry.observe_by(
+            "llmchat_retention_held",
+            "1 where nothing is removed for its age, by why: the clock is doubted, or the other node is not known to be configured alike.",
+            "why",
+            move || {
+                let is = |flag: &AtomicBool| if flag.load(Ordering::Relaxed) { 1.0 } else { 0.0 };
+                vec![("clock", is(&seen.0.is_clock_doubted)), ("settings", is(&seen.0.is_other_unlike))]
+            },
+        );
+        gate
+    }
+
+    /// Whether things may be removed for their age.
+    pub(super) fn is_open(&self) -> bool {
+        !self.0.is_clock_doubted.load(Ordering::Relaxed) && !self.0.is_other_unlike.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is_clock_doubted: bool, is_other_unlike: bool) {
+        self.0.is_clock_doubted.store(is_clock_doubted, Ordering::Relaxed);
+        self.0.is_other_unlike.store(is_other_unlike, Ordering::Relaxed);
+    }
+}
+
+/// Looks, and sets the gate.
+pub(super) struct Holds {
+    pair: Pair,
+    gate: Gate,
+    trust: ClockTrust,
+    /// Whose beginning was compared with the clock.
+    reign: Option<Epoch>,
+    /// When a doubt was written down last.
+    noted: Option<Instant>,
+    is_told: bool,
+    is_other_told: bool,
+}
+
+impl Holds {
+    pub(super) fn new(pair: Pair, gate: Gate) -> Self {
+        let left = pair.node().clock_doubt().unwrap_or_else(|error| {
+            tracing::error!(error = %Chain(&error), "it cannot be read whether this node's clock was doubted");
+            None
+        });
+        let now = (clock::unix_millis(), clock::boot());
+        let noted = left.map(|_| clock::now());
+        Self { pair, gate, trust: ClockTrust::new(left, now), reign: None, noted, is_told: false, is_other_told: false }
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.pair.role().now() == Role::Primary
+    }
+
+    /// Looks at everything; whether things may be removed for their age now.
+    pub(super) async fn look(&mut self) -> bool {
+        let now = (clock::unix_millis(), clock::boot());
+        if let Some((epoch, committed)) = self.pair.store().reign_found()
+            && self.reign != Some(epoch)
+        {
+            self.reign = Some(epoch);
+            self.trust.reign_begins(committed, now);
+        }
+        if self.pair.takes_vouching() {
+            self.trust.vouch(now);
+        }
+        let is_believed = self.trust.look(now);
+        self.tell();
+        self.note().await;
+        let likeness = self.pair.likeness();
+        self.gate.set(!is_believed, likeness != Likeness::Same);
+        self.tell_other(&likeness);
+        self.gate.is_open()
+    }
+
+    /// Where this node leads, and would remove what the other may be told to keep: when that begins.
+    fn tell_other(&mut self, likeness: &Likeness) {
+        let other = match likeness {
+            Likeness::Unheard(name) | Likeness::Other(name, _) if self.leads() => Some(name),
+            Likeness::Same | Likeness::Unheard(_) | Likeness::Other(..) => None,
+        };
+        if let Some(name) = other.filter(|_| !self.is_other_told) {
+            tracing::warn!("nothing is removed for its age: {name} may be configured to keep it");
+        }
+        self.is_other_told = other.is_some();
+    }
+
+    /// In the alarms as it is; in the log when it begins and ends.
+    fn tell(&mut self) {
+        let why = self.trust.doubted().map(|(lead, left)| {
+            let (hours, left) = (lead.as_secs() / 3600, left.as_secs().div_ceil(3600));
+            format!(
+                "this node's clock is {hours} hours ahead of what its last commits and the time since make it: nothing is removed for its age. Set the clock where it is wrong. Where it is right, `llmchat retention resume` says so; else it is believed once it has kept step for {left} hours more"
+            )
+        });
+        match (&why, self.is_told) {
+            (Some(why), false) => tracing::error!("{why}"),
+            (None, true) => tracing::info!("this node's clock is believed again: what is old is removed"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.is_told = why.is_some();
+        self.pair.note_held(why);
+    }
+
+    async fn note(&mut self) {
+        let left = self.trust.left();
+        let is_due = match (left, self.noted) {
+            (Some(_), Some(at)) => clock::now().saturating_duration_since(at) >= NOTED_EVERY,
+            (Some(_), None) | (None, Some(_)) => true,
+            (None, None) => false,
+        };
+        if !is_due {
+            return;
+        }
+        let node = Arc::clone(self.pair.node());
+        match tokio::task::spawn_blocking(move || node.note_clock_doubt(left)).await {
+            Ok(Ok(())) => self.noted = left.map(|_| clock::now()),
+            // It is tried again at the next look.
+            Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "a doubt about the clock is not written down"),
+            Err(_) => {}
+        }
+    }
+}

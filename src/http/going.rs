@@ -1,0 +1,137 @@
+//! A file on its way out: whoever takes it too slowly, or not at all, loses their place, and then their connection.
+//!
+//! What is not asked for more cannot tell that it is over: under HTTP/2 a client that opens no window, and under HTTP/1 one
+//! that reads a little now and then, would hold what waits for them without an end.
+
+use super::edge::Edge;
+use super::extract::Connection;
+use super::pace::{At, FREE, is_enough};
+use crate::clock;
+use crate::limiter::Client;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::Response;
+use futures_util::StreamExt;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// Who asks, and by what.
+pub(super) struct From {
+    pub(super) who: Client,
+    pub(super) connection: Option<Connection>,
+}
+
+impl FromRequestParts<Edge> for From {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
+        let At(who) = At::from_request_parts(parts, edge).await?;
+        Ok(Self { who, connection: parts.extensions.get::<Connection>().cloned() })
+    }
+}
+
+/// A file on its way. Holds the memory for what waits to be sent, which is free only with the body that holds this.
+pub(super) struct Going<M> {
+    sent: Arc<AtomicU64>,
+    is_over: CancellationToken,
+    #[expect(dead_code, reason = "held, not read")]
+    left: DropGuard,
+    #[expect(dead_code, reason = "held, not read")]
+    memory: M,
+}
+
+impl<M> Going<M> {
+    /// Holds `place` for as long as the file goes on, and fast enough; ends `connection` where it does not.
+    pub(super) fn watched(place: impl Send + 'static, memory: M, connection: Option<Connection>) -> Self {
+        let (sent, is_over, left) = (Arc::<AtomicU64>::default(), CancellationToken::new(), CancellationToken::new());
+        let (seen, over, gone) = (Arc::clone(&sent), is_over.clone(), left.clone());
+        TaskTracker::new().spawn(gone.run_until_cancelled_owned(async move {
+            let began = clock::now();
+            while is_enough(clock::now() - began, seen.load(Ordering::Relaxed)) {
+                tokio::time::sleep(FREE / 4).await;
+            }
+            tracing::debug!("a file goes too slowly");
+            over.cancel();
+            if let Some(Connection(connection)) = connection {
+                connection.cancel();
+            }
+            drop(place);
+        }));
+        Self { sent, is_over, left: left.drop_guard(), memory }
+    }
+
+    /// Whether it was too slow.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.is_cancelled()
+    }
+
+    /// Counts `bytes` more.
+    pub(super) fn sends(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// As a file of this node is watched, one that comes from another: that one sees nothing of the client's connection.
+pub(super) fn passed_on(answer: Response, connection: Option<Connection>) -> Response {
+    let going = Going::watched((), (), connection);
+    answer.map(|body| {
+        Body::from_stream(body.into_data_stream().map(move |piece| {
+            let piece = piece.map_err(io::Error::other)?;
+            going.sends(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if going.is_over() { Err(io::Error::other("the file goes too slowly")) } else { Ok(piece) }
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::sync::Semaphore;
+
+    /// Goal: what 160 downloads that nobody reads hold is counted for as long as they hold it, and that is not long.
+    /// Method: the places and the memory that 20 clients take with 8 each.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_read_holds_its_memory_up_to_the_end_of_its_connection() {
+        let (places, memory) = (Arc::new(Semaphore::new(160)), Arc::new(Semaphore::new(128)));
+        let began = crate::clock::now();
+        let mut connections = Vec::new();
+        for _ in 0..160 {
+            let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
+            let Ok(held) = Arc::clone(&memory).try_acquire_owned() else { continue };
+            let connection = CancellationToken::new();
+            connections.push((Going::watched(place, held, Some(Connection(connection.clone()))), connection));
+        }
+        assert_eq!((connections.len(), memory.available_permits()), (128, 0), "no more than there is");
+        for (going, connection) in &connections {
+            let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
+            assert!(ended.is_ok() && going.is_over(), "it goes on");
+        }
+        let took = crate::clock::now() - began;
+        assert!((FREE..FREE + Duration::from_secs(1)).contains(&took), "{took:?}");
+        let all = Arc::clone(&places).acquire_many_owned(160).await.expect("places are given back");
+        assert_eq!(memory.available_permits(), 0, "pieces wait in the bodies until they are dropped");
+        drop(connections);
+        assert_eq!(memory.available_permits(), 128);
+        drop(all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_goes_on_is_left_alone() {
+        let connection = CancellationToken::new();
+        let going = Going::watched((), (), Some(Connection(connection.clone())));
+        for _ in 0..120 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            going.sends(8 << 10);
+        }
+        assert!(!going.is_over() && !connection.is_cancelled());
+        drop(going);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert!(!connection.is_cancelled(), "it was read to its end");
+    }
+}
