@@ -1,7 +1,7 @@
 //! All of it, once.
 
 use crate::server::Postgres;
-use crate::support::{Browser, Home, Node, Upstream};
+use crate::support::{Browser, Home, Node, PATIENCE, Upstream, now};
 use crate::{everything, import, imported, numbers, old, problems, rows};
 use serde_json::{Value, json};
 
@@ -147,6 +147,11 @@ fn what_is_odd_is_kept_and_counted_or_named() {
     odd_messages_are_kept(&home, &node);
     let audit = home.run(&["audit", "verify"]);
     assert_eq!(audit.code, Some(0), "{}{}", audit.stdout, audit.stderr);
+    // A conversation without a title is called by its first question once that is indexed, behind the import.
+    let (called, by) = ("SELECT title FROM sessions WHERE chat_id = 'odd'", now() + PATIENCE);
+    while rows(&home, called) != ["one"] {
+        assert!(now() < by, "it is never called by its question: {:?}", rows(&home, called));
+    }
     let before = everything(&home);
     assert_eq!(imported(&home, &postgres, &[])["changed"], false);
     assert_eq!(everything(&home), before);
