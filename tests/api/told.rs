@@ -1,6 +1,8 @@
 //! What was said, key by key, also where only half of it was.
 
+use crate::accounts::{admin, as_user};
 use crate::question;
+use crate::sessions::user;
 use crate::shape::{e1, is_like};
 use crate::support::{Agent, Home, Upstream, frame};
 use serde_json::{Value, json};
@@ -50,6 +52,15 @@ fn chats_and_their_messages_have_the_keys_of_the_contract() {
     let messages = json!(["=", said("user", "a question"), said("assistant", "an answer")]);
     let told = json!({ "session": session, "messages": messages, "total": 2, "hasMore": false });
     is_like(&browser.get(&format!("/api/chat/sessions/{id}/messages")), 200, &e1(&told));
+
+    // Administrators name anybody's chat by its session, and nobody else does.
+    let (by_session, admin) = (format!("/api/chat/history/{id}"), admin(&home, &node));
+    is_like(&as_user(&node, Some(&admin)).get(&by_session), 200, &e1(&detail));
+    let ann = user(&node, &admin, "ann");
+    for mut other in [as_user(&node, Some(&ann)), node.browser()] {
+        assert_eq!(other.get(&by_session).code(404), "NOT_FOUND");
+    }
+    assert_eq!(browser.get(&by_session).code(404), "NOT_FOUND", "its owner has a name of their own for it");
 }
 
 /// Goal: of an answer that broke off, what was said is not lost, and nobody takes it for all of it.
