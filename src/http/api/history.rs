@@ -119,7 +119,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Response, ApiError> {
     let owner = whose.owner(&edge).await?;
     let asked = Asked::of(asking)?;
-    let (page, number) = pages::page(asked.page.as_deref(), asked.page_size.as_deref())?;
+    let (page, number) = pages::page(asked.page.as_deref(), asked.page_size.as_deref(), None)?;
     let filter = Filter { owner: Some(owner), agent_id: asked.agent_id()?, ..Filter::default() };
     let listed = reading.seen(&edge, edge.history.list(filter, (Key::AskedAt, Order::Descending), page)).await?;
     let mut body = envelope("OK", listed.rows.iter().map(chat).collect::<Vec<_>>());

@@ -113,6 +113,6 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     fn check(&self) -> Result<(Page, u32), ApiError> {
-        pages::page(self.page.as_deref(), self.page_size.as_ref().or(self.limit.as_ref()).map(String::as_str))
+        pages::page(self.page.as_deref(), self.page_size.as_deref(), self.limit.as_deref())
     }
 }

@@ -16,10 +16,12 @@ pub(super) fn number(name: &str, given: Option<&str>, of: (u32, u32, u32)) -> Re
     number.ok_or_else(|| error::validation(name, &format!("must be a whole number from {min} to {max}")))
 }
 
-/// The page by its number, from 1, and its size; and that number.
-pub(super) fn page(page: Option<&str>, page_size: Option<&str>) -> Result<(Page, u32), ApiError> {
+/// The page by its number, from 1, and its size, which has two names, the first of which wins; and that number. What does
+/// not win is checked all the same.
+pub(super) fn page(page: Option<&str>, page_size: Option<&str>, limit: Option<&str>) -> Result<(Page, u32), ApiError> {
     let page = number("page", page, (1, 1, PAGE_MAX))?;
-    let limit = number("pageSize", page_size, (PAGE_SIZE, 1, PAGE_SIZE_MAX))?;
+    let limit = number("limit", limit, (PAGE_SIZE, 1, PAGE_SIZE_MAX))?;
+    let limit = number("pageSize", page_size, (limit, 1, PAGE_SIZE_MAX))?;
     Ok((Page { offset: (page - 1) * limit, limit }, page))
 }
 
@@ -95,15 +97,20 @@ mod tests {
 
     #[test]
     fn a_page_is_within_its_bounds_or_refused() {
-        assert_eq!(page(None, None).unwrap(), (Page { offset: 0, limit: 20 }, 1));
-        assert_eq!(page(Some("3"), Some("7")).unwrap(), (Page { offset: 14, limit: 7 }, 3));
-        let last = page(Some("1000000"), Some("100")).unwrap();
+        assert_eq!(page(None, None, None).unwrap(), (Page { offset: 0, limit: 20 }, 1));
+        assert_eq!(page(Some("3"), Some("7"), None).unwrap(), (Page { offset: 14, limit: 7 }, 3));
+        let last = page(Some("1000000"), None, Some("100")).unwrap();
+        assert_eq!(page(None, Some("7"), Some("5")).unwrap().0.limit, 7);
         assert_eq!(last, (Page { offset: 99_999_900, limit: 100 }, 1_000_000));
         for (number, size) in [("0", "1"), ("-1", "1"), ("+1", "1"), ("1.5", "1"), ("x", "1"), ("1000001", "1")] {
-            assert_eq!(page(Some(number), Some(size)).unwrap_err().code, "VALIDATION_ERROR", "{number}");
+            assert_eq!(page(Some(number), Some(size), None).unwrap_err().code, "VALIDATION_ERROR", "{number}");
         }
         for size in ["0", "101", "99999999999999999999", "a"] {
-            assert_eq!(page(None, Some(size)).unwrap_err().code, "VALIDATION_ERROR", "{size}");
+            for refused in
+                [page(None, Some(size), None), page(None, None, Some(size)), page(None, Some("7"), Some(size))]
+            {
+                assert_eq!(refused.unwrap_err().code, "VALIDATION_ERROR", "{size}");
+            }
         }
     }
 }

@@ -99,7 +99,7 @@ impl Asked {
     }
 
     pub(in crate::http::api) fn page(&self) -> Result<(Page, u32), ApiError> {
-        pages::page(self.value("page"), self.value("pageSize").or_else(|| self.value("limit")))
+        pages::page(self.value("page"), self.value("pageSize"), self.value("limit"))
     }
 
     pub(in crate::http::api) fn sort(&self) -> Result<(Key, Order), ApiError> {
