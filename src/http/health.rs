@@ -223,7 +223,7 @@ pub(super) async fn primary(State(edge): State<Edge>) -> Response {
 pub(super) struct Lag {
     /// Milliseconds.
     #[param(value_type = u64, required = false)]
-    lag: Option<u64>,
+    lag: Option<String>,
 }
 
 /// For a load balancer that sends reads to a standby, if its database was as the primary's not longer ago than `lag`.
@@ -239,7 +239,9 @@ pub(super) async fn standby(
     State(edge): State<Edge>,
     lag: Result<Query<Lag>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(Lag { lag }) = lag.map_err(|_| error::validation("lag", "must be milliseconds, such as 1000"))?;
+    let refused = || error::validation("lag", "must be milliseconds, such as 1000");
+    let Query(Lag { lag }) = lag.map_err(|_| refused())?;
+    let lag = lag.filter(|lag| !lag.is_empty()).map(|lag| lag.parse()).transpose().map_err(|_| refused())?;
     let role = edge.pair.role().now();
     let age = edge.pair.primary_seen().and_then(|seen| seen.staleness());
     let age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));

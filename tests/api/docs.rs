@@ -1,7 +1,8 @@
 //! The document of the API, beside what the API does.
 
+use crate::accounts::{self, as_user};
 use crate::edge::is_refused;
-use crate::support::Home;
+use crate::support::{Agent, Home};
 use std::collections::BTreeSet;
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -48,6 +49,34 @@ fn a_method_without_a_document_is_refused_and_those_that_have_one_are_named() {
         }
     }
     assert_eq!(document["paths"].get("/"), None, "a page is no part of the API");
+}
+
+/// Forms send what nobody filled in.
+#[test]
+fn what_may_be_left_out_of_a_query_may_be_empty_and_is_the_same() {
+    let agent = Agent::at("default", "http://127.0.0.1:9/v1").with("provider", "openai").with("model", "m");
+    let home = Home::new(&[agent.with("appId", "")]);
+    let node = home.start();
+    let mut admin = as_user(&node, Some(&accounts::admin(&home, &node)));
+    let document = admin.get("/api/docs/openapi.json").json();
+    let mut tried = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let parameters = item["get"]["parameters"].as_array().into_iter().flatten();
+        let asked: Vec<_> = parameters.filter(|parameter| parameter["in"] == "query").collect();
+        let path = path.replace("{id}", "1").replace("{chat_id}", "c").replace("{agent_id}", "default");
+        let needed = asked.iter().filter(|parameter| parameter["required"] == true);
+        let needed: String =
+            needed.map(|parameter| format!("{}=default&", parameter["name"].as_str().expect("a name"))).collect();
+        let without = admin.get(&format!("{path}?{needed}"));
+        for parameter in asked.iter().filter(|parameter| parameter["required"] != true) {
+            let name = parameter["name"].as_str().expect("a name");
+            assert_eq!(parameter["allowEmptyValue"], true, "{path} {name}");
+            let answer = admin.get(&format!("{path}?{needed}{name}="));
+            assert_eq!(answer.status, without.status, "{path} {name}: {}", answer.text());
+            tried += 1;
+        }
+    }
+    assert!(tried > 50, "{tried}");
 }
 
 #[test]

@@ -69,7 +69,9 @@ pub(super) enum Source {
 #[schema(rename_all = "camelCase")]
 #[serde(deny_unknown_fields)]
 struct RateLimit {
+    #[schema(value_type = Option<u64>, maximum = 4_294_967_295_u64)]
     requests_per_minute: Option<u32>,
+    #[schema(value_type = Option<u64>, maximum = 4_294_967_295_u64)]
     tokens_per_minute: Option<u32>,
 }
 

@@ -80,7 +80,8 @@ impl Routes for OpenApi {
 /// The document of this source, a line for each operation and each schema, so that a change is seen.
 pub(super) fn document() -> String {
     let document = finished(router::forms(router::api(outline())));
-    let document = serde_json::to_value(document).expect("texts and numbers always serialize");
+    let mut document = serde_json::to_value(document).expect("texts and numbers always serialize");
+    allow_empty(&mut document);
     let mut lines = String::new();
     write_lines(&mut lines, &document, 2);
     lines.push('\n');
@@ -99,6 +100,17 @@ fn write_lines(to: &mut String, value: &Value, depth: usize) {
             to.push_str("\n}");
         }
         value => write!(to, "{value}").expect("a string takes all"),
+    }
+}
+
+/// Says of every parameter of a query that may be left out that it may be empty too, which is the same: forms send what
+/// nobody filled in.
+fn allow_empty(document: &mut Value) {
+    let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    let operations = items.filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
+    let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten();
+    for parameter in parameters.filter(|parameter| parameter["in"] == "query" && parameter["required"] != true) {
+        parameter["allowEmptyValue"] = true.into();
     }
 }
 
