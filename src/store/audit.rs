@@ -202,6 +202,39 @@ pub(super) fn put_row(rows: &Connection, row: AuditRow) -> rusqlite::Result<()> 
     Ok(())
 }
 
+/// The numbers of a page's rows, newest first, and how many rows there are on all pages.
+fn page(rows: &Connection, filter: &AuditFilter, (offset, limit): (u32, u32)) -> rusqlite::Result<(Vec<i64>, u32)> {
+    let AuditFilter { action, user_id } = filter;
+    let condition = match (action, user_id) {
+        (None, None) => return newest(rows, (offset, limit)),
+        (Some(_), None) => "action = ?1 AND ?2 IS NULL",
+        (None, Some(_)) => "?1 IS NULL AND user_id = ?2",
+        (Some(_), Some(_)) => "action = ?1 AND user_id = ?2",
+    };
+    let mut statement = rows.prepare_cached(&format!("SELECT id FROM audit WHERE {condition} ORDER BY id DESC"))?;
+    let (mut found, mut ids, mut total) = (statement.query(params![action, user_id])?, Vec::new(), 0);
+    // All are met once, to be counted: the page's among them.
+    while let Some(row) = found.next()? {
+        if (offset..offset.saturating_add(limit)).contains(&total) {
+            ids.push(row.get(0)?);
+        }
+        total = total.saturating_add(1);
+    }
+    Ok((ids, total))
+}
+
+/// As [`page`], of all. Each row has the number that follows the one before, and only the first ones are ever removed, so
+/// nothing has to be counted.
+fn newest(rows: &Connection, (offset, limit): (u32, u32)) -> rusqlite::Result<(Vec<i64>, u32)> {
+    let sql = "SELECT (SELECT max(id) FROM audit), (SELECT min(id) FROM audit)";
+    let ends = |row: &Row<'_>| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?));
+    let Some((last, first)) = rows.prepare_cached(sql)?.query_row([], ends)? else { return Ok((Vec::new(), 0)) };
+    let mut statement = rows.prepare_cached("SELECT id FROM audit WHERE id <= ?1 ORDER BY id DESC LIMIT ?2")?;
+    let ids = statement.query_map(params![last - i64::from(offset), limit], |row| row.get(0))?;
+    let total = u32::try_from(last - first + 1).unwrap_or(u32::MAX);
+    Ok((ids.collect::<rusqlite::Result<_>>()?, total))
+}
+
 impl Store {
     /// Writes an entry of what changed nothing else.
     pub(crate) fn audit(&self, entry: AuditEntry) -> Result<Pending<()>, StoreError> {
@@ -215,18 +248,11 @@ impl Store {
         (offset, limit): (u32, u32),
     ) -> Result<(Vec<AuditRow>, u32), StoreError> {
         let query = move |rows: &Connection| {
-            let condition = "(?1 IS NULL OR action = ?1) AND (?2 IS NULL OR user_id = ?2)";
             let read = || {
-                let total = rows
-                    .prepare_cached(&format!("SELECT count(*) FROM audit WHERE {condition}"))?
-                    .query_row(params![filter.action, filter.user_id], |row| row.get(0))?;
-                let sql = format!("SELECT {COLUMNS} FROM audit WHERE {condition} ORDER BY id DESC LIMIT ?3 OFFSET ?4");
-                let mut statement = rows.prepare_cached(&sql)?;
-                let found = statement
-                    .query_map(params![filter.action, filter.user_id, limit, offset], AuditRow::read)?
-                    .map(|row| row.map(|(row, _)| row))
-                    .collect::<Result<_, _>>()?;
-                Ok((found, total))
+                let (ids, total) = page(rows, &filter, (offset, limit))?;
+                let mut statement = rows.prepare_cached(&format!("SELECT {COLUMNS} FROM audit WHERE id = ?1"))?;
+                let row = |id| statement.query_row([id], AuditRow::read).map(|(row, _)| row);
+                Ok((ids.into_iter().map(row).collect::<rusqlite::Result<_>>()?, total))
             };
             read().map_err(StoreError::sql("read the audit"))
         };
