@@ -8,7 +8,7 @@ use super::extract::Connection;
 use super::pace::{At, FREE, is_enough};
 use crate::clock;
 use crate::limiter::Client;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -35,7 +35,7 @@ impl FromRequestParts<Edge> for From {
     }
 }
 
-/// A file on its way. Holds the memory for what waits to be sent, which is free only with the body that holds this.
+/// A file on its way: its body, and each piece of it until that is sent. Holds the memory for what waits to be sent.
 pub(super) struct Going<M> {
     sent: Arc<AtomicU64>,
     is_over: CancellationToken,
@@ -45,9 +45,9 @@ pub(super) struct Going<M> {
     memory: M,
 }
 
-impl<M> Going<M> {
+impl<M: Send + Sync + 'static> Going<M> {
     /// Holds `place` for as long as the file goes on, and fast enough; ends `connection` where it does not.
-    pub(super) fn watched(place: impl Send + 'static, memory: M, connection: Option<Connection>) -> Self {
+    pub(super) fn watched(place: impl Send + 'static, memory: M, connection: Option<Connection>) -> Arc<Self> {
         let (sent, is_over, left) = (Arc::<AtomicU64>::default(), CancellationToken::new(), CancellationToken::new());
         let (seen, over, gone) = (Arc::clone(&sent), is_over.clone(), left.clone());
         TaskTracker::new().spawn(gone.run_until_cancelled_owned(async move {
@@ -62,7 +62,7 @@ impl<M> Going<M> {
             }
             drop(place);
         }));
-        Self { sent, is_over, left: left.drop_guard(), memory }
+        Arc::new(Self { sent, is_over, left: left.drop_guard(), memory })
     }
 
     /// Whether it was too slow.
@@ -70,9 +70,23 @@ impl<M> Going<M> {
         self.is_over.is_cancelled()
     }
 
-    /// Counts `bytes` more.
-    pub(super) fn sends(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    /// The next piece, counted. It is watched, and the memory held, until it is dropped: a body is over when its last piece
+    /// is taken, and under HTTP/2 that piece may then wait for a window that its client never opens.
+    pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.sent.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Bytes::from_owner(Piece { bytes, going: Arc::clone(self) })
+    }
+}
+
+struct Piece<M> {
+    bytes: Bytes,
+    #[expect(dead_code, reason = "held, not read")]
+    going: Arc<Going<M>>,
+}
+
+impl<M> AsRef<[u8]> for Piece<M> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -81,8 +95,7 @@ pub(super) fn passed_on(answer: Response, connection: Option<Connection>) -> Res
     let going = Going::watched((), (), connection);
     answer.map(|body| {
         Body::from_stream(body.into_data_stream().map(move |piece| {
-            let piece = piece.map_err(io::Error::other)?;
-            going.sends(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            let piece = going.piece(piece.map_err(io::Error::other)?);
             if going.is_over() { Err(io::Error::other("the file goes too slowly")) } else { Ok(piece) }
         }))
     })
@@ -127,11 +140,45 @@ mod tests {
         let going = Going::watched((), (), Some(Connection(connection.clone())));
         for _ in 0..120 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            going.sends(8 << 10);
+            drop(going.piece(Bytes::from_static(&[0; 8 << 10])));
         }
         assert!(!going.is_over() && !connection.is_cancelled());
         drop(going);
         tokio::time::sleep(Duration::from_hours(1)).await;
         assert!(!connection.is_cancelled(), "it was read to its end");
+    }
+
+    /// Goal: the last piece of a body, which waits behind a closed window when the body is over, is counted for and is not
+    /// waited for without an end. Method: the piece outlives its body.
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_waits_is_held_and_watched_though_its_body_is_over() {
+        let (memory, connection) = (Arc::new(Semaphore::new(1)), CancellationToken::new());
+        let held = Arc::clone(&memory).try_acquire_owned().expect("it is free");
+        let going = Going::watched((), held, Some(Connection(connection.clone())));
+        let waiting = going.piece(Bytes::from_static(b"all of it")).slice(1..);
+        drop(going);
+        assert_eq!(memory.available_permits(), 0, "the piece is still here");
+        let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
+        assert!(ended.is_ok(), "nobody watches it");
+        assert_eq!(&waiting[..], b"ll of it");
+        drop(waiting);
+        assert_eq!(memory.available_permits(), 1);
+    }
+
+    /// Goal: a file that comes from another node is watched like one of this. Method: one answer that is read, and one that
+    /// is not.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_passed_on_is_watched_too() {
+        let pieces = || futures_util::stream::iter((0..4).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"piece"))));
+        let (read, left) = (CancellationToken::new(), CancellationToken::new());
+        let answer = passed_on(Response::new(Body::from_stream(pieces())), Some(Connection(read.clone())));
+        let whole = axum::body::to_bytes(answer.into_body(), 100).await.expect("it ends well");
+        assert_eq!(&whole[..], b"piecepiecepiecepiece");
+        let answer = passed_on(Response::new(Body::from_stream(pieces())), Some(Connection(left.clone())));
+        let mut unread = answer.into_body().into_data_stream();
+        assert!(unread.next().await.is_some_and(|piece| piece.is_ok()));
+        let ended = tokio::time::timeout(2 * FREE, left.cancelled()).await;
+        assert!(ended.is_ok() && unread.next().await.is_some_and(|piece| piece.is_err()), "it goes on");
+        assert!(!read.is_cancelled(), "it was read to its end");
     }
 }

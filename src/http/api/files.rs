@@ -25,6 +25,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Whatever it is, it may do nothing and load nothing.
@@ -184,7 +185,11 @@ fn part(asked: &HeaderMap, tag: &HeaderValue, size: u64) -> Part {
 }
 
 /// A part of a file, piece by piece: each is read once the one before is on its way, in a transaction of its own.
-fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: Going<OwnedSemaphorePermit>) -> Body {
+fn body(
+    (files, file): (Attachments, AttachmentRow),
+    range: Range<u64>,
+    going: Arc<Going<OwnedSemaphorePermit>>,
+) -> Body {
     let chunk = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
     Body::from_stream(stream::try_unfold((range, files, file, going), move |(range, files, file, going)| async move {
         if range.is_empty() {
@@ -204,8 +209,8 @@ fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, going: G
             return Err(io::Error::other("a piece of the file is shorter than it was"));
         }
         let next = range.start + (end - begin)..range.end;
-        going.sends(end - begin);
-        Ok(Some((piece.slice(within), (next, files, file, going))))
+        let piece = going.piece(piece.slice(within));
+        Ok(Some((piece, (next, files, file, going))))
     }))
 }
 
