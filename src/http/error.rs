@@ -122,6 +122,7 @@ fn upstream(class: Class) -> (StatusCode, &'static str, Option<Duration>) {
         | Class::Truncated
         | Class::Infrastructure
         | Class::Model
+        | Class::TooLong
         | Class::Unknown => (StatusCode::BAD_GATEWAY, "UPSTREAM_FAILED", None),
         Class::TimedOut | Class::TooSlow => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", None),
         Class::Throttled { retry_after } => (StatusCode::TOO_MANY_REQUESTS, "UPSTREAM_BUSY", Some(retry_after)),
@@ -139,6 +140,7 @@ fn sentence(class: Class) -> &'static str {
         Class::Reset | Class::Truncated => "the agent's server broke off",
         Class::BadGateway | Class::Infrastructure | Class::Unknown => "the agent's server failed",
         Class::Model => "the agent's model failed",
+        Class::TooLong => "the answer is longer than any may be",
         Class::TimedOut | Class::TooSlow => "the agent's server did not answer in time",
         Class::Throttled { .. } => "the agent's server has too many requests; ask again later",
         Class::Busy => "the chat is still answering an earlier question",

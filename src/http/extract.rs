@@ -205,8 +205,8 @@ impl Language {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-/// Ends the connection that a request came by, with all that goes over it. A request that another node has sent on has
-/// none: others come the same way.
+/// Ends the connection that a request came by, with all that goes over it. A request that another node has sent on, or a
+/// trusted proxy by HTTP/2, has none: others come the same way.
 #[derive(Clone, Debug)]
 pub(super) struct Connection(pub(super) CancellationToken);
 

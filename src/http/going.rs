@@ -1,9 +1,11 @@
-//! A file on its way out: whoever takes it too slowly, or not at all, loses their place, and then their connection.
+//! A file on its way out, or an answer as long as one: whoever takes it too slowly, or not at all, loses their place, and
+//! then their connection.
 //!
 //! What is not asked for more cannot tell that it is over: under HTTP/2 a client that opens no window, and under HTTP/1 one
 //! that reads a little now and then, would hold what waits for them without an end.
 
 use super::edge::Edge;
+use super::error::{self, ApiError};
 use super::extract::Connection;
 use super::pace::{At, FREE, is_enough};
 use crate::clock;
@@ -11,14 +13,19 @@ use crate::limiter::Client;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+
+/// Of an answer that is longer. What is shorter is sent as any other.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Who asks, and by what.
 pub(super) struct From {
@@ -57,8 +64,10 @@ impl<M: Send + Sync + 'static> Going<M> {
             }
             tracing::debug!("a file goes too slowly");
             over.cancel();
-            if let Some(Connection(connection)) = connection {
-                connection.cancel();
+            match connection {
+                Some(Connection(connection)) => connection.cancel(),
+                // Nothing ends what waits, so the place stays taken: nobody holds more than they have places for.
+                None => std::future::pending().await,
             }
             drop(place);
         }));
@@ -88,6 +97,32 @@ impl<M> AsRef<[u8]> for Piece<M> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// What is `told`, which `memory` was taken for. A long one goes piece by piece, watched as a file is: whole it would be
+/// out of the handler's hands, and wait uncounted for a window that its client never opens.
+pub(super) fn json(
+    told: &impl Serialize,
+    memory: impl Send + Sync + 'static,
+    connection: Option<Connection>,
+) -> Result<Response, ApiError> {
+    let whole = Bytes::from(serde_json::to_vec(told).map_err(|_| error::internal())?);
+    let length = whole.len();
+    let body = if length <= PIECE_BYTES {
+        Body::from(whole)
+    } else {
+        let going = Going::watched((), memory, connection);
+        Body::from_stream(stream::iter((0..length).step_by(PIECE_BYTES)).map(move |from| {
+            if going.is_over() {
+                return Err(io::Error::other("the answer goes too slowly"));
+            }
+            Ok(going.piece(whole.slice(from..length.min(from + PIECE_BYTES))))
+        }))
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
 }
 
 /// As a file of this node is watched, one that comes from another: that one sees nothing of the client's connection.
@@ -180,5 +215,38 @@ mod tests {
         let ended = tokio::time::timeout(2 * FREE, left.cancelled()).await;
         assert!(ended.is_ok() && unread.next().await.is_some_and(|piece| piece.is_err()), "it goes on");
         assert!(!read.is_cancelled(), "it was read to its end");
+    }
+
+    /// Goal: a page of a chat that nobody reads holds its memory, and ends. Method: the pieces that a body gives, the last of
+    /// them kept.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_goes_in_pieces_that_hold_their_memory() {
+        let memory = Arc::new(Semaphore::new(1));
+        let held = || Arc::clone(&memory).try_acquire_owned().expect("it is free");
+        let short = json(&"short", held(), None).map_err(|error| error.code).unwrap();
+        assert_eq!(short.headers()[header::CONTENT_LENGTH], "7");
+        assert_eq!(memory.available_permits(), 1, "nothing of it waits");
+        let (connection, text) = (CancellationToken::new(), "x".repeat(3 * PIECE_BYTES));
+        let long = json(&text, held(), Some(Connection(connection.clone()))).map_err(|error| error.code).unwrap();
+        assert_eq!(long.headers()[header::CONTENT_LENGTH], (3 * PIECE_BYTES + 2).to_string());
+        let pieces: Vec<_> = long.into_body().into_data_stream().map(Result::unwrap).collect().await;
+        assert_eq!((pieces.len(), pieces.concat().len()), (4, 3 * PIECE_BYTES + 2));
+        let last = pieces.into_iter().next_back();
+        assert_eq!(memory.available_permits(), 0, "its last piece waits");
+        let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
+        assert!(ended.is_ok(), "nobody watches it");
+        drop(last);
+        assert_eq!(memory.available_permits(), 1);
+    }
+
+    /// Goal: where a connection is not to be ended, as others' requests come by it, nobody gets a place for what waits.
+    #[tokio::test(start_paused = true)]
+    async fn where_no_connection_can_be_ended_the_place_stays_taken() {
+        let places = Arc::new(Semaphore::new(1));
+        let going = Going::watched(Arc::clone(&places).try_acquire_owned().expect("it is free"), (), None);
+        tokio::time::sleep(2 * FREE).await;
+        assert!(going.is_over() && places.available_permits() == 0);
+        drop(going);
+        drop(places.acquire().await.expect("it is given back"));
     }
 }

@@ -6,6 +6,7 @@ use super::router;
 use crate::net::ServerTls;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -138,10 +139,14 @@ impl Connections {
         let first = spoke.clone();
         let cut = CancellationToken::new();
         let end = Connection(cut.clone());
+        let is_proxy = self.edge.settings.trusted_proxies.iter().any(|proxy| proxy.contains(peer.ip()));
         let service = service_fn(move |mut request: Request<Incoming>| {
             first.cancel();
             request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(end.clone());
+            // By a proxy's HTTP/2 come the requests of many: one that is slow must not end the others'.
+            if !is_proxy || request.version() != Version::HTTP_2 {
+                request.extensions_mut().insert(end.clone());
+            }
             let answered = router.clone().oneshot(request);
             async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
         });

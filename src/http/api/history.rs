@@ -7,6 +7,7 @@ use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::InPath;
+use crate::http::going::{self, From};
 use crate::http::levels::{self, Reading};
 use crate::http::write::Write;
 use crate::protocol::attachment::{Attached, Question};
@@ -159,7 +160,7 @@ fn status(session: &SessionRow) -> &'static str {
 pub(in crate::http) async fn detail(
     State(edge): State<Edge>,
     reading: Reading,
-    whose: Whose,
+    (whose, From { connection, .. }): (Whose, From),
     InPath(name): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
@@ -174,7 +175,7 @@ pub(in crate::http) async fn detail(
     };
     let (turns, skipped) = turns_of(offset, limit);
     // As much as for the largest question that is read: its page is parsed and written out like that.
-    let _share = edge.share_of_bodies(None)?;
+    let share = edge.share_of_bodies(None)?;
     let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
@@ -190,7 +191,7 @@ pub(in crate::http) async fn detail(
         "messages": messages,
         "metadata": { "total": total, "hasMore": has_more },
     });
-    Ok(Json(envelope("OK", data)).into_response())
+    going::json(&envelope("OK", data), share, connection)
 }
 
 /// The messages of a session, as they are stored.
@@ -210,7 +211,7 @@ pub(in crate::http) async fn detail(
 pub(in crate::http) async fn messages(
     State(edge): State<Edge>,
     reading: Reading,
-    whose: Whose,
+    (whose, From { connection, .. }): (Whose, From),
     InPath(id): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
@@ -222,7 +223,7 @@ pub(in crate::http) async fn messages(
         Some(_) => (Page { offset, limit }, 0),
         None => turns_of(offset, limit),
     };
-    let _share = edge.share_of_bodies(None)?; // As above.
+    let share = edge.share_of_bodies(None)?; // As above.
     let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
@@ -244,7 +245,7 @@ pub(in crate::http) async fn messages(
         "total": total,
         "hasMore": has_more,
     });
-    Ok(Json(envelope("OK", data)).into_response())
+    going::json(&envelope("OK", data), share, connection)
 }
 
 /// Deletes the caller's chat of that name, with one agent or with each.
