@@ -2,13 +2,14 @@
 //! keep them.
 
 use super::trust::ClockTrust;
-use crate::base::{Chain, Epoch};
+use crate::base::{Chain, Epoch, UnixMillis};
 use crate::clock;
+use crate::node_state::ClockDoubt;
 use crate::replica::{Likeness, Pair, Role};
 use crate::telemetry::Telemetry;
 use crate::watched::Watched;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A doubt is written down so often, for the next process to go on with.
@@ -22,11 +23,14 @@ pub(super) struct Gate(Arc<Flags>);
 struct Flags {
     is_clock_doubted: AtomicBool,
     is_other_unlike: AtomicBool,
+    /// The reign under which it was looked last; 0 where this node has not led then.
+    reign: AtomicU64,
 }
 
 impl Gate {
     pub(super) fn new(telemetry: &Telemetry) -> Self {
-        let flags = Flags { is_clock_doubted: AtomicBool::new(true), is_other_unlike: AtomicBool::new(true) };
+        let (is_clock_doubted, is_other_unlike) = (AtomicBool::new(true), AtomicBool::new(true));
+        let flags = Flags { is_clock_doubted, is_other_unlike, reign: AtomicU64::new(0) };
         let gate = Self(Arc::new(flags));
         let seen = gate.clone();
         telemetry.observe_by(
@@ -41,14 +45,18 @@ impl Gate {
         gate
     }
 
-    /// Whether things may be removed for their age.
-    pub(super) fn is_open(&self) -> bool {
-        !self.0.is_clock_doubted.load(Ordering::Relaxed) && !self.0.is_other_unlike.load(Ordering::Relaxed)
+    /// Whether things may be removed for their age under `reign`, which is the last that this node has begun: not before it
+    /// was looked at what that found.
+    pub(super) fn is_open(&self, reign: Option<Epoch>) -> bool {
+        reign.is_some_and(|reign| reign.raw() == self.0.reign.load(Ordering::Acquire))
+            && !self.0.is_clock_doubted.load(Ordering::Relaxed)
+            && !self.0.is_other_unlike.load(Ordering::Relaxed)
     }
 
-    fn set(&self, is_clock_doubted: bool, is_other_unlike: bool) {
+    fn set(&self, is_clock_doubted: bool, is_other_unlike: bool, reign: Option<Epoch>) {
         self.0.is_clock_doubted.store(is_clock_doubted, Ordering::Relaxed);
         self.0.is_other_unlike.store(is_other_unlike, Ordering::Relaxed);
+        self.0.reign.store(reign.map_or(0, Epoch::raw), Ordering::Release);
     }
 }
 
@@ -68,8 +76,9 @@ pub(super) struct Holds {
 impl Holds {
     pub(super) fn new(pair: Pair, gate: Gate) -> Self {
         let left = pair.node().clock_doubt().unwrap_or_else(|error| {
-            tracing::error!(error = %Chain(&error), "it cannot be read whether this node's clock was doubted");
-            None
+            tracing::error!(error = %Chain(&error), "it cannot be read whether this node's clock was doubted: it is");
+            // Long ago, so that it is doubted for as long as any.
+            Some(ClockDoubt { expected: UnixMillis(0), kept_step_ms: 0 })
         });
         let now = (clock::unix_millis(), clock::boot());
         let noted = left.map(|_| clock::now());
@@ -96,9 +105,10 @@ impl Holds {
         self.tell();
         self.note().await;
         let likeness = self.pair.likeness();
-        self.gate.set(!is_believed, likeness != Likeness::Same);
+        let reign = self.reign.filter(|_| self.leads());
+        self.gate.set(!is_believed, likeness != Likeness::Same, reign);
         self.tell_other(&likeness);
-        self.gate.is_open()
+        self.gate.is_open(reign)
     }
 
     /// Where this node leads, and would remove what the other may be told to keep: when that begins.
@@ -147,5 +157,28 @@ impl Holds {
             Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "a doubt about the clock is not written down"),
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a node that begins to lead removes nothing before it was looked at what it found, whatever was seen before.
+    #[test]
+    fn the_gate_is_open_for_the_reign_that_was_looked_at_and_for_no_other() {
+        let gate = Gate::new(&Telemetry::new().unwrap());
+        let [first, next] = [1, 2].map(|counter| Epoch::mint(counter, 1, false));
+        assert!(!gate.is_open(first), "nobody has looked");
+        gate.set(false, false, None);
+        assert!(!gate.is_open(first) && !gate.is_open(None), "it was a standby when somebody did");
+        gate.set(false, false, first);
+        assert!(gate.is_open(first) && !gate.is_open(next));
+        gate.set(true, false, next);
+        assert!(!gate.is_open(next), "the clock is doubted");
+        gate.set(false, true, next);
+        assert!(!gate.is_open(next), "the other is configured to keep it");
+        gate.set(false, false, next);
+        assert!(gate.is_open(next) && !gate.is_open(first));
     }
 }

@@ -181,7 +181,9 @@ fn beside(
     let (leads, files) = (pair.role(), (core.store.clone(), core.attachments.clone()));
     tasks.spawn("attachments", async move |stop| {
         let leads = || leads.now() == Role::Primary;
-        attachments::sweep(files, (leads, || gate.is_open()), stop).await;
+        let store = files.0.clone();
+        let is_open = || gate.is_open(store.reign_found().map(|(reign, _)| reign));
+        attachments::sweep(files, (leads, is_open), stop).await;
         Ok(())
     });
     let scrubs = pair.clone();

@@ -83,6 +83,17 @@ impl Failed {
     }
 }
 
+/// Says, as often as it is asked, whether things may be removed for their age at this moment.
+trait Leave {
+    fn look(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+impl Leave for Holds {
+    async fn look(&mut self) -> bool {
+        Holds::look(self).await
+    }
+}
+
 impl Keeper {
     fn new((history, accounts, store): (History, Accounts, Store), rule: Retention, telemetry: &Telemetry) -> Self {
         let removed = Arc::new(Removed::default());
@@ -110,7 +121,9 @@ impl Keeper {
         let (mut next_run, mut next_time) = (None, clock::now() + TIME_EVERY);
         let mut has_failed = false;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            let Some(is_open) = stop.run_until_cancelled(holds.look()).await else { return };
+            if stop.run_until_cancelled(holds.look()).await.is_none() {
+                return;
+            }
             if !holds.leads() {
                 // Whoever begins to lead does so with a run.
                 (pause, next_run) = (LOOK_EVERY, None);
@@ -121,7 +134,9 @@ impl Keeper {
                 // Nobody waits for it, and where it is refused there are commits enough.
                 drop(self.store.mark_time());
             }
-            let Some(done) = stop.run_until_cancelled(self.once(&mut next_run, is_open)).await else { return };
+            let Some(done) = stop.run_until_cancelled(self.once(&mut next_run, &mut holds)).await else {
+                return;
+            };
             pause = match done {
                 Ok(()) => {
                     has_failed = false;
@@ -139,12 +154,12 @@ impl Keeper {
     }
 
     /// Users are erased because somebody has said so: that has nothing to do with their age.
-    async fn once(&self, next_run: &mut Option<Instant>, is_open: bool) -> Result<(), Failed> {
+    async fn once(&self, next_run: &mut Option<Instant>, leave: &mut impl Leave) -> Result<(), Failed> {
         let erased = self.erase().await;
         let buried = self.history.bury().await.map_err(Failed::from);
         let every = self.every();
-        if is_open && next_run.is_none_or(|at| clock::now() >= at) {
-            self.run().await?;
+        if next_run.is_none_or(|at| clock::now() >= at) && leave.look().await {
+            self.run(leave).await?;
             *next_run = Some(clock::now() + every);
         }
         graver(erased, buried.map(drop))
@@ -192,20 +207,23 @@ impl Keeper {
         }
     }
 
-    async fn run(&self) -> Result<(), Failed> {
+    /// Looks before every step: none lasts long, and all of them may.
+    async fn run(&self, leave: &mut impl Leave) -> Result<(), Failed> {
         let began = clock::now();
         let (mut sessions, mut audit) = (0, 0);
         if let Some(keep) = self.rule.messages {
             let before = UnixMillis(clock::unix_millis().0.saturating_sub(millis(keep)));
             let mut after = Some(0);
-            while let Some(from) = after {
+            while let Some(from) = after
+                && leave.look().await
+            {
                 let swept = self.history.expire(before, from).await?;
                 count(&self.removed.sessions, swept.deleted);
                 (sessions, after) = (sessions + swept.deleted, swept.next);
             }
         }
         if let Some(keep) = self.rule.audit {
-            loop {
+            while leave.look().await {
                 let trimmed = self.accounts.trim_audit(keep).await?;
                 count(&self.removed.audit, trimmed.removed);
                 audit += trimmed.removed;
@@ -277,6 +295,16 @@ mod tests {
         (Keeper::new((history, accounts, store.clone()), rule, &Telemetry::new().unwrap()), store)
     }
 
+    /// So many times it may.
+    struct Given(u32);
+
+    impl Leave for Given {
+        async fn look(&mut self) -> bool {
+            self.0 = self.0.saturating_sub(1);
+            self.0 > 0
+        }
+    }
+
     async fn kept(store: &Store) -> usize {
         let (sort, page) = ((Key::CreatedAt, Order::Ascending), Page { offset: 0, limit: 10 });
         store.sessions_list(Filter::default(), sort, page).await.unwrap().value.rows.len()
@@ -287,9 +315,12 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let (keeper, store) = keeper(dir.path()).await;
         let mut next_run = None;
-        keeper.once(&mut next_run, false).await.unwrap();
+        keeper.once(&mut next_run, &mut Given(0)).await.unwrap();
         assert_eq!((kept(&store).await, next_run), (1, None));
-        keeper.once(&mut next_run, true).await.unwrap();
+        keeper.once(&mut next_run, &mut Given(2)).await.unwrap();
+        assert_eq!(kept(&store).await, 1, "it is held since the run has begun");
+        next_run = None;
+        keeper.once(&mut next_run, &mut Given(9)).await.unwrap();
         assert_eq!((kept(&store).await, next_run.is_some()), (0, true));
         store.close().await.unwrap();
     }

@@ -17,6 +17,7 @@ impl Config {
             ("attachments.owner_day_bytes", files.quota.owner_day.to_string()),
             ("attachments.owner_bytes", files.quota.owner.to_string()),
             ("attachments.visitors_day_bytes", files.quota.visitors_day.to_string()),
+            ("attachments.visitors_bytes", files.quota.visitors.to_string()),
             ("attachments.total_bytes", files.quota.total.to_string()),
             ("attachments.link_hours", age(Some(files.link_life))),
             ("server.time_zone", self.analytics.time_zone.iana_name().unwrap_or("UTC").to_owned()),
