@@ -128,7 +128,7 @@ fn explain(agent: &Agent, failure: &Failure) -> String {
         Class::TooLarge => format!("the upstream finds the question too large: {said}"),
         Class::Quota => format!("the upstream's balance or plan is used up: {said}"),
         Class::Misconfigured => format!("the upstream refuses {}: {said}", refused(said)),
-        Class::Unknown => format!("the upstream failed: {said}"),
+        Class::TooLong | Class::Unknown => format!("the upstream failed: {said}"),
     }
 }
 

@@ -38,7 +38,7 @@ fn of_class(class: Class) -> Verdict {
         }
         Class::Infrastructure => Verdict::BothFailed,
         Class::Model | Class::TooSlow => Verdict::AppFailed,
-        Class::Unknown => Verdict::Unclassified,
+        Class::TooLong | Class::Unknown => Verdict::Unclassified,
         Class::Throttled { retry_after } => Verdict::Throttled { retry_after },
         Class::Busy | Class::Rejected | Class::TooLarge | Class::Quota | Class::Misconfigured => Verdict::Neutral,
     }

@@ -79,6 +79,7 @@ pub(super) fn class(class: Class) -> &'static str {
         Class::Truncated => "truncated",
         Class::Infrastructure => "infrastructure",
         Class::Model => "model",
+        Class::TooLong => "too_long",
         Class::Unknown => "unknown",
         Class::Throttled { .. } => "throttled",
         Class::Busy => "upstream_busy",

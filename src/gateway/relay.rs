@@ -114,10 +114,14 @@ impl Relay {
     pub(super) async fn run(mut self, to: Errand, slot: OwnedSemaphorePermit) {
         let began = clock::now();
         let (carried, verdict) = self.carry(&to).await;
-        if carried.hangs_up() {
-            to.hung_up().await;
-        }
-        let Errand { telemetry, settings, .. } = to;
+        let Errand { telemetry, settings, .. } = &to;
+        // The upstream may take its time, and nothing that is recorded waits for it.
+        let hangs_up = carried.hangs_up();
+        let hung_up = async {
+            if hangs_up {
+                to.hung_up().await;
+            }
+        };
         let Self { turn, admission, out, cut, transcript, .. } = self;
         admission.settle(verdict);
         telemetry.turn_finished(carried.kind(), clock::now() - began);
@@ -128,13 +132,18 @@ impl Relay {
         drop(slot);
         let mut closing = match closing {
             Ok(Some(closing)) => closing,
-            Ok(None) => return tell(&out, &cut, carried.told(Kept::Never), settings.client_stall).await,
+            Ok(None) => {
+                hung_up.await;
+                return tell(&out, &cut, carried.told(Kept::Never), settings.client_stall).await;
+            }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the end of a turn is not recorded");
+                hung_up.await;
                 return tell(&out, &cut, carried.told(Kept::NotInTime), settings.client_stall).await;
             }
         };
-        match tokio::time::timeout(settings.record_wait, closing.durable()).await {
+        // The chat is kept until the upstream has heard: the next question would meet the run.
+        match tokio::join!(tokio::time::timeout(settings.record_wait, closing.durable()), hung_up).0 {
             Ok(stored) => {
                 log_unless_stored(stored.as_ref().err());
                 drop(closing); // The next question may come as soon as the client has read the end.
@@ -229,7 +238,7 @@ impl Relay {
             self.transcript.note(&event);
             if self.transcript.answer.len() + self.transcript.reasoning.len() > ANSWER_BYTES_MAX {
                 let message = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
-                return Err(Carried::Failed(ChatError::Upstream(Failure::new(Class::Unknown, message))));
+                return Err(Carried::Failed(ChatError::Upstream(Failure::new(Class::TooLong, message))));
             }
             // A closed channel is judged in one place, `interruption`.
             if self.left_at.is_none()
@@ -286,7 +295,10 @@ impl Carried {
     fn hangs_up(&self) -> bool {
         match self {
             Self::Left | Self::Stopped | Self::Failed(ChatError::Stopped) => true,
-            Self::Failed(ChatError::Upstream(failure)) => matches!(failure.class, Class::TimedOut | Class::TooSlow),
+            Self::Failed(ChatError::Store(_)) => true,
+            Self::Failed(ChatError::Upstream(failure)) => {
+                matches!(failure.class, Class::TimedOut | Class::TooSlow | Class::TooLong)
+            }
             Self::Finished(_) | Self::Failed(_) => false,
         }
     }

@@ -100,6 +100,8 @@ pub enum Class {
     Infrastructure,
     /// The model behind the app.
     Model,
+    /// More of an answer than is taken.
+    TooLong,
     /// An error nobody has classified.
     Unknown,
     /// Too many requests; asking again makes sense after the pause.

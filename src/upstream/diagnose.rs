@@ -32,7 +32,7 @@ pub(super) fn too_slow(what: &str, limit: Duration) -> Failure {
 }
 
 pub(super) fn too_long(bytes_max: usize) -> Failure {
-    failure(Class::Unknown, format!("the answer is longer than {bytes_max} bytes"))
+    failure(Class::TooLong, format!("the answer is longer than {bytes_max} bytes"))
 }
 
 pub(super) fn ended() -> Failure {
