@@ -197,7 +197,7 @@ fn by_title(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
 fn by_agent(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rusqlite::Result<Listed<i64>> {
     let (mut agents, mut found) = (Names::default(), Vec::<(usize, i64)>::new());
     each(rows, filter, column(Key::AgentId), |row| {
-        found.push((agents.number(row.get_ref(1)?.as_str()?), row.get(0)?));
+        found.push((agents.number(row.get_ref(1)?.as_bytes()?), row.get(0)?));
         Ok(())
     })?;
     let sorted: BTreeMap<&str, usize> =
@@ -214,25 +214,17 @@ fn by_agent(rows: &Connection, filter: &Filter, order: Order, page: Page) -> rus
 #[derive(Default)]
 pub(super) struct Names {
     pub(super) texts: Vec<String>,
-    numbers: HashMap<String, usize>,
-    last: usize,
+    numbers: HashMap<Vec<u8>, usize>,
 }
 
 impl Names {
-    pub(super) fn number(&mut self, name: &str) -> usize {
-        // Often the one before.
-        if self.texts.get(self.last).is_some_and(|last| last == name) {
-            return self.last;
+    pub(super) fn number(&mut self, name: &[u8]) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
         }
-        self.last = match self.numbers.get(name) {
-            Some(number) => *number,
-            None => {
-                self.texts.push(name.to_owned());
-                self.numbers.insert(name.to_owned(), self.texts.len() - 1);
-                self.texts.len() - 1
-            }
-        };
-        self.last
+        self.texts.push(String::from_utf8_lossy(name).into_owned());
+        self.numbers.insert(name.to_owned(), self.texts.len() - 1);
+        self.texts.len() - 1
     }
 }
 

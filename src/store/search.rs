@@ -34,9 +34,9 @@ const SCANNED_FROM: usize = 5_000;
 pub(crate) struct Reach {
     /// All turns of an owner with no more than so many are read, without the index.
     pub(crate) unindexed: usize,
-    /// So many turns are read: the newest.
+    /// So many turns are read: the newest, but for those of a session in which a newer one was found.
     pub(crate) read: usize,
-    /// So many that the index names are looked at.
+    /// So many are met, in the index or one by one, whether or not they are read.
     pub(crate) named: usize,
 }
 
@@ -245,8 +245,13 @@ impl<'a> Search<'a> {
     /// Reads the turns of a query for (id, session, question, answer), `theirs` of them.
     fn look_at(&mut self, sql: &str, value: i64, theirs: Option<&HashSet<i64>>) -> rusqlite::Result<()> {
         let mut statement = self.rows.prepare_cached(sql)?;
-        let mut turns = statement.query([value])?;
+        let (mut turns, mut met) = (statement.query([value])?, 0);
         while let Some(row) = turns.next()? {
+            met += 1;
+            if met > self.reach.named {
+                self.is_cut = true;
+                break;
+            }
             let (id, session) = (row.get(0)?, row.get(1)?);
             if theirs.is_some_and(|theirs| !theirs.contains(&session)) || !self.is_news(id, session) {
                 continue;

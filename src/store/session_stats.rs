@@ -5,7 +5,7 @@ use super::handle::Store;
 use super::lists::{self, Names};
 use super::readers::{Budget, Snapshot};
 use super::sessions::Filter;
-use super::tally::turn_count;
+use super::tally::{self, turn_count};
 use super::usage::QUARTER_MS;
 use crate::base::UnixMillis;
 use rusqlite::{Connection, params_from_iter};
@@ -58,23 +58,26 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
     let mut stats = SessionStats::default();
     let (mut days, mut agents) = (BTreeMap::<i64, u64>::new(), Names::default());
     let mut of_agents = Vec::<(u64, u64)>::new();
-    // Of an hour, that they began in: the zone is asked for each of these once.
-    let mut quarters = Vec::<i64>::new();
-    let turns = turn_count!();
-    let sql = format!("SELECT sessions.created_at, archived_at IS NOT NULL, agent_id, {turns} FROM sessions {from}");
+    // Of an hour, that they began in, from 1970 on: the zone is asked for each of these once.
+    let mut quarters = Vec::<i32>::new();
+    let turns = if tally::is_counting(rows)? { turn_count!() } else { "turn_count" };
+    // There are many, and each column of each costs: two facts are in one.
+    let sql =
+        format!("SELECT agent_id, sessions.created_at, 2 * ({turns}) + (archived_at IS NOT NULL) FROM sessions {from}");
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params_from_iter(&values))?;
     while let Some(row) = found.next()? {
-        let (began, is_archived): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let (began, both) = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?.cast_unsigned());
         if since.is_some_and(|since| began < since.0) || until.is_some_and(|until| began >= until.0) {
             continue;
         }
-        let turns = row.get::<_, i64>(3)?.cast_unsigned();
+        let (turns, is_archived) = (both >> 1, both & 1);
         stats.sessions += 1;
-        stats.archived += u64::from(is_archived);
+        stats.archived += is_archived;
         stats.turns += turns;
-        quarters.push(began.div_euclid(QUARTER_MS));
-        let agent = agents.number(row.get_ref(2)?.as_str()?);
+        let quarter = began.div_euclid(QUARTER_MS);
+        quarters.push(i32::try_from(quarter).unwrap_or(if quarter < 0 { i32::MIN } else { i32::MAX }));
+        let agent = agents.number(row.get_ref(0)?.as_bytes()?);
         if agent == of_agents.len() {
             of_agents.push((0, 0));
         }
@@ -83,7 +86,7 @@ fn read(rows: &Connection, filter: &Filter, day: &impl Fn(UnixMillis) -> i64) ->
     }
     quarters.sort_unstable();
     for begun in quarters.chunk_by(|one, other| one == other) {
-        let at = UnixMillis(begun[0].saturating_mul(QUARTER_MS));
+        let at = UnixMillis(i64::from(begun[0]).saturating_mul(QUARTER_MS));
         *days.entry(day(at)).or_default() += u64::try_from(begun.len()).unwrap_or(u64::MAX);
     }
     stats.by_day = days.into_iter().rev().take(DAYS_MAX).collect();

@@ -159,7 +159,7 @@ fn read(rows: &Connection, bounds: &[i64], agent_id: Option<&str>) -> rusqlite::
             let Some(day) = day.checked_sub(1).filter(|_| sum != Count::default()) else { return Ok(()) };
             let agent = match agent {
                 Some(agent) => agent,
-                None => *agent.insert(agents.number(row.get_ref(1)?.as_str()?)),
+                None => *agent.insert(agents.number(row.get_ref(1)?.as_bytes()?)),
             };
             let cell = cells.entry((day, agent)).or_default();
             cell.sessions += sum.sessions;
