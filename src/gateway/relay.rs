@@ -294,8 +294,7 @@ impl Carried {
     /// Whether it was we who ended it, and the upstream may be at it still.
     fn hangs_up(&self) -> bool {
         match self {
-            Self::Left | Self::Stopped | Self::Failed(ChatError::Stopped) => true,
-            Self::Failed(ChatError::Store(_)) => true,
+            Self::Left | Self::Stopped | Self::Failed(ChatError::Stopped | ChatError::Store(_)) => true,
             Self::Failed(ChatError::Upstream(failure)) => {
                 matches!(failure.class, Class::TimedOut | Class::TooSlow | Class::TooLong)
             }
