@@ -35,7 +35,9 @@ struct Entry {
     temperature: Option<f64>,
     system_prompt: Option<String>,
     capabilities: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "object")]
     rate_limit: Option<RateLimit>,
+    #[serde(default, deserialize_with = "object")]
     features: Option<Features>,
     is_active: Option<bool>,
     #[serde(rename = "createdAt")]
@@ -52,6 +54,17 @@ fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::E
         Some(Value::String(text)) if text.trim().is_empty() || text.contains("${") => Ok(None),
         Some(Value::String(text)) => text.trim().parse().map(Some).map_err(serde::de::Error::custom),
         Some(_) => Err(serde::de::Error::custom("expected a number")),
+    }
+}
+
+/// An object that has no list in it: serde would take a list for an object, its items in the order of the fields.
+fn object<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    match Option::<Value>::deserialize(from)? {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(fields)) if !fields.values().any(Value::is_array) => {
+            serde_json::from_value(Value::Object(fields)).map(Some).map_err(serde::de::Error::custom)
+        }
+        Some(_) => Err(serde::de::Error::custom("expected an object")),
     }
 }
 

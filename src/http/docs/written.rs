@@ -104,13 +104,17 @@ fn write_lines(to: &mut String, value: &Value, depth: usize) {
 }
 
 /// Says of every parameter of a query that may be left out that it may be empty too, which is the same: forms send what
-/// nobody filled in.
+/// nobody filled in. Of a text, or a list of them, that goes without saying.
 fn allow_empty(document: &mut Value) {
     let items = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     let operations = items.filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
     let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten();
     for parameter in parameters.filter(|parameter| parameter["in"] == "query" && parameter["required"] != true) {
-        parameter["allowEmptyValue"] = true.into();
+        let schema = &parameter["schema"];
+        let is_text = schema["type"] == "string" && schema["enum"].is_null();
+        if !is_text && schema["type"] != "array" {
+            parameter["allowEmptyValue"] = true.into();
+        }
     }
 }
 
