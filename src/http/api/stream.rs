@@ -12,7 +12,7 @@ use crate::protocol::sse;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) fn response(reply: Reply, language: Language, comment_every: Duration
         let bytes = Bytes::from(std::mem::take(&mut writer.bytes));
         Some((Ok::<_, Infallible>(bytes), goes_on.then_some((reply, writer))))
     });
-    (EVENT_STREAM, Body::from_stream(frames)).into_response()
+    (EVENT_STREAM, Body::from_stream(frames.fuse())).into_response()
 }
 
 /// The turn's task ended without a word, which only a panic does.

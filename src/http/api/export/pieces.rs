@@ -120,7 +120,8 @@ fn body(first: Bytes, rest: mpsc::Receiver<Piece>, notice: &'static str) -> Body
             Left::Nothing => None,
         }
     });
-    Body::from_stream(stream::once(async { Ok(first) }).chain(rest))
+    // Whoever compresses it asks once more at its end.
+    Body::from_stream(stream::once(async { Ok(first) }).chain(rest).fuse())
 }
 
 #[cfg(test)]
@@ -138,6 +139,7 @@ mod tests {
                 Err(_) => return (said, false),
             }
         }
+        assert!(pieces.next().await.is_none(), "whoever compresses it asks once more");
         (said, true)
     }
 
