@@ -2,17 +2,18 @@
 //! keep them.
 
 use super::trust::ClockTrust;
-use crate::base::{Chain, Epoch, UnixMillis};
+use crate::base::Epoch;
 use crate::clock;
-use crate::node_state::ClockDoubt;
 use crate::replica::{Likeness, Pair, Role};
+use crate::store::{ClockNote, Pending};
 use crate::telemetry::Telemetry;
 use crate::watched::Watched;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A doubt is written down so often, for the next process to go on with.
+/// A doubt is written again so often, for the next reign to go on with.
 const NOTED_EVERY: Duration = Duration::from_mins(10);
 
 /// What holds now, for whoever removes things. Cheap to clone. Closed until it was looked for the first time.
@@ -64,25 +65,18 @@ impl Gate {
 pub(super) struct Holds {
     pair: Pair,
     gate: Gate,
-    trust: ClockTrust,
+    /// `None` before this node has led.
+    trust: Option<ClockTrust>,
     /// Whose beginning was compared with the clock.
     reign: Option<Epoch>,
-    /// When a doubt was written down last.
-    noted: Option<Instant>,
+    noted: Noted,
     is_told: bool,
     is_other_told: bool,
 }
 
 impl Holds {
     pub(super) fn new(pair: Pair, gate: Gate) -> Self {
-        let left = pair.node().clock_doubt().unwrap_or_else(|error| {
-            tracing::error!(error = %Chain(&error), "it cannot be read whether this node's clock was doubted: it is");
-            // Long ago, so that it is doubted for as long as any.
-            Some(ClockDoubt { expected: UnixMillis(0), kept_step_ms: 0 })
-        });
-        let now = (clock::unix_millis(), clock::boot());
-        let noted = left.map(|_| clock::now());
-        Self { pair, gate, trust: ClockTrust::new(left, now), reign: None, noted, is_told: false, is_other_told: false }
+        Self { pair, gate, trust: None, reign: None, noted: Noted::default(), is_told: false, is_other_told: false }
     }
 
     pub(super) fn leads(&self) -> bool {
@@ -90,20 +84,26 @@ impl Holds {
     }
 
     /// Looks at everything; whether things may be removed for their age now.
-    pub(super) async fn look(&mut self) -> bool {
+    pub(super) fn look(&mut self) -> bool {
         let now = (clock::unix_millis(), clock::boot());
-        if let Some((epoch, committed)) = self.pair.store().reign_found()
-            && self.reign != Some(epoch)
+        if let Some(found) = self.pair.store().inherited()
+            && self.reign != Some(found.epoch)
         {
-            self.reign = Some(epoch);
-            self.trust.reign_begins(committed, now);
+            self.reign = Some(found.epoch);
+            self.trust = Some(ClockTrust::begins(&found, now));
+            self.noted = Noted::found(found.clock);
         }
-        if self.pair.takes_vouching() {
-            self.trust.vouch(now);
+        let is_vouched = self.pair.takes_vouching();
+        if let Some(trust) = self.trust.as_mut().filter(|_| is_vouched && self.pair.role().now() == Role::Primary) {
+            trust.vouch(now);
+            // The first commit of the reign has noted a doubt perhaps, or will.
+            self.noted = Noted::default();
         }
-        let is_believed = self.trust.look(now);
+        let is_believed = self.trust.as_mut().is_none_or(|trust| trust.look(now));
         self.tell();
-        self.note().await;
+        if let Some(trust) = self.trust.as_ref().filter(|_| self.leads()) {
+            self.noted.keep(&self.pair, trust.note());
+        }
         let likeness = self.pair.likeness();
         let reign = self.reign.filter(|_| self.leads());
         self.gate.set(!is_believed, likeness != Likeness::Same, reign);
@@ -125,7 +125,7 @@ impl Holds {
 
     /// In the alarms as it is; in the log when it begins and ends.
     fn tell(&mut self) {
-        let why = self.trust.doubted().map(|(lead, left)| {
+        let why = self.trust.as_ref().and_then(ClockTrust::doubted).map(|(lead, left)| {
             let (hours, left) = (lead.as_secs() / 3600, left.as_secs().div_ceil(3600));
             format!(
                 "this node's clock is {hours} hours ahead of what its last commits and the time since make it: nothing is removed for its age. Set the clock where it is wrong. Where it is right, `llmchat retention resume` says so; else it is believed once it has kept step for {left} hours more"
@@ -139,23 +139,41 @@ impl Holds {
         self.is_told = why.is_some();
         self.pair.note_held(why);
     }
+}
 
-    async fn note(&mut self) {
-        let left = self.trust.left();
-        let is_due = match (left, self.noted) {
-            (Some(_), Some(at)) => clock::now().saturating_duration_since(at) >= NOTED_EVERY,
-            (Some(_), None) | (None, Some(_)) => true,
-            (None, None) => false,
-        };
-        if !is_due {
-            return;
+/// What the database says of the clock.
+#[derive(Default)]
+struct Noted {
+    /// Whether it is a doubt, and since when; `None` where nobody knows.
+    last: Option<(bool, Instant)>,
+    /// On its way there.
+    under_way: Option<(Pending<()>, bool)>,
+}
+
+impl Noted {
+    fn found(note: Option<ClockNote>) -> Self {
+        let is_doubt = note.is_some_and(|note| note.is_doubt());
+        Self { last: Some((is_doubt, clock::now())), under_way: None }
+    }
+
+    /// Has `note` written when that is due. Never waits: where nothing is acknowledged for now, nothing is removed either.
+    fn keep(&mut self, pair: &Pair, note: ClockNote) {
+        if let Some((pending, is_doubt)) = &mut self.under_way {
+            match pending.now_or_never() {
+                None => return,
+                Some(Ok(_)) => self.last = Some((*is_doubt, clock::now())),
+                // It is tried again.
+                Some(Err(_)) => {}
+            }
+            self.under_way = None;
         }
-        let node = Arc::clone(self.pair.node());
-        match tokio::task::spawn_blocking(move || node.note_clock_doubt(left)).await {
-            Ok(Ok(())) => self.noted = left.map(|_| clock::now()),
-            // It is tried again at the next look.
-            Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "a doubt about the clock is not written down"),
-            Err(_) => {}
+        let is_due = match self.last {
+            Some((true, at)) if note.is_doubt() => clock::now().saturating_duration_since(at) >= NOTED_EVERY,
+            Some((was_doubt, _)) => was_doubt != note.is_doubt(),
+            None => true,
+        };
+        if is_due {
+            self.under_way = pair.store().note_clock(note).ok().map(|pending| (pending, note.is_doubt()));
         }
     }
 }

@@ -85,12 +85,12 @@ impl Failed {
 
 /// Says, as often as it is asked, whether things may be removed for their age at this moment.
 trait Leave {
-    fn look(&mut self) -> impl Future<Output = bool> + Send;
+    fn look(&mut self) -> bool;
 }
 
 impl Leave for Holds {
-    async fn look(&mut self) -> bool {
-        Holds::look(self).await
+    fn look(&mut self) -> bool {
+        Holds::look(self)
     }
 }
 
@@ -121,9 +121,7 @@ impl Keeper {
         let (mut next_run, mut next_time) = (None, clock::now() + TIME_EVERY);
         let mut has_failed = false;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            if stop.run_until_cancelled(holds.look()).await.is_none() {
-                return;
-            }
+            holds.look();
             if !holds.leads() {
                 // Whoever begins to lead does so with a run.
                 (pause, next_run) = (LOOK_EVERY, None);
@@ -158,7 +156,7 @@ impl Keeper {
         let erased = self.erase().await;
         let buried = self.history.bury().await.map_err(Failed::from);
         let every = self.every();
-        if next_run.is_none_or(|at| clock::now() >= at) && leave.look().await {
+        if next_run.is_none_or(|at| clock::now() >= at) && leave.look() {
             self.run(leave).await?;
             *next_run = Some(clock::now() + every);
         }
@@ -215,7 +213,7 @@ impl Keeper {
             let before = UnixMillis(clock::unix_millis().0.saturating_sub(millis(keep)));
             let mut after = Some(0);
             while let Some(from) = after
-                && leave.look().await
+                && leave.look()
             {
                 let swept = self.history.expire(before, from).await?;
                 count(&self.removed.sessions, swept.deleted);
@@ -223,7 +221,7 @@ impl Keeper {
             }
         }
         if let Some(keep) = self.rule.audit {
-            while leave.look().await {
+            while leave.look() {
                 let trimmed = self.accounts.trim_audit(keep).await?;
                 count(&self.removed.audit, trimmed.removed);
                 audit += trimmed.removed;
@@ -299,7 +297,7 @@ mod tests {
     struct Given(u32);
 
     impl Leave for Given {
-        async fn look(&mut self) -> bool {
+        fn look(&mut self) -> bool {
             self.0 = self.0.saturating_sub(1);
             self.0 > 0
         }

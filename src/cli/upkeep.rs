@@ -45,7 +45,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Retention {
-    /// Say that this node's clock is right where an alarm doubts it: what is old by it is removed from now on
+    /// Say that the primary's clock is right where an alarm doubts it: what is old by it is removed from now on; on the primary
     Resume {
         #[command(flatten)]
         how: How,

@@ -2,7 +2,6 @@
 //! replaced by its peer at any time, what the node promised may not.
 
 mod credentials;
-mod doubt;
 mod history;
 mod older;
 mod peers;
@@ -12,7 +11,6 @@ mod secrets;
 mod tests;
 
 pub(crate) use credentials::{keep_credentials, read_credentials};
-pub(crate) use doubt::ClockDoubt;
 pub(crate) use history::Event;
 pub(crate) use peers::Speaks;
 pub(crate) use promises::{LastSeen, NodeState};

@@ -1,7 +1,7 @@
 //! Settings that the data nodes of a cluster must have alike, as each tells the other: whichever of them leads goes by its
 //! own, and what one removes is gone on both. And what is said where nothing is removed for its age.
 
-use super::pair::{Pair, lock};
+use super::pair::{Pair, Refusal, Role, lock, refuse};
 use super::peers::Standing;
 use crate::protocol::cluster::{Member, MemberId};
 use crate::watched::Watched;
@@ -91,9 +91,13 @@ impl Pair {
         *lock(&self.0.keeping.held) = why;
     }
 
-    /// An operator says that this node's clock is right.
-    pub(crate) fn vouch_for_clock(&self) {
-        self.0.keeping.vouched.store(true, Ordering::Relaxed);
+    /// An operator says that this node's clock is right; of a standby's nobody has to.
+    pub(crate) fn vouch_for_clock(&self, dry: bool) -> Result<(), Refusal> {
+        if self.role().now() != Role::Primary {
+            return refuse("only the primary removes what is old, and only its clock is doubted; say so there");
+        }
+        self.0.keeping.vouched.fetch_or(!dry, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether one has said so since this was asked last.

@@ -1,11 +1,12 @@
 use super::checkpoint::Home;
+use super::clock_note::{self, Inherited, Pace};
 use super::copy::PAGE_BYTES;
 use super::log::{Flush, Log, LogError};
 use super::open;
 use super::saved::Saved;
 use super::sums::Sums;
 use super::tail::Tail;
-use crate::base::{Epoch, Position, Txid, UnixMillis};
+use crate::base::{Epoch, Position, Txid};
 use crate::clock;
 use crate::protocol::record::{ClusterId, Encoder, Kind, PAGES_BYTES_MAX, Record, Tip};
 use crate::protocol::stamp::{STAMP_PAGE, Stamp};
@@ -33,8 +34,9 @@ pub(super) struct Committer {
     saved: Saved,
     /// What a commit may change: [`PAGES_MAX`], and less only to see what happens at the limit.
     pub(super) pages_max: usize,
-    /// When the last commit was made that it began behind.
-    found: UnixMillis,
+    pace: Pace,
+    /// What it began behind.
+    inherited: Inherited,
 }
 
 /// A database at rest: nobody writes to it, and this is what its next writer needs to know of it.
@@ -78,15 +80,15 @@ impl Committer {
         (sums, tip): (Sums, Tip),
         (cluster, epoch): (ClusterId, Epoch),
         (log, saved): (Box<dyn Log>, Saved),
-        found: UnixMillis,
+        inherited: Inherited,
     ) -> Self {
-        let (encoder, pages_max) = (Encoder::new(), PAGES_MAX);
-        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, found }
+        let (encoder, pages_max, pace) = (Encoder::new(), PAGES_MAX, Pace::behind(inherited.committed));
+        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, pace, inherited }
     }
 
-    /// When the last commit was made before those of this one, by the clock of whoever made it.
-    pub(super) fn found(&self) -> UnixMillis {
-        self.found
+    /// What it began behind.
+    pub(super) fn inherited(&self) -> Inherited {
+        self.inherited
     }
 
     /// What another one goes on from.
@@ -164,7 +166,11 @@ impl Committer {
     /// Commits the open transaction as the next of the history. `durable` is the last that is known to be on disk.
     pub(super) fn commit(&mut self, durable: Txid) -> Result<Position, NotCommitted> {
         let position = Position { epoch: self.epoch, txid: self.last().next() };
-        let stamp = Stamp { position, before: self.tip.chain, at: clock::unix_millis() };
+        let now = (clock::unix_millis(), clock::boot());
+        let stamp = Stamp { position, before: self.tip.chain, at: now.0 };
+        // Behind what the transaction itself says of it, and never in a commit of its own: that could be too late.
+        let is_noted = self.pace.expects(now).map(|expected| clock_note::doubt(&self.connection, expected, now.0));
+        let is_noted = is_noted.transpose()?;
         open::set_stamp(&self.connection, &stamp)?;
         // The index of what was said keeps what is new in memory until a savepoint begins, or the commit, when it is too late.
         self.connection.prepare_cached("SAVEPOINT counted")?.execute([])?;
@@ -203,6 +209,9 @@ impl Committer {
         self.log.append(stamp.before, &sealed)?;
         self.saved.note(&record);
         self.tip = Tip { position, chain: sealed.chain };
+        if is_noted != Some(false) {
+            self.pace.follows(now);
+        }
         Ok(position)
     }
 }

@@ -1,4 +1,5 @@
 use super::busy::Busy;
+use super::clock_note::Inherited;
 use super::durable::Durable;
 use super::error::{OpenError, StoreError};
 use super::fence::Fence;
@@ -12,7 +13,7 @@ use super::seal::Sealer;
 use super::settings::Settings;
 use super::sums::Sums;
 use super::writer::{Counters, Haste, JOB_BYTES_MAX, Order};
-use crate::base::{Epoch, Txid, UnixMillis};
+use crate::base::{Epoch, Txid};
 use crate::protocol::record::ClusterId;
 use rusqlite::Connection;
 use std::path::Path;
@@ -35,7 +36,7 @@ pub(crate) struct Store {
     /// `None` while this node does not write.
     pub(super) reign: Arc<RwLock<Option<Reign>>>,
     /// What the last reign began with.
-    pub(super) found: Arc<Mutex<Option<(Epoch, UnixMillis)>>>,
+    pub(super) inherited: Arc<Mutex<Option<Inherited>>>,
     /// Of the database as it is used now.
     pub(super) sums: Arc<RwLock<Sums>>,
     pub(super) place: Arc<Place>,
@@ -101,7 +102,7 @@ impl Store {
             pause: Pause::default(),
             busy: Default::default(),
             reign: Arc::new(RwLock::new(None)),
-            found: Arc::default(),
+            inherited: Arc::default(),
             sums: Arc::default(),
             place: Arc::new(Place { files, cluster, settings }),
             probing: Arc::new(Mutex::new(None)),

@@ -20,6 +20,7 @@ mod backup;
 mod belongings;
 mod busy;
 mod checkpoint;
+mod clock_note;
 mod commit;
 mod copy;
 mod counts;
@@ -78,6 +79,7 @@ pub(crate) use attachments::{AttachmentRow, AttachmentSource, CHUNK_BYTES, Draft
 pub(crate) use audit::{AuditCheck, AuditEntry, AuditFilter, AuditRow};
 pub(crate) use backup::{inspect, schema_supported};
 pub(crate) use belongings::Belonging;
+pub(crate) use clock_note::{ClockNote, Inherited, LEAD_MAX_MS, Now};
 pub(crate) use commit::Rested;
 pub(crate) use copy::{PAGE_BYTES, PageFile, Piece, Replacement};
 pub(crate) use counts::Counts;

@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../data/migrations/0007_usage.sql"),
     include_str!("../../data/migrations/0008_retention.sql"),
     include_str!("../../data/migrations/0009_import.sql"),
+    include_str!("../../data/migrations/0010_clock.sql"),
 ];
 /// Fixed for the life of a database: its pages are what is replicated.
 const PAGE_BYTES: u32 = 4096;

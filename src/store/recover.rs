@@ -1,4 +1,5 @@
 use super::apply::{self, Applier, ApplyError};
+use super::clock_note::{self, Inherited};
 use super::commit::{Committer, Rested};
 use super::error::OpenError;
 use super::log::{Log, LogError};
@@ -114,8 +115,10 @@ fn ready(
     let mut tail = Tail::new(&files.wal);
     // What is there already is in the journal.
     tail.skip().map_err(|source| OpenError::ReadLog { path: files.wal.clone(), source })?;
-    let found = open::stamp(&connection);
-    let found = found.map_err(|source| OpenError::Open { path: files.database.clone(), source })?.at;
+    let found = open::stamp(&connection).and_then(|stamp| {
+        Ok(Inherited { epoch: start.epoch, committed: stamp.at, clock: clock_note::note(&connection)? })
+    });
+    let found = found.map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
     Ok(Committer::new((connection, tail), (sums, tip), (start.cluster, start.epoch), (log, saved), found))
 }
 

@@ -1,6 +1,7 @@
 //! Who writes: this node's one writer, or the records of another node's.
 
 use super::checkpoint::Checkpoint;
+use super::clock_note::Inherited;
 use super::commit::{Committer, Rested};
 use super::error::{OpenError, StoreError};
 use super::follow::Follower;
@@ -12,7 +13,7 @@ use super::recover::{self, Start};
 use super::sums::Sums;
 use super::sync::{FLUSHES_MAX, Syncer};
 use super::writer::{End, Order, Writer};
-use crate::base::{Epoch, Txid, UnixMillis};
+use crate::base::{Epoch, Txid};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -60,7 +61,7 @@ impl Store {
         let syncer =
             Syncer { flushes: to_flush, flush, durable: durable.clone(), fence: fence.clone(), busy: of_flushes };
         let epoch = committer.epoch();
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, committer.found()));
+        *self.inherited.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer.inherited());
         let (counters, pause) = (Arc::clone(&self.counters), self.pause.clone());
         let writer = Writer {
             committer,
@@ -112,10 +113,9 @@ impl Store {
         *self.sums.write().unwrap_or_else(PoisonError::into_inner) = sums.clone();
     }
 
-    /// Under which epoch this node has begun to write last, and when the last commit was made that it found, by the clock of
-    /// whoever made it. `None` before the first.
-    pub(crate) fn reign_found(&self) -> Option<(Epoch, UnixMillis)> {
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What this node's last reign began with. `None` before the first.
+    pub(crate) fn inherited(&self) -> Option<Inherited> {
+        *self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits what time it is and nothing else, so that a store that nobody writes to says how long that has been so.

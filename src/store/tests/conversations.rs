@@ -1,7 +1,10 @@
 //! What an upstream calls a conversation.
 
+use super::agents::agent;
 use super::*;
+use crate::base::Secret;
 use crate::protocol::agent::CustomHeaders;
+use crate::protocol::agent::Source;
 
 /// The end of a turn after which the upstream calls the conversation `theirs`.
 fn named(id: &str, state: TurnState, theirs: &str) -> TurnEnd {
