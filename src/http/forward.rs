@@ -7,8 +7,7 @@ use super::credentials;
 use super::docs;
 use super::edge::Edge;
 use super::error::{self, ApiError};
-use super::extract::{Connection, Peer};
-use super::going;
+use super::extract::Peer;
 use super::layers::is_probe;
 use super::levels::{Level, Reading};
 use crate::base::Chain;
@@ -28,8 +27,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Where answers are as long as files.
-const LONG: [&str; 3] = [UPLOADS, "/api/chat/history/", "/api/chat/sessions/"];
 /// Said of a forwarded request that was not begun, as this node is no primary any more.
 const NOT_BEGUN: HeaderName = HeaderName::from_static("x-llmchat-not-begun");
 /// While the primary changes, a request that has not begun is tried again for so long.
@@ -253,9 +250,7 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
         Err(error) => return error.into_response(),
     };
     let asked = Asked::of(request.method(), request.uri(), request.headers(), request.extensions());
-    let is_long = LONG.iter().any(|long| path.starts_with(long));
     let mut head = request.into_parts().0;
-    let connection = head.extensions.get::<Connection>().cloned();
     let mut run = async || {
         let reading = Reading::new(level);
         head.extensions.insert(reading.clone());
@@ -284,7 +279,6 @@ pub(super) async fn or_run(edge: &Edge, request: Request, next: Next) -> Respons
             drop(entered);
             run().await.0
         }
-        Ok(Place::There(answered)) if is_long => going::passed_on(answered, connection),
         Ok(Place::There(answered)) => answered,
         Err(error) => error.into_response(),
     }

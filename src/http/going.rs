@@ -1,252 +1,366 @@
-//! A file on its way out, or an answer as long as one: whoever takes it too slowly, or not at all, loses their place, and
-//! then their connection.
+//! Answers on their way out: what waits for a client is counted, and no client lets it wait without an end.
 //!
-//! What is not asked for more cannot tell that it is over: under HTTP/2 a client that opens no window, and under HTTP/1 one
-//! that reads a little now and then, would hold what waits for them without an end.
+//! A body that is not asked for more cannot tell that it is over: under HTTP/2 a client that opens no window, and under HTTP/1
+//! one that reads a little now and then, would hold what waits for them for ever. So each answer but an event stream goes in
+//! pieces. A piece has its share of the memory until it is sent, and whoever takes them too slowly loses their connection.
 
 use super::edge::Edge;
 use super::error::{self, ApiError};
 use super::extract::Connection;
-use super::pace::{At, FREE, is_enough};
-use crate::clock;
+use super::pace::{FREE, PerClient, Place, is_enough};
 use crate::limiter::Client;
 use axum::body::{Body, Bytes};
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Version, header};
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
-use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// Of an answer that is longer. What is shorter is sent as any other.
+/// At most. Under HTTP/1 an answer that is no longer is copied into the connection's own buffer, and waits for nobody.
 const PIECE_BYTES: usize = 64 << 10;
+/// What waits for one client, which may be all who come from one address: some hundred answers that are taken slowly.
+const EACH_KIB: usize = 16 << 10;
+/// Between two looks at whether it is taken.
+const LOOK_EVERY: Duration = FREE.checked_div(4).expect("not by zero");
 
-/// Who asks, and by what.
-pub(super) struct From {
+/// What pieces of answers take that wait: of all, and of each client.
+#[derive(Clone)]
+pub(super) struct Answers {
+    /// In KiB.
+    all: Arc<Semaphore>,
+    each: Arc<PerClient>,
+}
+
+impl Answers {
+    /// `bytes_max` of all.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(bytes_max / 1024)), each: PerClient::new(EACH_KIB) }
+    }
+
+    /// Takes the memory for `bytes` that go to `who`; `None` where too much waits. Never waits.
+    fn share(&self, who: Client, bytes: usize) -> Option<Share> {
+        let kib = Edge::kib(bytes);
+        let place = self.each.take(who, kib)?;
+        let share = Arc::clone(&self.all).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
+        share.ok().map(|share| (share, place))
+    }
+}
+
+/// Held, and not read.
+type Share = (OwnedSemaphorePermit, Place);
+
+/// To whom an answer goes, and by what.
+pub(super) struct To {
     pub(super) who: Client,
+    pub(super) version: Version,
+    /// `None` where it is not to be ended, as others' answers go by it too.
     pub(super) connection: Option<Connection>,
 }
 
-impl FromRequestParts<Edge> for From {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
-        let At(who) = At::from_request_parts(parts, edge).await?;
-        Ok(Self { who, connection: parts.extensions.get::<Connection>().cloned() })
-    }
+/// What is taken of an answer, as its pieces and whoever looks after them know it.
+struct Going {
+    /// Bytes that were asked for.
+    sent: AtomicU64,
+    /// What waits is our own: the client has asked for more, and there is none yet.
+    is_ours: AtomicBool,
+    is_over: AtomicBool,
 }
 
-/// A file on its way: its body, and each piece of it until that is sent. Holds the memory for what waits to be sent.
-pub(super) struct Going<M> {
-    sent: Arc<AtomicU64>,
-    is_over: CancellationToken,
+/// Looked after until it is dropped, and the last of its pieces.
+struct Kept {
+    going: Arc<Going>,
     #[expect(dead_code, reason = "held, not read")]
     left: DropGuard,
-    #[expect(dead_code, reason = "held, not read")]
-    memory: M,
 }
 
-impl<M: Send + Sync + 'static> Going<M> {
-    /// Holds `place` for as long as the file goes on, and fast enough; ends `connection` where it does not.
-    pub(super) fn watched(place: impl Send + 'static, memory: M, connection: Option<Connection>) -> Arc<Self> {
-        let (sent, is_over, left) = (Arc::<AtomicU64>::default(), CancellationToken::new(), CancellationToken::new());
-        let (seen, over, gone) = (Arc::clone(&sent), is_over.clone(), left.clone());
-        TaskTracker::new().spawn(gone.run_until_cancelled_owned(async move {
-            let began = clock::now();
-            while is_enough(clock::now() - began, seen.load(Ordering::Relaxed)) {
-                tokio::time::sleep(FREE / 4).await;
+impl Kept {
+    /// Ends `connection` where the answer is taken too slowly.
+    fn watched(connection: Option<Connection>) -> Arc<Self> {
+        let going =
+            Going { sent: AtomicU64::default(), is_ours: AtomicBool::default(), is_over: AtomicBool::default() };
+        let (going, left) = (Arc::new(going), CancellationToken::new());
+        let seen = Arc::clone(&going);
+        TaskTracker::new().spawn(left.clone().run_until_cancelled_owned(async move {
+            let mut waited = Duration::ZERO;
+            while is_enough(waited, seen.sent.load(Ordering::Relaxed)) {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if !seen.is_ours.load(Ordering::Relaxed) {
+                    waited += LOOK_EVERY;
+                }
             }
-            tracing::debug!("a file goes too slowly");
-            over.cancel();
-            match connection {
-                Some(Connection(connection)) => connection.cancel(),
-                // Nothing ends what waits, so the place stays taken: nobody holds more than they have places for.
-                None => std::future::pending().await,
+            tracing::debug!("an answer is taken too slowly");
+            seen.is_over.store(true, Ordering::Relaxed);
+            if let Some(Connection(connection)) = connection {
+                connection.cancel();
             }
-            drop(place);
         }));
-        Arc::new(Self { sent, is_over, left: left.drop_guard(), memory })
-    }
-
-    /// Whether it was too slow.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.is_cancelled()
-    }
-
-    /// The next piece, counted. It is watched, and the memory held, until it is dropped: a body is over when its last piece
-    /// is taken, and under HTTP/2 that piece may then wait for a window that its client never opens.
-    pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        self.sent.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Bytes::from_owner(Piece { bytes, going: Arc::clone(self) })
+        Arc::new(Self { going, left: left.drop_guard() })
     }
 }
 
-struct Piece<M> {
+/// Some of an answer.
+struct Piece {
     bytes: Bytes,
     #[expect(dead_code, reason = "held, not read")]
-    going: Arc<Going<M>>,
+    of: Arc<Kept>,
+    #[expect(dead_code, reason = "held, not read")]
+    memory: Share,
 }
 
-impl<M> AsRef<[u8]> for Piece<M> {
+impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// What is `told`, which `memory` was taken for. A long one goes piece by piece, watched as a file is: whole it would be
-/// out of the handler's hands, and wait uncounted for a window that its client never opens.
-pub(super) fn json(
-    told: &impl Serialize,
-    memory: impl Send + Sync + 'static,
-    connection: Option<Connection>,
-) -> Result<Response, ApiError> {
-    let whole = Bytes::from(serde_json::to_vec(told).map_err(|_| error::internal())?);
-    let length = whole.len();
-    let body = if length <= PIECE_BYTES {
-        Body::from(whole)
+/// Has `answer` go in pieces where it can wait for its client.
+pub(super) fn counted(answer: Response, answers: &Answers, to: To) -> Response {
+    let length = answer.body().size_hint().exact();
+    let is_short = length.is_some_and(|length| {
+        length == 0 || to.version < Version::HTTP_2 && usize::try_from(length).is_ok_and(|length| length <= PIECE_BYTES)
+    });
+    if is_short || is_event_stream(answer.headers()) {
+        return answer;
+    }
+    let answers = answers.clone();
+    answer.map(|inner| Body::new(Pieces { inner, rest: Bytes::new(), answers, to, kept: None }))
+}
+
+/// Those are as slow as who answers, and have rules of their own.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// A body, piece by piece.
+struct Pieces {
+    inner: Body,
+    /// Of its last frame.
+    rest: Bytes,
+    answers: Answers,
+    to: To,
+    /// Once there is a piece.
+    kept: Option<Arc<Kept>>,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let kept = this.kept.get_or_insert_with(|| Kept::watched(this.to.connection.take()));
+        if kept.going.is_over.load(Ordering::Relaxed) {
+            return failed("the answer is taken too slowly");
+        }
+        let mut bytes = std::mem::take(&mut this.rest);
+        if bytes.is_empty() {
+            kept.going.is_ours.store(true, Ordering::Relaxed);
+            let next = ready!(Pin::new(&mut this.inner).poll_frame(context));
+            kept.going.is_ours.store(false, Ordering::Relaxed);
+            bytes = match next.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => bytes,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+        }
+        if bytes.len() > PIECE_BYTES {
+            this.rest = bytes.split_off(PIECE_BYTES);
+        }
+        let Some(memory) = this.answers.share(this.to.who, bytes.len()) else {
+            return failed("too much waits for clients that do not take it");
+        };
+        kept.going.sent.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let piece = Piece { bytes, of: Arc::clone(kept), memory };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.inner.size_hint(), u64::try_from(self.rest.len()).unwrap_or(u64::MAX));
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}
+
+fn failed(why: &'static str) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    Poll::Ready(Some(Err(axum::Error::new(io::Error::other(why)))))
+}
+
+/// A whole answer, and what it takes until the last of it is sent.
+struct Whole {
+    bytes: Vec<u8>,
+    #[expect(dead_code, reason = "held, not read")]
+    memory: Share,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What is `told` to `who`. A long one takes its memory, as a file does, until it is sent: it is made whole, and its client may
+/// take it slowly.
+pub(super) fn json(edge: &Edge, who: Client, told: &impl Serialize) -> Result<Response, ApiError> {
+    let bytes = serde_json::to_vec(told).map_err(|_| error::internal())?;
+    let body = if bytes.len() <= PIECE_BYTES {
+        Body::from(bytes)
     } else {
-        let going = Going::watched((), memory, connection);
-        Body::from_stream(stream::iter((0..length).step_by(PIECE_BYTES)).map(move |from| {
-            if going.is_over() {
-                return Err(io::Error::other("the answer goes too slowly"));
-            }
-            Ok(going.piece(whole.slice(from..length.min(from + PIECE_BYTES))))
-        }))
+        let memory = edge.slots_of_whole(who, bytes.len())?;
+        Body::from(Bytes::from_owner(Whole { bytes, memory }))
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Ok(response)
-}
-
-/// As a file of this node is watched, one that comes from another: that one sees nothing of the client's connection.
-pub(super) fn passed_on(answer: Response, connection: Option<Connection>) -> Response {
-    let going = Going::watched((), (), connection);
-    answer.map(|body| {
-        Body::from_stream(body.into_data_stream().map(move |piece| {
-            let piece = going.piece(piece.map_err(io::Error::other)?);
-            if going.is_over() { Err(io::Error::other("the file goes too slowly")) } else { Ok(piece) }
-        }))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-    use tokio::sync::Semaphore;
+    use crate::clock;
+    use futures_util::{StreamExt, stream};
+    use std::convert::Infallible;
+    use std::net::IpAddr;
 
-    /// Goal: what 160 downloads that nobody reads hold is counted for as long as they hold it, and that is not long.
-    /// Method: the places and the memory that 20 clients take with 8 each.
+    fn client(last: u8) -> Client {
+        Client::at(IpAddr::from([203, 0, 113, last]))
+    }
+
+    fn to(last: u8, version: Version) -> (To, CancellationToken) {
+        let connection = CancellationToken::new();
+        (To { who: client(last), version, connection: Some(Connection(connection.clone())) }, connection)
+    }
+
+    fn of(length: usize) -> Response {
+        Response::new(Body::from(vec![b'x'; length]))
+    }
+
+    async fn is_ended(connection: &CancellationToken) -> bool {
+        tokio::time::timeout(2 * FREE, connection.cancelled()).await.is_ok()
+    }
+
+    /// Goal: an answer of any length that nobody takes is counted for as long as it waits, and that is not long. Method: under
+    /// HTTP/2, where the last piece waits when its body is over.
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_read_holds_its_memory_up_to_the_end_of_its_connection() {
-        let (places, memory) = (Arc::new(Semaphore::new(160)), Arc::new(Semaphore::new(128)));
-        let began = crate::clock::now();
-        let mut connections = Vec::new();
-        for _ in 0..160 {
-            let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
-            let Ok(held) = Arc::clone(&memory).try_acquire_owned() else { continue };
-            let connection = CancellationToken::new();
-            connections.push((Going::watched(place, held, Some(Connection(connection.clone()))), connection));
+    async fn what_waits_is_held_and_watched_though_its_body_is_over() {
+        let answers = Answers::new(1 << 20);
+        for length in [2, 3 * PIECE_BYTES + 2] {
+            let (to, connection) = to(1, Version::HTTP_2);
+            let answer = counted(of(length), &answers, to);
+            assert_eq!(answer.body().size_hint().exact(), u64::try_from(length).ok());
+            let began = clock::now();
+            let pieces: Vec<_> = answer.into_body().into_data_stream().map(Result::unwrap).collect().await;
+            assert_eq!((pieces.len(), pieces.concat().len()), (length.div_ceil(PIECE_BYTES), length));
+            let last = pieces.into_iter().next_back().map(|last| last.slice(1..));
+            assert!(answers.all.available_permits() < 1024, "it waits");
+            assert!(is_ended(&connection).await, "nobody watches it");
+            let took = clock::now() - began;
+            assert!((FREE..FREE + Duration::from_secs(10)).contains(&took), "{took:?}");
+            drop(last);
+            assert_eq!(answers.all.available_permits(), 1024);
+            assert!(answers.each.take(client(1), EACH_KIB).is_some(), "and nothing of it is this client's");
         }
-        assert_eq!((connections.len(), memory.available_permits()), (128, 0), "no more than there is");
-        for (going, connection) in &connections {
-            let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
-            assert!(ended.is_ok() && going.is_over(), "it goes on");
-        }
-        let took = crate::clock::now() - began;
-        assert!((FREE..FREE + Duration::from_secs(1)).contains(&took), "{took:?}");
-        let all = Arc::clone(&places).acquire_many_owned(160).await.expect("places are given back");
-        assert_eq!(memory.available_permits(), 0, "pieces wait in the bodies until they are dropped");
-        drop(connections);
-        assert_eq!(memory.available_permits(), 128);
-        drop(all);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_goes_on_is_left_alone() {
-        let connection = CancellationToken::new();
-        let going = Going::watched((), (), Some(Connection(connection.clone())));
-        for _ in 0..120 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(going.piece(Bytes::from_static(&[0; 8 << 10])));
+    async fn what_is_taken_ends_no_connection_and_what_is_short_or_a_stream_is_left_as_it_is() {
+        let answers = Answers::new(1 << 20);
+        let (to_reader, connection) = to(1, Version::HTTP_11);
+        let mut body = counted(of(100 * PIECE_BYTES), &answers, to_reader).into_body().into_data_stream();
+        while body.next().await.transpose().unwrap().is_some() {
+            tokio::time::sleep(Duration::from_secs(7)).await;
         }
-        assert!(!going.is_over() && !connection.is_cancelled());
-        drop(going);
+        drop(body);
         tokio::time::sleep(Duration::from_hours(1)).await;
         assert!(!connection.is_cancelled(), "it was read to its end");
+        let mut events = of(PIECE_BYTES + 1);
+        events.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        for (answer, version) in
+            [(of(PIECE_BYTES), Version::HTTP_11), (of(0), Version::HTTP_2), (events, Version::HTTP_2)]
+        {
+            let (to, connection) = to(2, version);
+            let kept: Vec<_> = counted(answer, &answers, to).into_body().into_data_stream().collect().await;
+            assert!(kept.len() <= 1 && !is_ended(&connection).await);
+            assert_eq!(answers.all.available_permits(), 1024, "it is not counted");
+        }
     }
 
-    /// Goal: the last piece of a body, which waits behind a closed window when the body is over, is counted for and is not
-    /// waited for without an end. Method: the piece outlives its body.
+    /// Goal: who reads a little now and then holds nothing for long. Method: a byte's worth of patience for each piece, as
+    /// HTTP/1 takes them into its own buffer.
     #[tokio::test(start_paused = true)]
-    async fn a_piece_that_waits_is_held_and_watched_though_its_body_is_over() {
-        let (memory, connection) = (Arc::new(Semaphore::new(1)), CancellationToken::new());
-        let held = Arc::clone(&memory).try_acquire_owned().expect("it is free");
-        let going = Going::watched((), held, Some(Connection(connection.clone())));
-        let waiting = going.piece(Bytes::from_static(b"all of it")).slice(1..);
-        drop(going);
-        assert_eq!(memory.available_permits(), 0, "the piece is still here");
-        let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
-        assert!(ended.is_ok(), "nobody watches it");
-        assert_eq!(&waiting[..], b"ll of it");
-        drop(waiting);
-        assert_eq!(memory.available_permits(), 1);
+    async fn who_trickles_is_too_slow() {
+        let answers = Answers::new(1 << 20);
+        let (to, connection) = to(1, Version::HTTP_11);
+        let mut body = counted(of(100 * PIECE_BYTES), &answers, to).into_body().into_data_stream();
+        let began = clock::now();
+        while body.next().await.is_some_and(|piece| piece.is_ok()) {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+        }
+        assert!(connection.is_cancelled() && clock::now() - began < 4 * FREE);
     }
 
-    /// Goal: a file that comes from another node is watched like one of this. Method: one answer that is read, and one that
-    /// is not.
+    /// Goal: an answer that is made slowly is nobody's fault who takes it.
     #[tokio::test(start_paused = true)]
-    async fn what_is_passed_on_is_watched_too() {
-        let pieces = || futures_util::stream::iter((0..4).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"piece"))));
-        let (read, left) = (CancellationToken::new(), CancellationToken::new());
-        let answer = passed_on(Response::new(Body::from_stream(pieces())), Some(Connection(read.clone())));
-        let whole = axum::body::to_bytes(answer.into_body(), 100).await.expect("it ends well");
-        assert_eq!(&whole[..], b"piecepiecepiecepiece");
-        let answer = passed_on(Response::new(Body::from_stream(pieces())), Some(Connection(left.clone())));
-        let mut unread = answer.into_body().into_data_stream();
-        assert!(unread.next().await.is_some_and(|piece| piece.is_ok()));
-        let ended = tokio::time::timeout(2 * FREE, left.cancelled()).await;
-        assert!(ended.is_ok() && unread.next().await.is_some_and(|piece| piece.is_err()), "it goes on");
-        assert!(!read.is_cancelled(), "it was read to its end");
+    async fn what_waits_for_ourselves_ends_nothing() {
+        let answers = Answers::new(1 << 20);
+        let slow = stream::iter(0..9).then(async |_| {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"a line"))
+        });
+        let (to, connection) = to(1, Version::HTTP_2);
+        let answer = counted(Response::new(Body::from_stream(slow)), &answers, to);
+        let lines: Vec<_> = answer.into_body().into_data_stream().map(Result::unwrap).collect().await;
+        assert_eq!((lines.len(), connection.is_cancelled()), (9, false));
     }
 
-    /// Goal: a page of a chat that nobody reads holds its memory, and ends. Method: the pieces that a body gives, the last of
-    /// them kept.
+    /// Goal: nobody keeps others from their answers. Method: one client that takes nothing, and everything that all may have.
     #[tokio::test(start_paused = true)]
-    async fn a_long_answer_goes_in_pieces_that_hold_their_memory() {
-        let memory = Arc::new(Semaphore::new(1));
-        let held = || Arc::clone(&memory).try_acquire_owned().expect("it is free");
-        let short = json(&"short", held(), None).map_err(|error| error.code).unwrap();
-        assert_eq!(short.headers()[header::CONTENT_LENGTH], "7");
-        assert_eq!(memory.available_permits(), 1, "nothing of it waits");
-        let (connection, text) = (CancellationToken::new(), "x".repeat(3 * PIECE_BYTES));
-        let long = json(&text, held(), Some(Connection(connection.clone()))).map_err(|error| error.code).unwrap();
-        assert_eq!(long.headers()[header::CONTENT_LENGTH], (3 * PIECE_BYTES + 2).to_string());
-        let pieces: Vec<_> = long.into_body().into_data_stream().map(Result::unwrap).collect().await;
-        assert_eq!((pieces.len(), pieces.concat().len()), (4, 3 * PIECE_BYTES + 2));
-        let last = pieces.into_iter().next_back();
-        assert_eq!(memory.available_permits(), 0, "its last piece waits");
-        let ended = tokio::time::timeout(2 * FREE, connection.cancelled()).await;
-        assert!(ended.is_ok(), "nobody watches it");
-        drop(last);
-        assert_eq!(memory.available_permits(), 1);
+    async fn what_one_client_and_what_all_may_have_waiting_has_an_end() {
+        let answers = Answers::new(64 << 20);
+        let take = async |last, held: &mut Vec<Bytes>| {
+            let mut body = counted(of(30 << 20), &answers, to(last, Version::HTTP_2).0).into_body().into_data_stream();
+            let before = held.len();
+            while let Some(Ok(piece)) = body.next().await {
+                held.push(piece);
+            }
+            held.len() - before
+        };
+        let mut held = Vec::new();
+        let each = EACH_KIB / Edge::kib(PIECE_BYTES);
+        assert_eq!([take(1, &mut held).await, take(1, &mut held).await], [each, 0]);
+        assert_eq!([take(2, &mut held).await, take(3, &mut held).await, take(4, &mut held).await], [each; 3]);
+        assert!(take(5, &mut held).await < each, "it is all");
+        held.clear();
+        assert_eq!(take(5, &mut held).await, each);
     }
 
-    /// Goal: where a connection is not to be ended, as others' requests come by it, nobody gets a place for what waits.
+    /// Goal: where no connection is to be ended, as others' answers go by it, the answer ends.
     #[tokio::test(start_paused = true)]
-    async fn where_no_connection_can_be_ended_the_place_stays_taken() {
-        let places = Arc::new(Semaphore::new(1));
-        let going = Going::watched(Arc::clone(&places).try_acquire_owned().expect("it is free"), (), None);
+    async fn where_no_connection_can_be_ended_the_answer_is() {
+        let to = To { who: client(1), version: Version::HTTP_2, connection: None };
+        let mut body = counted(of(9 * PIECE_BYTES), &Answers::new(1 << 20), to).into_body().into_data_stream();
+        assert!(body.next().await.is_some_and(|piece| piece.is_ok()));
         tokio::time::sleep(2 * FREE).await;
-        assert!(going.is_over() && places.available_permits() == 0);
-        drop(going);
-        drop(places.acquire().await.expect("it is given back"));
+        assert!(body.next().await.is_some_and(|piece| piece.is_err()));
     }
 }

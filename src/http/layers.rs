@@ -3,9 +3,12 @@
 use super::drain::Drain;
 use super::edge::Edge;
 use super::error::{self, ApiError};
+use super::extract::Connection;
 use super::forward;
+use super::going::{self, To};
 use super::levels;
 use super::limits;
+use super::pace;
 use crate::base::random_id;
 use crate::clock;
 use axum::Router;
@@ -84,6 +87,11 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let is_api = request.uri().path().starts_with("/api/");
     // HTTP/2 has no such header; there the connection is told to go away when the drain is over.
     let can_close = request.version() < Version::HTTP_2;
+    let to = To {
+        who: pace::at(request.headers(), request.extensions(), &edge),
+        version: request.version(),
+        connection: request.extensions().get::<Connection>().cloned(),
+    };
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());
     let span = tracing::info_span!("request", id = id.as_str());
@@ -104,7 +112,7 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked to be visible ASCII"));
     counted.say(headers);
     secure(headers, is_api, edge.settings.secure);
-    watched.attach(response)
+    watched.attach(going::counted(response, &edge.answers, to))
 }
 
 /// Refuses a request before any route sees it. A page from another origin may know why all the same.

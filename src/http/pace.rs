@@ -1,10 +1,11 @@
-//! How fast a file has to come or go, and how many at once one client may send or read: what one holds, others lack.
+//! How fast a file has to come or go, and how much at once one client may send or read: what one holds, others lack.
 
 use super::edge::Edge;
-use super::extract::client_address;
+use super::extract::address_of;
 use crate::limiter::Client;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
@@ -38,14 +39,19 @@ impl Pace {
 }
 
 /// Who asks, by where they are: somebody without an address is one client with all such.
+pub(super) fn at(headers: &HeaderMap, extensions: &Extensions, edge: &Edge) -> Client {
+    let address = address_of(headers, extensions, &edge.settings.trusted_proxies);
+    Client::at(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+}
+
+/// As [`at`], for a handler.
 pub(super) struct At(pub(super) Client);
 
 impl FromRequestParts<Edge> for At {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
-        let address = client_address(parts, &edge.settings.trusted_proxies);
-        Ok(Self(Client::at(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))))
+        Ok(Self(at(&parts.headers, &parts.extensions, edge)))
     }
 }
 
@@ -62,15 +68,15 @@ impl PerClient {
         Arc::new(Self { each, held: Mutex::default() })
     }
 
-    /// One more for `who`, unless they have as many as anybody may.
-    pub(super) fn take(self: &Arc<Self>, who: Client) -> Option<Place> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(who).or_default();
-        if *count >= self.each {
+    /// `count` more for `who`, unless that would be more than anybody may have; though one who has none may take any number.
+    pub(super) fn take(self: &Arc<Self>, who: Client, count: usize) -> Option<Place> {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = all.entry(who).or_default();
+        if *held > 0 && held.saturating_add(count) > self.each {
             return None;
         }
-        *count += 1;
-        Some(Place { of: Arc::clone(self), who })
+        *held += count;
+        Some(Place { of: Arc::clone(self), who, count })
     }
 }
 
@@ -79,13 +85,14 @@ impl PerClient {
 pub(super) struct Place {
     of: Arc<PerClient>,
     who: Client,
+    count: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut held = self.of.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = held.get_mut(&self.who) {
-            *count = count.saturating_sub(1);
+            *count = count.saturating_sub(self.count);
             if *count == 0 {
                 held.remove(&self.who);
             }
@@ -121,14 +128,17 @@ mod tests {
     fn a_client_holds_so_many_and_keeps_nobody_else_out() {
         let places = PerClient::new(2);
         let (one, other) = (client(1), client(2));
-        let first = places.take(one).expect("it is free");
-        let second = places.take(one).expect("it is free");
-        assert!(places.take(one).is_none());
-        let of_other = places.take(other).expect("another's");
+        let first = places.take(one, 1).expect("it is free");
+        let second = places.take(one, 1).expect("it is free");
+        assert!(places.take(one, 1).is_none());
+        let of_other = places.take(other, 1).expect("another's");
         drop(first);
-        let again = places.take(one).expect("it was given back");
-        assert!(places.take(one).is_none());
-        drop((second, again, of_other));
+        let again = places.take(one, 1).expect("it was given back");
+        assert!(places.take(one, 1).is_none());
+        drop((second, again));
+        let large = places.take(one, 9).expect("whoever has none may take any number");
+        assert!(places.take(one, 1).is_none());
+        drop((large, of_other));
         assert_eq!(places.held.lock().unwrap().len(), 0, "nobody is remembered who holds nothing");
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// HTTP/2 takes two pieces of 256 KiB before it waits, which last for 64 seconds; that is looked at every five.
-const TOO_SLOW: Duration = Duration::from_secs(70);
+/// HTTP/2 takes two pieces of 64 KiB before it waits, which nobody has to take within less than 20 seconds; that is looked at
+/// every five.
+const TOO_SLOW: Duration = Duration::from_secs(30);
 
 /// Of the long chat: 12 MB, of which pages of the store hold a few.
 const TURNS: usize = 12;
@@ -73,6 +74,44 @@ fn a_file_that_is_not_read_ends_its_connection() {
     });
     let by = now() + PATIENCE;
     while node.browser().get(&path).status != 200 {
+        assert!(now() < by, "its memory is never free again");
+    }
+}
+
+/// Goal: pages of a chat that nobody reads keep nobody from asking, and end. Method: more of them than there is memory for
+/// bodies, by a connection of the client's own, which ends, and by one of a proxy, by which others' answers come too.
+#[test]
+fn a_page_that_is_not_read_ends_its_connection_but_not_a_proxys() {
+    let upstream = Upstream::start(|_, wire| wire.say(&"天气".repeat(160_000)));
+    let begin = |settings: &str| {
+        let home = Home::new(&[Agent::of("a", &upstream)]);
+        home.configure(&format!("limits.memory_bytes = 67_108_864\ncache.bytes_max = 1_048_576\n{settings}"));
+        let node = home.start();
+        let admin = admin(&home, &node);
+        as_user(&node, Some(&admin)).chat(&question("q", false)).answer();
+        (home, node, admin)
+    };
+    let (_home, node, admin_token) = begin("");
+    let (_other_home, behind, other) = begin("server.trusted_proxies = [\"127.0.0.1\"]\n");
+    let chat = question("q", false)["chatId"].as_str().expect("a chat").to_owned();
+    let path = format!("/api/chat/history/{chat}");
+    runtime().block_on(async {
+        let direct = stalled(&node, &admin_token, &path, 12).await;
+        let mut by_proxy = stalled(&behind, &other, &path, 12).await;
+        for (node, token) in [(&node, &admin_token), (&behind, &other)] {
+            let mut body = question("meanwhile", false);
+            body["responseChatItemId"] = "meanwhile".into();
+            as_user(node, Some(token)).chat(&body).answer();
+        }
+        let ended = tokio::time::timeout(TOO_SLOW + PATIENCE, direct.connection).await;
+        ended.expect("it is closed, though it is alive").expect("the client ends");
+        let request = hyper::Request::get(format!("http://{}/health", behind.address())).body(Empty::<Bytes>::new());
+        let answer = by_proxy.sender.send_request(request.expect("a request")).await.expect("the connection goes on");
+        assert_eq!(answer.status(), 200);
+        drop((direct.answers, direct.sender, by_proxy.answers));
+    });
+    let by = now() + PATIENCE;
+    while as_user(&node, Some(&admin_token)).get(&path).status != 200 {
         assert!(now() < by, "its memory is never free again");
     }
 }

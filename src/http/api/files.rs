@@ -5,10 +5,10 @@ use crate::clock;
 use crate::http::docs::{self, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
-use crate::http::extract::{Connection, InPath};
-use crate::http::going::{From, Going};
+use crate::http::extract::InPath;
 use crate::http::layers::AsItIs;
 use crate::http::levels::Reading;
+use crate::http::pace::{At, Place};
 use crate::limiter::Client;
 use crate::protocol::attachment::UploadName;
 use crate::protocol::media::Media;
@@ -25,7 +25,6 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Whatever it is, it may do nothing and load nothing.
@@ -61,7 +60,7 @@ pub(in crate::http) async fn file(
     State(edge): State<Edge>,
     reading: Reading,
     name: Result<InPath<String>, ApiError>,
-    From { who, connection }: From,
+    At(who): At,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let InPath(segment) = name.map_err(|_| error::unlisted())?;
@@ -74,7 +73,7 @@ pub(in crate::http) async fn file(
     };
     let found = reading.seen(&edge, edge.attachments.find(&name)).await?;
     let file = found.ok_or_else(error::unlisted)?;
-    answer((&edge, who, connection), file, (&asked, cache))
+    answer((&edge, who), file, (&asked, cache))
 }
 
 fn expired() -> ApiError {
@@ -82,7 +81,7 @@ fn expired() -> ApiError {
 }
 
 fn answer(
-    (edge, who, connection): (&Edge, Client, Option<Connection>),
+    (edge, who): (&Edge, Client),
     file: AttachmentRow,
     (asked, cache): (&HeaderMap, &'static str),
 ) -> Result<Response, ApiError> {
@@ -95,8 +94,7 @@ fn answer(
         put(refused.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"))?;
         refused
     } else {
-        let (memory, place) = edge.slot_of_downloads(who)?;
-        let going = Going::watched(place, memory, connection);
+        let slot = edge.slot_of_downloads(who)?;
         let (status, range) = match part {
             Part::Of(range) => (StatusCode::PARTIAL_CONTENT, range),
             Part::Whole | Part::Nowhere => (StatusCode::OK, 0..size),
@@ -109,7 +107,7 @@ fn answer(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         put(headers, header::CONTENT_TYPE, &content_type(&file.media_type))?;
         put(headers, header::CONTENT_DISPOSITION, &disposition(&file))?;
-        *response.body_mut() = body((edge.attachments.clone(), file), range, going);
+        *response.body_mut() = body((edge.attachments.clone(), file), range, slot);
         response
     };
     response.extensions_mut().insert(AsItIs);
@@ -184,19 +182,13 @@ fn part(asked: &HeaderMap, tag: &HeaderValue, size: u64) -> Part {
     if range.is_empty() { Part::Nowhere } else { Part::Of(range) }
 }
 
-/// A part of a file, piece by piece: each is read once the one before is on its way, in a transaction of its own.
-fn body(
-    (files, file): (Attachments, AttachmentRow),
-    range: Range<u64>,
-    going: Arc<Going<OwnedSemaphorePermit>>,
-) -> Body {
+/// A part of a file, piece by piece: each is read once the one before is on its way, in a transaction of its own. Holds `slot`
+/// meanwhile.
+fn body((files, file): (Attachments, AttachmentRow), range: Range<u64>, slot: (OwnedSemaphorePermit, Place)) -> Body {
     let chunk = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
-    Body::from_stream(stream::try_unfold((range, files, file, going), move |(range, files, file, going)| async move {
+    Body::from_stream(stream::try_unfold((range, files, file, slot), move |(range, files, file, slot)| async move {
         if range.is_empty() {
             return Ok(None);
-        }
-        if going.is_over() {
-            return Err(io::Error::other("the file goes too slowly"));
         }
         let place = usize::try_from(range.start / chunk).map_err(io::Error::other)?;
         let piece = files.piece(&file, place).await.map_err(io::Error::other)?;
@@ -209,8 +201,7 @@ fn body(
             return Err(io::Error::other("a piece of the file is shorter than it was"));
         }
         let next = range.start + (end - begin)..range.end;
-        let piece = going.piece(piece.slice(within));
-        Ok(Some((piece, (next, files, file, going))))
+        Ok(Some((piece.slice(within), (next, files, file, slot))))
     }))
 }
 

@@ -7,8 +7,9 @@ use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
 use crate::http::extract::InPath;
-use crate::http::going::{self, From};
+use crate::http::going;
 use crate::http::levels::{self, Reading};
+use crate::http::pace::At;
 use crate::http::write::Write;
 use crate::protocol::attachment::{Attached, Question};
 use crate::protocol::chat::Message;
@@ -160,7 +161,7 @@ fn status(session: &SessionRow) -> &'static str {
 pub(in crate::http) async fn detail(
     State(edge): State<Edge>,
     reading: Reading,
-    (whose, From { connection, .. }): (Whose, From),
+    (whose, At(who)): (Whose, At),
     InPath(name): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
@@ -175,7 +176,7 @@ pub(in crate::http) async fn detail(
     };
     let (turns, skipped) = turns_of(offset, limit);
     // As much as for the largest question that is read: its page is parsed and written out like that.
-    let share = edge.share_of_bodies(None)?;
+    let _share = edge.share_of_bodies(None)?;
     let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
@@ -191,7 +192,7 @@ pub(in crate::http) async fn detail(
         "messages": messages,
         "metadata": { "total": total, "hasMore": has_more },
     });
-    going::json(&envelope("OK", data), share, connection)
+    going::json(&edge, who, &envelope("OK", data))
 }
 
 /// The messages of a session, as they are stored.
@@ -211,7 +212,7 @@ pub(in crate::http) async fn detail(
 pub(in crate::http) async fn messages(
     State(edge): State<Edge>,
     reading: Reading,
-    (whose, From { connection, .. }): (Whose, From),
+    (whose, At(who)): (Whose, At),
     InPath(id): InPath<String>,
     asking: Asking,
 ) -> Result<Response, ApiError> {
@@ -223,7 +224,7 @@ pub(in crate::http) async fn messages(
         Some(_) => (Page { offset, limit }, 0),
         None => turns_of(offset, limit),
     };
-    let share = edge.share_of_bodies(None)?; // As above.
+    let _share = edge.share_of_bodies(None)?; // As above.
     let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
@@ -245,7 +246,7 @@ pub(in crate::http) async fn messages(
         "total": total,
         "hasMore": has_more,
     });
-    going::json(&envelope("OK", data), share, connection)
+    going::json(&edge, who, &envelope("OK", data))
 }
 
 /// Deletes the caller's chat of that name, with one agent or with each.
