@@ -35,9 +35,7 @@ struct Entry {
     temperature: Option<f64>,
     system_prompt: Option<String>,
     capabilities: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "object")]
     rate_limit: Option<RateLimit>,
-    #[serde(default, deserialize_with = "object")]
     features: Option<Features>,
     is_active: Option<bool>,
     #[serde(rename = "createdAt")]
@@ -57,15 +55,19 @@ fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::E
     }
 }
 
-/// An object that has no list in it: serde would take a list for an object, its items in the order of the fields.
-fn object<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
-    match Option::<Value>::deserialize(from)? {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(fields)) if !fields.values().any(Value::is_array) => {
-            serde_json::from_value(Value::Object(fields)).map(Some).map_err(serde::de::Error::custom)
-        }
-        Some(_) => Err(serde::de::Error::custom("expected an object")),
-    }
+/// What has to be an object, by the path to it: serde would take a list for one, its items in the order of the fields.
+const OBJECTS: [&str; 4] = ["", "/rateLimit", "/features", "/features/streamingConfig"];
+
+fn no_list(entry: &Value) -> Result<(), Vec<String>> {
+    let list = OBJECTS.iter().find(|path| entry.pointer(path).is_some_and(Value::is_array));
+    list.map_or(Ok(()), |path| {
+        let name = path.trim_start_matches('/').replace('/', ".");
+        Err(vec![if name.is_empty() {
+            "agent: must be an object".to_owned()
+        } else {
+            format!("{name}: must be an object")
+        }])
+    })
 }
 
 /// Checks one entry. All problems at once, each as `field: rule`.
@@ -73,6 +75,7 @@ fn object<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from
 /// A problem with a field whose variable is not set does not reject the agent: it is kept,
 /// inactive, and says what is missing.
 pub(super) fn agent(entry: Value, unset: &[Unset], source: Source, now: UnixMillis) -> Result<Agent, Vec<String>> {
+    no_list(&entry)?;
     let entry: Entry = serde_path_to_error::deserialize(entry).map_err(|error| {
         let (path, rule) = (error.path().to_string(), error.into_inner().to_string());
         // A missing or unknown key names itself, and its path is the whole entry.

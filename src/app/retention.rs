@@ -157,8 +157,8 @@ impl Keeper {
         let buried = self.history.bury().await.map_err(Failed::from);
         let every = self.every();
         if next_run.is_none_or(|at| clock::now() >= at) && leave.look() {
-            self.run(leave).await?;
-            *next_run = Some(clock::now() + every);
+            let is_done = self.run(leave).await?;
+            *next_run = is_done.then(|| clock::now() + every);
         }
         graver(erased, buried.map(drop))
     }
@@ -205,37 +205,45 @@ impl Keeper {
         }
     }
 
-    /// Looks before every step: none lasts long, and all of them may.
-    async fn run(&self, leave: &mut impl Leave) -> Result<(), Failed> {
+    /// Looks before every step: none lasts long, and all of them may. Whether it has come to its end.
+    async fn run(&self, leave: &mut impl Leave) -> Result<bool, Failed> {
         let began = clock::now();
-        let (mut sessions, mut audit) = (0, 0);
+        let (mut sessions, mut audit, mut is_done) = (0, 0, true);
         if let Some(keep) = self.rule.messages {
-            let before = UnixMillis(clock::unix_millis().0.saturating_sub(millis(keep)));
             let mut after = Some(0);
-            while let Some(from) = after
-                && leave.look()
-            {
+            while let Some(from) = after {
+                if !leave.look() {
+                    is_done = false;
+                    break;
+                }
+                // By the clock of the look: it may have been set right since the run began.
+                let before = UnixMillis(clock::unix_millis().0.saturating_sub(millis(keep)));
                 let swept = self.history.expire(before, from).await?;
                 count(&self.removed.sessions, swept.deleted);
                 (sessions, after) = (sessions + swept.deleted, swept.next);
             }
         }
         if let Some(keep) = self.rule.audit {
-            while leave.look() {
+            let mut goes_on = true;
+            while goes_on {
+                if !leave.look() {
+                    is_done = false;
+                    break;
+                }
                 let trimmed = self.accounts.trim_audit(keep).await?;
                 count(&self.removed.audit, trimmed.removed);
                 audit += trimmed.removed;
-                if !trimmed.goes_on {
-                    break;
+                goes_on = trimmed.goes_on;
+                if goes_on {
+                    tokio::time::sleep(REST).await;
                 }
-                tokio::time::sleep(REST).await;
             }
         }
         if sessions + audit > 0 {
             let took_ms = millis(clock::now() - began);
             tracing::info!(sessions, audit, took_ms, "removed what is older than it is to be kept");
         }
-        Ok(())
+        Ok(is_done)
     }
 }
 
@@ -316,8 +324,7 @@ mod tests {
         keeper.once(&mut next_run, &mut Given(0)).await.unwrap();
         assert_eq!((kept(&store).await, next_run), (1, None));
         keeper.once(&mut next_run, &mut Given(2)).await.unwrap();
-        assert_eq!(kept(&store).await, 1, "it is held since the run has begun");
-        next_run = None;
+        assert_eq!((kept(&store).await, next_run), (1, None), "it is held since the run has begun, and begins again");
         keeper.once(&mut next_run, &mut Given(9)).await.unwrap();
         assert_eq!((kept(&store).await, next_run.is_some()), (0, true));
         store.close().await.unwrap();

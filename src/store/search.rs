@@ -36,7 +36,7 @@ pub(crate) struct Reach {
     pub(crate) unindexed: usize,
     /// So many turns are read: the newest, but for those of a session in which a newer one was found.
     pub(crate) read: usize,
-    /// So many are met, in the index or one by one, whether or not they are read.
+    /// So many are met, in the index and one by one, whether or not they are read.
     pub(crate) named: usize,
 }
 
@@ -167,6 +167,7 @@ struct Search<'a> {
     words: Words,
     reach: Reach,
     read: usize,
+    met: usize,
     is_cut: bool,
     /// By session: the newest turn that has it.
     found: HashMap<i64, Option<i64>>,
@@ -175,7 +176,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(rows: &'a Connection, sought: &'a Sought, reach: Reach) -> Self {
         let words = Words::new(&sought.words);
-        Self { rows, owner: sought.owner.as_ref(), words, reach, read: 0, is_cut: false, found: HashMap::new() }
+        Self { rows, owner: sought.owner.as_ref(), words, reach, read: 0, met: 0, is_cut: false, found: HashMap::new() }
     }
 
     fn run(mut self, page: Page) -> rusqlite::Result<Found> {
@@ -228,6 +229,14 @@ impl<'a> Search<'a> {
         !matches!(self.found.get(&session), Some(Some(newer)) if *newer >= id)
     }
 
+    /// Counts a turn that is met; `false` where no more may be.
+    fn meets(&mut self) -> bool {
+        self.met += 1;
+        let goes_on = self.met <= self.reach.named;
+        self.is_cut |= !goes_on;
+        goes_on
+    }
+
     /// Reads a turn that is worth it; `false` where no more may be read.
     fn look(&mut self, (id, session): (i64, i64), question: &str, answer: &str) -> bool {
         if self.read >= self.reach.read {
@@ -245,11 +254,9 @@ impl<'a> Search<'a> {
     /// Reads the turns of a query for (id, session, question, answer), `theirs` of them.
     fn look_at(&mut self, sql: &str, value: i64, theirs: Option<&HashSet<i64>>) -> rusqlite::Result<()> {
         let mut statement = self.rows.prepare_cached(sql)?;
-        let (mut turns, mut met) = (statement.query([value])?, 0);
+        let mut turns = statement.query([value])?;
         while let Some(row) = turns.next()? {
-            met += 1;
-            if met > self.reach.named {
-                self.is_cut = true;
+            if !self.meets() {
                 break;
             }
             let (id, session) = (row.get(0)?, row.get(1)?);
@@ -291,11 +298,8 @@ impl<'a> Search<'a> {
         let turn = "SELECT question, answer FROM turns WHERE id = ?1 AND turn_id = ?2 AND label < '~'";
         let (mut index, mut turn) = (self.rows.prepare_cached(sql)?, self.rows.prepare_cached(turn)?);
         let mut named = index.query([expression])?;
-        let mut count = 0_usize;
         while let Some(row) = named.next()? {
-            count += 1;
-            if count > self.reach.named {
-                self.is_cut = true;
+            if !self.meets() {
                 break;
             }
             let (id, session): (i64, i64) = (row.get(0)?, row.get(2)?);

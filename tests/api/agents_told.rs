@@ -83,19 +83,30 @@ fn agents_that_are_none_are_named_and_without_a_file_there_is_nothing_to_read_ag
 
     let failed = json!([{ "index": 0, "id": "<string?>", "problems": ["<text>"] }]);
     let shape = e1(&json!({ "created": 0, "updated": 0, "failed": failed }));
-    for bad in [json!({ "id": "d", "provider": "telnet" }), json!({ "name": "without an id" }), json!(7)] {
+    for bad in
+        [json!({ "id": "d", "provider": "telnet" }), json!({ "name": "without an id" }), json!(7), json!(["d", "A"])]
+    {
         is_like(&post(&node, "/api/agents/import", Some(&admin), &json!({ "agents": [bad] })), 200, &shape);
     }
-    for name in ["rateLimit", "features"] {
+    for (name, value, field, said) in [
+        ("rateLimit", json!({ "x": 1 }), "rateLimit", "`x`"),
+        ("features", json!({ "x": 1 }), "features", "`x`"),
+        ("features", json!({ "fileTypes": ["pdf"] }), "features", "`fileTypes`"),
+        ("features", json!({ "supportsStream": "yes" }), "features.supportsStream", "boolean"),
+        // Else they would be taken for objects, item by item.
+        ("rateLimit", json!([1, 2]), "rateLimit", "must be an object"),
+        ("features", json!([true]), "features", "must be an object"),
+        ("features", json!({ "streamingConfig": [] }), "features.streamingConfig", "must be an object"),
+    ] {
         let mut agent = json!({
             "id": "help", "name": "Helpdesk", "provider": "openai", "endpoint": "http://127.0.0.1:9", "model": "m",
         });
-        agent[name] = json!({ "x": 1 });
+        agent[name] = value;
         let refused = post(&node, "/api/agents", Some(&admin), &agent);
-        assert_eq!(refused.code(400), "VALIDATION_ERROR", "{name}");
+        assert_eq!(refused.code(400), "VALIDATION_ERROR", "{agent}");
         let problem = refused.json()["details"][0].clone();
-        assert!(problem["field"].as_str().is_some_and(|field| field.starts_with(name)), "{problem}");
-        assert!(problem.to_string().contains("`x`"), "what is not known is not named: {problem}");
+        assert!(problem["field"].as_str().is_some_and(|found| found.starts_with(field)), "{field}: {problem}");
+        assert!(problem.to_string().contains(said), "it is not said what is wrong: {problem}");
     }
     assert_eq!(as_user(&node, Some(&admin)).get("/api/agents").json()["data"], json!([]), "none of them is there");
 }

@@ -92,6 +92,7 @@ async fn a_search_is_cut_where_it_would_go_on_for_ever_and_says_so() {
         ("weather", Reach { read: 3, ..INDEX }),
         ("weather", Reach { named: 3, ..INDEX }),
         ("天", Reach { read: 3, ..INDEX }),
+        ("天", Reach { named: 3, ..INDEX }),
     ] {
         let found = store.search(sought(word), reach, ALL).await.unwrap().value;
         assert!(found.is_cut, "{word}");
