@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 /// A piece of a body is at least as long, where more follows.
 pub(in crate::http::api) const PIECE_BYTES: usize = 64 << 10;
-/// What making one takes: a page of the store, and what it is written as.
+/// What making one takes: a page of the store, and what it is written as. A turn that is longer than a page takes more than its
+/// share while it is made; so few exports run at a time that this has an end.
 pub(in crate::http::api) const MAKING_BYTES: usize = 3 << 20;
 /// Pieces that wait for the client.
 const AHEAD: usize = 1;
