@@ -72,6 +72,7 @@ fn each_ending_has_the_verdict_of_the_contract() {
         (Class::Truncated, Verdict::UpstreamFailed),
         (Class::Infrastructure, Verdict::BothFailed),
         (Class::Model, Verdict::AppFailed),
+        (Class::TooLong, Verdict::Unclassified),
         (Class::Unknown, Verdict::Unclassified),
         (Class::Throttled { retry_after }, Verdict::Throttled { retry_after }),
         (Class::Busy, Verdict::Neutral),

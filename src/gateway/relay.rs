@@ -3,7 +3,7 @@ use super::error::{self, ChatError};
 use super::quotes::without_quotes;
 use super::reply::{Finished, Kept, Out};
 use super::settings::Settings;
-use crate::base::Chain;
+use crate::base::{Chain, Position};
 use crate::breaker::{self, Verdict};
 use crate::clock;
 use crate::limiter::Limiter;
@@ -110,49 +110,49 @@ impl Relay {
     }
 
     /// Asks, relays, settles with the breakers, records, and says truthfully how it ended.
-    /// `slot` is given back as soon as the upstream is done with.
+    /// The question is let go of, and `slot` given back, as soon as the upstream is done with: a run that was hung up on
+    /// has been told to stop by then, or does not listen.
     pub(super) async fn run(mut self, to: Errand, slot: OwnedSemaphorePermit) {
         let began = clock::now();
         let (carried, verdict) = self.carry(&to).await;
-        let Errand { telemetry, settings, .. } = &to;
-        // The upstream may take its time, and nothing that is recorded waits for it.
+        let settings = to.settings;
+        let Self { turn, admission, out, cut, transcript, .. } = self;
+        admission.settle(verdict);
+        to.telemetry.turn_finished(carried.kind(), clock::now() - began);
+        if let Carried::Failed(ChatError::Upstream(failure)) = &carried {
+            to.telemetry.upstream_failed(error::class(failure.class));
+        }
+        // Before the upstream is told anything: it may take its time, and nothing that is recorded waits for it.
+        let (place, mut closing) = turn.finish(carried.outcome(), transcript);
+        if let Err(error) = &closing {
+            tracing::error!(error = %Chain(error), "the end of a turn is not recorded");
+        }
+        let recorded = async {
+            match &mut closing {
+                Ok(Some(closing)) => tokio::time::timeout(settings.record_wait, closing.durable()).await.map(kept),
+                Ok(None) => Ok(Kept::Never),
+                Err(_) => Ok(Kept::NotInTime),
+            }
+        };
         let hangs_up = carried.hangs_up();
-        let hung_up = async {
+        let done_with = async move {
             if hangs_up {
                 to.hung_up().await;
             }
-        };
-        let Self { turn, admission, out, cut, transcript, .. } = self;
-        admission.settle(verdict);
-        telemetry.turn_finished(carried.kind(), clock::now() - began);
-        if let Carried::Failed(ChatError::Upstream(failure)) = &carried {
-            telemetry.upstream_failed(error::class(failure.class));
-        }
-        let closing = turn.finish(carried.outcome(), transcript);
-        drop(slot);
-        let mut closing = match closing {
-            Ok(Some(closing)) => closing,
-            Ok(None) => {
-                hung_up.await;
-                return tell(&out, &cut, carried.told(Kept::Never), settings.client_stall).await;
-            }
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "the end of a turn is not recorded");
-                hung_up.await;
-                return tell(&out, &cut, carried.told(Kept::NotInTime), settings.client_stall).await;
-            }
+            drop((to, slot));
         };
         // The chat is kept until the upstream has heard: the next question would meet the run.
-        match tokio::join!(tokio::time::timeout(settings.record_wait, closing.durable()), hung_up).0 {
-            Ok(stored) => {
-                log_unless_stored(stored.as_ref().err());
-                drop(closing); // The next question may come as soon as the client has read the end.
-                let kept = stored.map_or(Kept::NotInTime, Kept::Durable);
-                tell(&out, &cut, carried.told(kept), settings.client_stall).await;
-            }
-            Err(_) => {
+        let (recorded, ()) = tokio::join!(recorded, done_with);
+        match (recorded, closing) {
+            (Err(_), Ok(Some(mut closing))) => {
                 tell(&out, &cut, carried.told(Kept::NotInTime), settings.client_stall).await;
                 log_unless_stored(closing.durable().await.err().as_ref());
+                drop(place);
+            }
+            (recorded, _) => {
+                drop(place); // The next question may come as soon as the client has read the end.
+                let kept = recorded.unwrap_or(Kept::NotInTime);
+                tell(&out, &cut, carried.told(kept), settings.client_stall).await;
             }
         }
     }
@@ -346,6 +346,11 @@ fn finished(agent: &Agent, finish: Finish) -> (Carried, Verdict) {
         return (Carried::Failed(ChatError::NodeFailed), verdict);
     }
     (Carried::Finished(usage), verdict)
+}
+
+fn kept(stored: Result<Option<Position>, StoreError>) -> Kept {
+    log_unless_stored(stored.as_ref().err());
+    stored.map_or(Kept::NotInTime, Kept::Durable)
 }
 
 fn log_unless_stored(error: Option<&StoreError>) {

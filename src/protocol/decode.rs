@@ -93,12 +93,12 @@ impl Decoder {
                     self.dialect.frame(frame, out);
                 }
                 if let Err(too_long) = pushed {
-                    self.body = Body::Broken(Failure::new(Class::Unknown, too_long.to_string()));
+                    self.body = Body::Broken(Failure::new(Class::TooLong, too_long.to_string()));
                 }
             }
             Body::Json(body) if body.len() + bytes.len() > FRAME_BYTES_MAX => {
                 let message = format!("a JSON answer is longer than {FRAME_BYTES_MAX} bytes");
-                self.body = Body::Broken(Failure::new(Class::Unknown, message));
+                self.body = Body::Broken(Failure::new(Class::TooLong, message));
             }
             Body::Json(body) => body.extend_from_slice(bytes),
             Body::Blank | Body::Page | Body::Broken(_) => {}
@@ -178,6 +178,26 @@ impl Dialect {
             Self::Anthropic(stream) => stream.ending(),
             Self::Dify(stream) => stream.ending(),
             Self::Dashscope(stream) => stream.ending(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_any_may_be_is_broken_off_as_such() {
+        for begin in ["data: ", "{"] {
+            let mut decoder = Decoder::fastgpt(Head { status: 200, retry_after: None });
+            let mut events = Vec::new();
+            decoder.push(begin.as_bytes(), &mut events);
+            decoder.push(&vec![b'x'; FRAME_BYTES_MAX - begin.len()], &mut events);
+            assert!(!decoder.is_over(), "{begin}");
+            decoder.push(b"x", &mut events);
+            assert!(decoder.is_over(), "{begin}");
+            let Ending::Failed(failure) = decoder.finish(&mut events) else { panic!("{begin}") };
+            assert_eq!((failure.class, events.len()), (Class::TooLong, 0), "{failure}");
         }
     }
 }

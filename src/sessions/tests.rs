@@ -53,9 +53,8 @@ fn asked(question: &str) -> Asked {
     Asked { question: text, settings: None, title: question.to_owned(), region: None }
 }
 
-/// A turn under way, its question stored.
-async fn begun(sessions: &Sessions, (owner, chat, turn): (&Owner, &str, &str), question: &str) -> Turn {
-    let ask = Ask {
+fn ask(owner: &Owner, chat: &str, turn: &str) -> Ask {
+    Ask {
         owner: owner.clone(),
         owner_is_new: false,
         agent_id: agent(),
@@ -63,8 +62,13 @@ async fn begun(sessions: &Sessions, (owner, chat, turn): (&Owner, &str, &str), q
         turn: Some(label(turn)),
         idempotency_key: None,
         body_hash: [7; 32],
-    };
-    let Begun::Reserved(reserved) = sessions.reserve(ask).await.unwrap() else { panic!("it is new") };
+    }
+}
+
+/// A turn under way, its question stored.
+async fn begun(sessions: &Sessions, (owner, chat, turn): (&Owner, &str, &str), question: &str) -> Turn {
+    let asks = ask(owner, chat, turn);
+    let Begun::Reserved(reserved) = sessions.reserve(asks).await.unwrap() else { panic!("it is new") };
     let mut turn = reserved.begin(asked(question)).unwrap();
     turn.question_stored().await.unwrap();
     turn
@@ -73,7 +77,8 @@ async fn begun(sessions: &Sessions, (owner, chat, turn): (&Owner, &str, &str), q
 async fn ended(turn: Turn, outcome: Outcome, answer: &str) {
     let mut transcript = Transcript::default();
     transcript.answer.push_str(answer);
-    turn.finish(outcome, transcript).unwrap().unwrap().durable().await.unwrap();
+    let (_place, closing) = turn.finish(outcome, transcript);
+    closing.unwrap().unwrap().durable().await.unwrap();
 }
 
 async fn answered(sessions: &Sessions, place: (&Owner, &str, &str), question: &str, answer: &str) {
@@ -176,6 +181,36 @@ async fn days_begin_as_they_do_where_the_operator_lives() {
         let local = zone.to_datetime(jiff::Timestamp::from_millisecond(began.0).unwrap()).date();
         let day = local.since(jiff::civil::date(1970, 1, 1)).unwrap().get_days();
         assert_eq!(stats.by_day, [(i64::from(day), 1)], "{hours}");
+    }
+    store.close().await.unwrap();
+}
+
+/// Goal: whether the end of a turn is stored, cannot be, or is not to be, its place is the caller's until it says so.
+#[tokio::test]
+async fn a_turn_keeps_its_place_whatever_comes_of_its_record() {
+    let owner = Owner::visitor("1");
+    let known = Cache::new(1 << 20, |_: &(Owner, AgentId, Label), _: &Arc<Known>| KNOWN_BYTES);
+    let unkept = Sessions::new(None, known, Duration::from_mins(5));
+    let (_dir, store, kept, _) = doors();
+    let (_other_dir, refusing, refused, _) = doors();
+    for (sessions, gives_up, expected) in
+        [(&unkept, false, "not to be kept"), (&kept, false, "stored"), (&refused, true, "refused")]
+    {
+        let turn = begun(sessions, (&owner, "c", "t"), "q").await;
+        if gives_up {
+            refusing.give_up("for the test");
+        }
+        let (place, closing) = turn.finish(Outcome::Interrupted, Transcript::default());
+        let came_of_it = match closing {
+            Ok(Some(mut closing)) => closing.durable().await.map_or("lost", |_| "stored"),
+            Ok(None) => "not to be kept",
+            Err(_) => "refused",
+        };
+        assert_eq!(came_of_it, expected);
+        let again = || sessions.reserve(ask(&owner, "c", "t"));
+        assert!(matches!(again().await, Err(SessionsError::Busy)), "{expected}");
+        drop(place);
+        assert!(!matches!(again().await, Err(SessionsError::Busy)), "{expected}");
     }
     store.close().await.unwrap();
 }

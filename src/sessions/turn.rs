@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// What a client may be told again of the workflow's own events; an answer's text is never cut.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
-/// A turn under way. Its place in the conversation is free again once this is dropped.
+/// A turn under way. Its place in the conversation is free again once this is dropped, or what [`Turn::finish`] gives.
 pub(crate) struct Turn {
     /// `None` where chats are not kept.
     pub(super) record: Option<Record>,
@@ -79,15 +79,30 @@ impl Turn {
         stored
     }
 
-    /// Hands the whole turn to the writer, behind its question. The returned [`Closing`] keeps
-    /// the turn's place until the outcome is known; there is none where chats are not kept.
-    pub(crate) fn finish(self, outcome: Outcome, transcript: Transcript) -> Result<Option<Closing>, StoreError> {
-        if let Some(theirs) = &self.renamed {
-            self.known.converse(theirs);
+    /// Hands the whole turn to the writer, behind its question; no [`Closing`] where chats are not kept. Whatever comes of
+    /// it, the turn's place is the caller's until it drops the [`Claimed`]: the outcome is known by then, and nothing of
+    /// the turn goes on elsewhere.
+    pub(crate) fn finish(
+        self,
+        outcome: Outcome,
+        transcript: Transcript,
+    ) -> (Claimed, Result<Option<Closing>, StoreError>) {
+        let Self { record, known, renamed, claimed, .. } = self;
+        if let Some(theirs) = &renamed {
+            known.converse(theirs);
         }
-        let Some(Record { store, elsewhere, id, question_bytes, replaces, begun }) = self.record else {
-            return Ok(None);
-        };
+        (claimed, record.map(|record| record.finish(outcome, transcript, renamed.as_ref())).transpose())
+    }
+}
+
+impl Record {
+    fn finish(
+        self,
+        outcome: Outcome,
+        transcript: Transcript,
+        conversation: Option<&Label>,
+    ) -> Result<Closing, StoreError> {
+        let Self { store, elsewhere, id, question_bytes, replaces, begun } = self;
         let (state, usage, failure) = match outcome {
             Outcome::Complete(usage) => (TurnState::Complete, usage, None),
             Outcome::Failed(code) => (TurnState::Failed, None, Some(code.to_owned())),
@@ -102,7 +117,7 @@ impl Turn {
             events: transcript.events,
             usage,
             failure,
-            conversation: self.renamed.as_ref().map(ToString::to_string),
+            conversation: conversation.map(ToString::to_string),
             replaces,
             at: clock::unix_millis(),
         });
@@ -111,7 +126,7 @@ impl Turn {
             Err(StoreError::NotHere) => Finishing::Elsewhere(elsewhere, end),
             finished => Finishing::Here(finished?),
         };
-        Ok(Some(Closing { begun, finished, _claimed: self.claimed }))
+        Ok(Closing { begun, finished })
     }
 }
 
@@ -131,7 +146,6 @@ enum Finishing {
 pub(crate) struct Closing {
     begun: Option<Pending<()>>,
     finished: Finishing,
-    _claimed: Claimed,
 }
 
 impl Closing {
