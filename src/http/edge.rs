@@ -64,9 +64,12 @@ pub(crate) struct Edge {
     /// In KiB: what files on their way in may take.
     uploads: Arc<Semaphore>,
     uploads_of: Arc<PerClient>,
-    /// Files on their way out, and long answers that are made whole.
+    /// Files on their way out.
     downloads: Arc<Semaphore>,
     downloads_of: Arc<PerClient>,
+    /// In KiB: what long answers may take that are made whole.
+    wholes: Arc<Semaphore>,
+    wholes_kib: usize,
     wholes_of: Arc<PerClient>,
     /// What waits for clients.
     pub(super) answers: Answers,
@@ -83,21 +86,22 @@ impl std::ops::Deref for Edge {
 /// Bodies may take an eighth of the memory, though one always may: parsed, the worst of them are many times as large.
 const BODIES_SHARE: u64 = 8;
 
-/// Files on their way in may take a sixteenth, and so may those on their way out; though one always may, with its JSON.
+/// Files on their way in may take a sixteenth, and so may those on their way out, and what is made whole; though one always may,
+/// with its JSON.
 const FILES_SHARE: u64 = 16;
 const UPLOAD_BYTES_MAX: u64 = 54 << 20;
-/// Of one on its way out: a piece that is being read, and the next. What is made whole takes as many as it is long.
-const DOWNLOAD_BYTES: usize = 512 << 10;
-/// Of what is made whole: a page of the store, and a turn that is longer than one.
-const WHOLE_BYTES_MAX: usize = 32 << 20;
+/// Of one on its way out: a piece that is being read, and the next.
+const DOWNLOAD_BYTES: u64 = 512 << 10;
+/// A page of the store, and a turn that is longer than one.
+const WHOLE_BYTES_MAX: u64 = 32 << 20;
 /// Pieces of answers that wait may take an eighth.
 const ANSWERS_SHARE: u64 = 8;
 /// One client may send and read so many at the same time, by its address: a page with many pictures asks for them on six
 /// connections.
 const UPLOADS_EACH: usize = 4;
 const DOWNLOADS_EACH: usize = 8;
-/// And 16 MiB of what is made whole, or one that is larger.
-const WHOLES_EACH: usize = (16 << 20) / DOWNLOAD_BYTES;
+/// And read a quarter of what is made whole, or one that is longer.
+const WHOLES_PARTS: usize = 4;
 const A_MOMENT: Duration = Duration::from_secs(1);
 /// Each reads the database as fast as its client takes it: two leave most readers to everybody else.
 const EXPORTS_MAX: usize = 2;
@@ -111,14 +115,16 @@ impl Edge {
         let kib = (share.max(parts.settings.body_bytes_max) / 1024 + 1).min(Semaphore::MAX_PERMITS);
         let files = parts.settings.memory_bytes_max / FILES_SHARE;
         let permits = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let downloads = files / u64::try_from(DOWNLOAD_BYTES).unwrap_or(u64::MAX);
+        let wholes = permits(files.max(WHOLE_BYTES_MAX) / 1024);
         Self {
             answers: Answers::new(permits(parts.settings.memory_bytes_max / ANSWERS_SHARE)),
             uploads: Arc::new(Semaphore::new(permits(files.max(UPLOAD_BYTES_MAX) / 1024))),
-            downloads: Arc::new(Semaphore::new(permits(downloads).max(WHOLE_BYTES_MAX / DOWNLOAD_BYTES))),
+            downloads: Arc::new(Semaphore::new(permits(files / DOWNLOAD_BYTES))),
             uploads_of: PerClient::new(UPLOADS_EACH),
             downloads_of: PerClient::new(DOWNLOADS_EACH),
-            wholes_of: PerClient::new(WHOLES_EACH),
+            wholes: Arc::new(Semaphore::new(wholes)),
+            wholes_of: PerClient::new(wholes / WHOLES_PARTS),
+            wholes_kib: wholes,
             drain: Drain::default(),
             limits: Limits::new(Arc::clone(&parts.limiter)),
             started_at: clock::now(),
@@ -169,22 +175,18 @@ impl Edge {
 
     /// Takes the memory for a file that goes to `who`. Never waits.
     pub(super) fn slot_of_downloads(&self, who: Client) -> Result<(OwnedSemaphorePermit, Place), ApiError> {
-        self.slots_of((&self.downloads_of, who), 1)
+        let place = self.downloads_of.take(who, 1).ok_or_else(|| error::too_many(A_MOMENT))?;
+        let slot = Arc::clone(&self.downloads).try_acquire_owned();
+        let slot = slot.map_err(|_| error::soon("too many files are read at once; ask again"))?;
+        Ok((slot, place))
     }
 
-    /// Takes the memory for `bytes` that go to `who` and are here at once. Never waits.
-    pub(super) fn slots_of_whole(&self, who: Client, bytes: usize) -> Result<(OwnedSemaphorePermit, Place), ApiError> {
-        self.slots_of((&self.wholes_of, who), bytes.min(WHOLE_BYTES_MAX).div_ceil(DOWNLOAD_BYTES))
-    }
-
-    fn slots_of(
-        &self,
-        (places, who): (&Arc<PerClient>, Client),
-        count: usize,
-    ) -> Result<(OwnedSemaphorePermit, Place), ApiError> {
-        let place = places.take(who, count).ok_or_else(|| error::too_many(A_MOMENT))?;
-        let slots = Arc::clone(&self.downloads).try_acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX));
-        let slots = slots.map_err(|_| error::soon("too many files are read at once; ask again"))?;
-        Ok((slots, place))
+    /// Takes the memory for `bytes` that go to `who` and are here as a whole, or all that there is for such. Never waits.
+    pub(super) fn share_of_wholes(&self, who: Client, bytes: usize) -> Result<(OwnedSemaphorePermit, Place), ApiError> {
+        let kib = Self::kib(bytes).min(self.wholes_kib);
+        let place = self.wholes_of.take(who, kib).ok_or_else(|| error::too_many(A_MOMENT))?;
+        let share = Arc::clone(&self.wholes).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
+        let share = share.map_err(|_| error::soon("too many long answers are read at once; ask again"))?;
+        Ok((share, place))
     }
 }

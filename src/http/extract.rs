@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 
 /// Browsers send some 60; what is longer names no language that anybody speaks.
 const LANGUAGES_BYTES_MAX: usize = 256;
@@ -204,11 +203,6 @@ impl Language {
 /// The address that the connection comes from, put there where it was accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
-
-/// Ends the connection that a request came by, with all that goes over it. A request that another node has sent on, or a
-/// trusted proxy by HTTP/2, has none: others come the same way.
-#[derive(Clone, Debug)]
-pub(super) struct Connection(pub(super) CancellationToken);
 
 /// The client's address: the peer's, or, behind trusted proxies, the last hop of
 /// `X-Forwarded-For` that is none of them.

@@ -3,11 +3,11 @@
 use super::drain::Drain;
 use super::edge::Edge;
 use super::error::{self, ApiError};
-use super::extract::Connection;
 use super::forward;
 use super::going::{self, To};
 use super::levels;
 use super::limits;
+use super::line::Line;
 use super::pace;
 use crate::base::random_id;
 use crate::clock;
@@ -90,7 +90,7 @@ async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let to = To {
         who: pace::at(request.headers(), request.extensions(), &edge),
         version: request.version(),
-        connection: request.extensions().get::<Connection>().cloned(),
+        line: request.extensions().get::<Line>().cloned(),
     };
     let watched = Watched::begin(&edge, &request);
     let refused = edge.drain.is_draining() && !is_probe(request.uri().path());

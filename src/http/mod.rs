@@ -23,6 +23,7 @@ mod import;
 mod layers;
 mod levels;
 mod limits;
+mod line;
 mod pace;
 mod peer;
 mod router;

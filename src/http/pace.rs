@@ -70,13 +70,19 @@ impl PerClient {
 
     /// `count` more for `who`, unless that would be more than anybody may have; though one who has none may take any number.
     pub(super) fn take(self: &Arc<Self>, who: Client, count: usize) -> Option<Place> {
+        self.take_or_first(who, count).map(|(place, _)| place)
+    }
+
+    /// As [`PerClient::take`]; and whether they had none.
+    pub(super) fn take_or_first(self: &Arc<Self>, who: Client, count: usize) -> Option<(Place, bool)> {
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held = all.entry(who).or_default();
         if *held > 0 && held.saturating_add(count) > self.each {
             return None;
         }
+        let is_first = *held == 0;
         *held += count;
-        Some(Place { of: Arc::clone(self), who, count })
+        Some((Place { of: Arc::clone(self), who, count }, is_first))
     }
 }
 

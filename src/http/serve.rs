@@ -1,7 +1,8 @@
 //! Connections: accept, TLS, HTTP/1.1 or 2, and the way to a clean stop.
 
 use super::edge::Edge;
-use super::extract::{Connection, Peer};
+use super::extract::Peer;
+use super::line::Line;
 use super::router;
 use crate::net::ServerTls;
 use axum::Router;
@@ -113,14 +114,15 @@ impl Connections {
             let _ = socket.set_nodelay(true); // Only a socket that is gone already refuses it.
             let mut socket = TimeoutStream::new(socket);
             socket.set_write_timeout(Some(connections.edge.settings.client_stall));
-            let socket = Box::pin(socket);
+            let line = Line::default();
+            let socket = line.counted(Box::pin(socket));
             match tls {
-                None => connections.speak(socket, peer, slot).await,
+                None => connections.speak((socket, line), peer, slot).await,
                 Some(tls) => {
                     let shaken =
                         tokio::time::timeout(HANDSHAKE_MAX, TlsAcceptor::from(tls.config()).accept(socket)).await;
                     match shaken {
-                        Ok(Ok(socket)) => connections.speak(socket, peer, slot).await,
+                        Ok(Ok(socket)) => connections.speak((socket, line), peer, slot).await,
                         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
                         Err(_) => tracing::debug!("TLS handshake took too long"),
                     }
@@ -129,7 +131,7 @@ impl Connections {
         });
     }
 
-    async fn speak<S>(&self, socket: S, peer: SocketAddr, slot: OwnedSemaphorePermit)
+    async fn speak<S>(&self, (socket, line): (S, Line), peer: SocketAddr, slot: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -137,15 +139,14 @@ impl Connections {
         let router = self.router.clone();
         let spoke = CancellationToken::new();
         let first = spoke.clone();
-        let cut = CancellationToken::new();
-        let end = Connection(cut.clone());
+        let by = line.clone();
         let is_proxy = self.edge.settings.trusted_proxies.iter().any(|proxy| proxy.contains(peer.ip()));
         let service = service_fn(move |mut request: Request<Incoming>| {
             first.cancel();
             request.extensions_mut().insert(Peer(peer));
-            // By a proxy's HTTP/2 come the requests of many: one that is slow must not end the others'.
+            // By a proxy's HTTP/2 go the answers of many: one that is slow must not end the others'.
             if !is_proxy || request.version() != Version::HTTP_2 {
-                request.extensions_mut().insert(end.clone());
+                request.extensions_mut().insert(by.clone());
             }
             let answered = router.clone().oneshot(request);
             async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
@@ -158,16 +159,21 @@ impl Connections {
                 std::future::pending::<()>().await;
             }
         };
+        let stalls = async {
+            line.is_too_slow().await;
+            tracing::debug!("what waits for a client is taken too slowly");
+        };
+        tokio::pin!(stalls);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = silent => Ok(()),
-            () = cut.cancelled() => Ok(()),
+            () = &mut stalls => Ok(()),
             () = self.aborting.cancelled() => Ok(()),
             () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
-                    () = cut.cancelled() => Ok(()),
+                    () = &mut stalls => Ok(()),
                     () = self.aborting.cancelled() => Ok(()),
                 }
             }
