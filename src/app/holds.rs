@@ -5,12 +5,12 @@ use super::trust::ClockTrust;
 use crate::base::Epoch;
 use crate::clock;
 use crate::replica::{Likeness, Pair, Role};
-use crate::store::{ClockNote, Pending};
+use crate::store::{ClockNote, LEAD_MAX_MS, Now, Pending};
 use crate::telemetry::Telemetry;
 use crate::watched::Watched;
 use futures_util::FutureExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A doubt is written again so often, for the next reign to go on with.
@@ -24,6 +24,8 @@ pub(super) struct Gate(Arc<Flags>);
 struct Flags {
     is_clock_doubted: AtomicBool,
     is_other_unlike: AtomicBool,
+    /// By how much the wall clock was ahead of the one that nobody sets, in milliseconds, when it was looked last.
+    ahead: AtomicI64,
     /// The reign under which it was looked last; 0 where this node has not led then.
     reign: AtomicU64,
 }
@@ -31,7 +33,7 @@ struct Flags {
 impl Gate {
     pub(super) fn new(telemetry: &Telemetry) -> Self {
         let (is_clock_doubted, is_other_unlike) = (AtomicBool::new(true), AtomicBool::new(true));
-        let flags = Flags { is_clock_doubted, is_other_unlike, reign: AtomicU64::new(0) };
+        let flags = Flags { is_clock_doubted, is_other_unlike, ahead: AtomicI64::new(0), reign: AtomicU64::new(0) };
         let gate = Self(Arc::new(flags));
         let seen = gate.clone();
         telemetry.observe_by(
@@ -46,19 +48,29 @@ impl Gate {
         gate
     }
 
-    /// Whether things may be removed for their age under `reign`, which is the last that this node has begun: not before it
-    /// was looked at what that found.
-    pub(super) fn is_open(&self, reign: Option<Epoch>) -> bool {
-        reign.is_some_and(|reign| reign.raw() == self.0.reign.load(Ordering::Acquire))
+    /// Whether things may be removed for their age under `reign`, which is the last that this node has begun, at `now`: not
+    /// before it was looked at what that found, nor where the clock has leapt since the last look.
+    fn is_open(&self, reign: Option<Epoch>, now: Now) -> bool {
+        ahead(now).saturating_sub(self.0.ahead.load(Ordering::Relaxed)) <= LEAD_MAX_MS
+            && reign.is_some_and(|reign| reign.raw() == self.0.reign.load(Ordering::Acquire))
             && !self.0.is_clock_doubted.load(Ordering::Relaxed)
             && !self.0.is_other_unlike.load(Ordering::Relaxed)
     }
 
-    fn set(&self, is_clock_doubted: bool, is_other_unlike: bool, reign: Option<Epoch>) {
+    pub(super) fn is_open_now(&self, reign: Option<Epoch>) -> bool {
+        self.is_open(reign, (clock::unix_millis(), clock::boot()))
+    }
+
+    fn set(&self, (is_clock_doubted, is_other_unlike): (bool, bool), reign: Option<Epoch>, now: Now) {
+        self.0.ahead.store(ahead(now), Ordering::Relaxed);
         self.0.is_clock_doubted.store(is_clock_doubted, Ordering::Relaxed);
         self.0.is_other_unlike.store(is_other_unlike, Ordering::Relaxed);
         self.0.reign.store(reign.map_or(0, Epoch::raw), Ordering::Release);
     }
+}
+
+fn ahead((wall, at): Now) -> i64 {
+    wall.0.saturating_sub(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Looks, and sets the gate.
@@ -70,13 +82,24 @@ pub(super) struct Holds {
     /// Whose beginning was compared with the clock.
     reign: Option<Epoch>,
     noted: Noted,
+    /// Commits that have noted a doubt, at the last look.
+    doubts: u64,
     is_told: bool,
     is_other_told: bool,
 }
 
 impl Holds {
     pub(super) fn new(pair: Pair, gate: Gate) -> Self {
-        Self { pair, gate, trust: None, reign: None, noted: Noted::default(), is_told: false, is_other_told: false }
+        Self {
+            pair,
+            gate,
+            trust: None,
+            reign: None,
+            noted: Noted::default(),
+            doubts: 0,
+            is_told: false,
+            is_other_told: false,
+        }
     }
 
     pub(super) fn leads(&self) -> bool {
@@ -91,12 +114,16 @@ impl Holds {
         {
             self.reign = Some(found.epoch);
             self.trust = Some(ClockTrust::begins(&found, now));
-            self.noted = Noted::found(found.clock);
+            self.noted = Noted::default();
+        }
+        // A commit may have noted what no look has seen: that is told otherwise.
+        let doubts = self.pair.store().stats().clock_doubts;
+        if doubts != self.doubts {
+            (self.doubts, self.noted) = (doubts, Noted::default());
         }
         let is_vouched = self.pair.takes_vouching();
         if let Some(trust) = self.trust.as_mut().filter(|_| is_vouched && self.pair.role().now() == Role::Primary) {
             trust.vouch(now);
-            // The first commit of the reign has noted a doubt perhaps, or will.
             self.noted = Noted::default();
         }
         let is_believed = self.trust.as_mut().is_none_or(|trust| trust.look(now));
@@ -106,9 +133,9 @@ impl Holds {
         }
         let likeness = self.pair.likeness();
         let reign = self.reign.filter(|_| self.leads());
-        self.gate.set(!is_believed, likeness != Likeness::Same, reign);
+        self.gate.set((!is_believed, likeness != Likeness::Same), reign, now);
         self.tell_other(&likeness);
-        self.gate.is_open(reign)
+        self.gate.is_open(reign, now)
     }
 
     /// Where this node leads, and would remove what the other may be told to keep: when that begins.
@@ -144,18 +171,14 @@ impl Holds {
 /// What the database says of the clock.
 #[derive(Default)]
 struct Noted {
-    /// Whether it is a doubt, and since when; `None` where nobody knows.
+    /// Whether it is a doubt, and since when; `None` where nobody knows, as at the beginning of a reign: its first commit may
+    /// have noted one.
     last: Option<(bool, Instant)>,
     /// On its way there.
     under_way: Option<(Pending<()>, bool)>,
 }
 
 impl Noted {
-    fn found(note: Option<ClockNote>) -> Self {
-        let is_doubt = note.is_some_and(|note| note.is_doubt());
-        Self { last: Some((is_doubt, clock::now())), under_way: None }
-    }
-
     /// Has `note` written when that is due. Never waits: where nothing is acknowledged for now, nothing is removed either.
     fn keep(&mut self, pair: &Pair, note: ClockNote) {
         if let Some((pending, is_doubt)) = &mut self.under_way {
@@ -181,22 +204,29 @@ impl Noted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{Moment, UnixMillis};
 
-    /// Goal: a node that begins to lead removes nothing before it was looked at what it found, whatever was seen before.
+    /// Goal: a node that begins to lead removes nothing before it was looked at what it found, whatever was seen before, nor by a clock that has leapt
+    /// since.
     #[test]
     fn the_gate_is_open_for_the_reign_that_was_looked_at_and_for_no_other() {
         let gate = Gate::new(&Telemetry::new().unwrap());
         let [first, next] = [1, 2].map(|counter| Epoch::mint(counter, 1, false));
-        assert!(!gate.is_open(first), "nobody has looked");
-        gate.set(false, false, None);
-        assert!(!gate.is_open(first) && !gate.is_open(None), "it was a standby when somebody did");
-        gate.set(false, false, first);
-        assert!(gate.is_open(first) && !gate.is_open(next));
-        gate.set(true, false, next);
-        assert!(!gate.is_open(next), "the clock is doubted");
-        gate.set(false, true, next);
-        assert!(!gate.is_open(next), "the other is configured to keep it");
-        gate.set(false, false, next);
-        assert!(gate.is_open(next) && !gate.is_open(first));
+        let at = |wall: i64, boot| (UnixMillis(wall), Moment::from_millis(boot));
+        let now = at(1_800_000_000_000, 5_000);
+        assert!(!gate.is_open(first, now), "nobody has looked");
+        gate.set((false, false), None, now);
+        assert!(!gate.is_open(first, now) && !gate.is_open(None, now), "it was a standby when somebody did");
+        gate.set((false, false), first, now);
+        assert!(gate.is_open(first, now) && !gate.is_open(next, now));
+        gate.set((true, false), next, now);
+        assert!(!gate.is_open(next, now), "the clock is doubted");
+        gate.set((false, true), next, now);
+        assert!(!gate.is_open(next, now), "the other is configured to keep it");
+        gate.set((false, false), next, now);
+        assert!(gate.is_open(next, now) && !gate.is_open(first, now));
+        let day = 24 * 3600 * 1000;
+        assert!(gate.is_open(next, at(now.0.0 + 9 * day, 5_000 + 9 * day.unsigned_abs())), "it has kept step");
+        assert!(!gate.is_open(next, at(now.0.0 + day, 6_000)), "it has leapt, and nobody has looked since");
     }
 }

@@ -182,7 +182,7 @@ fn beside(
     tasks.spawn("attachments", async move |stop| {
         let leads = || leads.now() == Role::Primary;
         let store = files.0.clone();
-        let is_open = || gate.is_open(store.inherited().map(|found| found.epoch));
+        let is_open = || gate.is_open_now(store.inherited().map(|found| found.epoch));
         attachments::sweep(files, (leads, is_open), stop).await;
         Ok(())
     });

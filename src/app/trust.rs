@@ -12,6 +12,9 @@ use std::time::Duration;
 /// alarm.
 const KEEPS_STEP_FOR: Duration = Duration::from_hours(24);
 
+/// Nobody may have led for so long, and the clock goes on from where it was: servers are off at night, or for a weekend.
+const OFF_MAX_MS: i64 = 7 * 24 * 3600 * 1000;
+
 pub(super) struct ClockTrust {
     /// What the wall clock ought to say at `at`.
     expected: UnixMillis,
@@ -29,7 +32,8 @@ impl ClockTrust {
         let committed = found.committed;
         // What it ought to say at the least; the older the better known.
         let expected = doubt.map_or(committed, |doubt| UnixMillis(doubt.expected.0.min(committed.0)));
-        let kept_step = doubt.filter(|doubt| wall.0.saturating_sub(doubt.wall.0).abs() <= LEAD_MAX_MS);
+        let since = |doubt: &ClockNote| wall.0.saturating_sub(doubt.wall.0);
+        let kept_step = doubt.filter(|doubt| (-LEAD_MAX_MS..=OFF_MAX_MS).contains(&since(doubt)));
         let kept_step = kept_step.map_or(Duration::ZERO, |doubt| Duration::from_millis(doubt.kept_step_ms));
         if is_ahead(wall, expected) {
             Self { expected, at, wall, doubted_for: Some(kept_step) }
@@ -154,6 +158,12 @@ mod tests {
         assert!(!looks(&mut again, (2 * HOUR, 24 * HOUR), 180 * DAY), "22 hours and one");
         assert!(looks(&mut again, (24 * HOUR, 25 * HOUR), 180 * DAY), "a day in all");
         assert!(!again.note().is_doubt());
+        // Nor does it begin anew where servers are off at night.
+        let mut night = ClockTrust::begins(&next, now(18 * HOUR, 180 * DAY));
+        assert!(
+            !looks(&mut night, (18 * HOUR, 40 * HOUR), 180 * DAY)
+                && looks(&mut night, (41 * HOUR, 41 * HOUR), 180 * DAY)
+        );
         // A clock that is wrong by something else has kept step with nothing.
         let mut other = ClockTrust::begins(&next, now(2 * HOUR, 240 * DAY));
         assert!(!looks(&mut other, (2 * HOUR, 25 * HOUR), 240 * DAY));

@@ -42,6 +42,13 @@ pub(crate) struct Inherited {
     pub(crate) clock: Option<ClockNote>,
 }
 
+/// A clock that does not go on from the last commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leap {
+    Ahead { expected: UnixMillis },
+    Back,
+}
+
 /// How the times of one writer's commits follow each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -56,11 +63,15 @@ impl Pace {
         Self { committed, at: None }
     }
 
-    /// What the clock ought to say by the last commit, where it is ahead of that by more than it may.
-    pub(super) fn expects(&self, (wall, at): Now) -> Option<UnixMillis> {
+    /// Where the clock is further from what it ought to say by the last commit than it may.
+    pub(super) fn leap(&self, (wall, at): Now) -> Option<Leap> {
         let passed = self.at.map_or(0, |before| millis(at.saturating_duration_since(before)));
         let expected = self.committed.0.saturating_add(passed);
-        (wall.0.saturating_sub(expected) > LEAD_MAX_MS).then_some(UnixMillis(expected))
+        match wall.0.saturating_sub(expected) {
+            ahead if ahead > LEAD_MAX_MS => Some(Leap::Ahead { expected: UnixMillis(expected) }),
+            ahead if ahead < -LEAD_MAX_MS => Some(Leap::Back),
+            _ => None,
+        }
     }
 
     pub(super) fn follows(&mut self, (wall, at): Now) {
@@ -72,12 +83,17 @@ fn millis(passed: std::time::Duration) -> i64 {
     i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Notes in the open transaction that its time is in doubt, unless that was noted or decided of this very time already;
-/// whether there is where to note it.
-pub(super) fn doubt(rows: &Connection, expected: UnixMillis, wall: UnixMillis) -> rusqlite::Result<bool> {
+/// Notes in the open transaction that its time is in doubt, unless that was noted or decided of this very time already; or that
+/// the clock was set back, so that nothing that was believed before is so again. Whether there is where to note it.
+pub(super) fn leaps(rows: &Connection, leap: Leap, wall: UnixMillis) -> rusqlite::Result<bool> {
     if !has_note(rows)? {
         return Ok(false);
     }
+    let Leap::Ahead { expected } = leap else {
+        let sql = "UPDATE clock_note SET expected = ?1, wall = ?1, kept_step_ms = 0 WHERE wall - ?1 > ?2";
+        rows.prepare_cached(sql)?.execute([wall.0, LEAD_MAX_MS])?;
+        return Ok(true);
+    };
     // A doubt is as old as its first commit; what was believed is so of about that time only.
     let sql = "INSERT INTO clock_note (id, expected, wall, kept_step_ms) VALUES (1, ?1, ?2, 0)
         ON CONFLICT (id) DO UPDATE SET expected = excluded.expected, wall = excluded.wall, kept_step_ms = 0
@@ -133,15 +149,18 @@ mod tests {
 
     #[test]
     fn a_commit_that_is_more_than_half_a_day_ahead_of_the_one_before_and_the_time_since_is_in_doubt() {
+        let ahead = |expected: i64| Some(Leap::Ahead { expected: UnixMillis(expected) });
         let mut pace = Pace::behind(UnixMillis(5 * DAY));
-        assert_eq!(pace.expects(now(5 * DAY + LEAD_MAX_MS, 9)), None);
-        assert_eq!(pace.expects(now(6 * DAY, 9)), Some(UnixMillis(5 * DAY)));
+        assert_eq!(pace.leap(now(5 * DAY + LEAD_MAX_MS, 9)), None);
+        assert_eq!(pace.leap(now(6 * DAY, 9)), ahead(5 * DAY));
         pace.follows(now(6 * DAY, 9));
-        assert_eq!(pace.expects(now(9 * DAY, 9 + 3 * DAY)), None, "nothing was written for three days");
-        assert_eq!(pace.expects(now(10 * DAY, 9 + 3 * DAY)), Some(UnixMillis(9 * DAY)), "it leaps");
+        assert_eq!(pace.leap(now(9 * DAY, 9 + 3 * DAY)), None, "nothing was written for three days");
+        assert_eq!(pace.leap(now(10 * DAY, 9 + 3 * DAY)), ahead(9 * DAY), "it leaps");
+        assert_eq!(pace.leap(now(9 * DAY - LEAD_MAX_MS, 9 + 3 * DAY)), None);
         // Set back, it is believed; and when it leads again it does so from there.
+        assert_eq!(pace.leap(now(DAY, 9 + 3 * DAY)), Some(Leap::Back));
         pace.follows(now(DAY, 9 + 3 * DAY));
-        assert_eq!(pace.expects(now(DAY, 9 + 3 * DAY)), None);
-        assert_eq!(pace.expects(now(2 * DAY, 9 + 3 * DAY)), Some(UnixMillis(DAY)));
+        assert_eq!(pace.leap(now(DAY, 9 + 3 * DAY)), None);
+        assert_eq!(pace.leap(now(2 * DAY, 9 + 3 * DAY)), ahead(DAY));
     }
 }

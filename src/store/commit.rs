@@ -1,5 +1,5 @@
 use super::checkpoint::Home;
-use super::clock_note::{self, Inherited, Pace};
+use super::clock_note::{self, Inherited, Leap, Pace};
 use super::copy::PAGE_BYTES;
 use super::log::{Flush, Log, LogError};
 use super::open;
@@ -35,6 +35,7 @@ pub(super) struct Committer {
     /// What a commit may change: [`PAGES_MAX`], and less only to see what happens at the limit.
     pub(super) pages_max: usize,
     pace: Pace,
+    doubts: u64,
     /// What it began behind.
     inherited: Inherited,
 }
@@ -83,7 +84,12 @@ impl Committer {
         inherited: Inherited,
     ) -> Self {
         let (encoder, pages_max, pace) = (Encoder::new(), PAGES_MAX, Pace::behind(inherited.committed));
-        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, pace, inherited }
+        Self { connection, tail, sums, tip, cluster, epoch, encoder, log, saved, pages_max, pace, doubts: 0, inherited }
+    }
+
+    /// How many of its commits have noted that their time is in doubt.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts
     }
 
     /// What it began behind.
@@ -169,8 +175,11 @@ impl Committer {
         let now = (clock::unix_millis(), clock::boot());
         let stamp = Stamp { position, before: self.tip.chain, at: now.0 };
         // Behind what the transaction itself says of it, and never in a commit of its own: that could be too late.
-        let is_noted = self.pace.expects(now).map(|expected| clock_note::doubt(&self.connection, expected, now.0));
-        let is_noted = is_noted.transpose()?;
+        let leap = self.pace.leap(now);
+        let is_noted = match leap {
+            None => true,
+            Some(leap) => clock_note::leaps(&self.connection, leap, now.0)?,
+        };
         open::set_stamp(&self.connection, &stamp)?;
         // The index of what was said keeps what is new in memory until a savepoint begins, or the commit, when it is too late.
         self.connection.prepare_cached("SAVEPOINT counted")?.execute([])?;
@@ -209,8 +218,9 @@ impl Committer {
         self.log.append(stamp.before, &sealed)?;
         self.saved.note(&record);
         self.tip = Tip { position, chain: sealed.chain };
-        if is_noted != Some(false) {
+        if is_noted {
             self.pace.follows(now);
+            self.doubts += u64::from(matches!(leap, Some(Leap::Ahead { .. })));
         }
         Ok(position)
     }

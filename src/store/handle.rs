@@ -83,6 +83,8 @@ pub(crate) struct Stats {
     pub(crate) commits: u64,
     pub(crate) jobs: u64,
     pub(crate) queued: u64,
+    /// Commits of this reign that have noted that their time is in doubt.
+    pub(crate) clock_doubts: u64,
     /// The row of the audit that its trimming found changed last, 0 where none was.
     pub(crate) audit_broken_at: u64,
     /// The last commit that is on disk for good.
@@ -311,6 +313,7 @@ impl Store {
             commits: self.counters.commits.load(Ordering::Relaxed),
             jobs: self.counters.jobs.load(Ordering::Relaxed),
             queued: self.counters.queued.load(Ordering::Relaxed),
+            clock_doubts: self.counters.clock_doubts.load(Ordering::Relaxed),
             audit_broken_at: self.counters.audit_broken_at.load(Ordering::Relaxed),
             durable_txid: self.gate.durable.get().raw(),
         }

@@ -333,8 +333,11 @@ fn migrate(connection: &mut Connection, epoch: Epoch, number: u32, migration: &s
     transaction.execute_batch(migration)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", number)?;
-    let position = Position { epoch, txid: stamp(&transaction)?.position.txid.next() };
-    set_stamp(&transaction, &Stamp { position, before: ChainHash::default(), at: clock::unix_millis() })?;
+    let found = stamp(&transaction)?;
+    let position = Position { epoch, txid: found.position.txid.next() };
+    // Of a database that there was, the time of its last commit: whether the clock is right shows by that.
+    let at = if number == 1 { clock::unix_millis() } else { found.at };
+    set_stamp(&transaction, &Stamp { position, before: ChainHash::default(), at })?;
     transaction.commit()
 }
 

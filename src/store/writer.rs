@@ -63,6 +63,8 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) jobs: AtomicU64,
     pub(super) queued: AtomicU64,
+    /// Commits that have noted that their time is in doubt.
+    pub(super) clock_doubts: AtomicU64,
     /// The row of the audit that its trimming found changed, 0 where none was.
     pub(super) audit_broken_at: AtomicU64,
 }
@@ -289,6 +291,7 @@ impl Writer {
             Err(error) => return self.not_committed(group, &error),
         };
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.clock_doubts.store(self.committer.doubts(), Ordering::Relaxed);
         self.counters.jobs.fetch_add(u64::try_from(group.jobs.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Err(unsent) = self.flushes.send(Unflushed { position, group: group.jobs }) {
             self.fence.raise("the thread that flushes has died");

@@ -79,3 +79,34 @@ async fn a_clock_that_is_believed_is_so_until_a_commit_leads_again() {
     assert_eq!(found.clock.map(|note| (note.is_doubt(), note.expected)), Some((true, at)));
     store.close().await.unwrap();
 }
+
+/// Goal: what was believed of a wrong clock is not believed of the same clock once it was set right.
+#[tokio::test]
+async fn a_clock_that_is_set_back_takes_what_was_believed_of_it_along() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = began(&dir, 1);
+    let ahead = UnixMillis(clock::unix_millis().0 + 180 * DAY);
+    store.note_clock(ClockNote { expected: ahead, wall: ahead, kept_step_ms: 0 }).unwrap().await.unwrap();
+    store.close().await.unwrap();
+    age(&dir, -180);
+    let (store, _) = began(&dir, 2);
+    let before = clock::unix_millis();
+    store.mark_time().unwrap().await.unwrap();
+    assert_eq!(store.stats().clock_doubts, 0);
+    store.close().await.unwrap();
+    let at = age(&dir, 180);
+    let (store, found) = began(&dir, 3);
+    let note = found.clock.unwrap();
+    assert!(!note.is_doubt() && note.wall >= before && note.wall.0 < before.0 + DAY, "{note:?}");
+    // Half a year is missing, by what is known now.
+    let past = ClockNote { expected: at, wall: at, kept_step_ms: 0 };
+    store.close().await.unwrap();
+    let rows = Connection::open(dir.path().join("llmchat.db")).unwrap();
+    rows.execute("UPDATE clock_note SET expected = ?1, wall = ?1", [past.wall.0]).unwrap();
+    drop(rows);
+    let (store, _) = began(&dir, 4);
+    store.mark_time().unwrap().await.unwrap();
+    assert_eq!(store.stats().clock_doubts, 1);
+    store.close().await.unwrap();
+    assert!(began(&dir, 5).1.clock.unwrap().is_doubt());
+}
