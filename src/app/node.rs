@@ -123,7 +123,8 @@ pub(crate) async fn run(
     let (store, begun_anew, closing_max) = (core.store.clone(), again.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
 
-    let mut ending = Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_over: false };
+    let mut ending =
+        Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_over: false, is_signalled: false };
     let ran = tasks.run(async || ending.next().await, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;
@@ -131,8 +132,11 @@ pub(crate) async fn run(
         core.close().await
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
-    // A store that was given up on the way out is closed as it should be.
-    let closed = if is_given_up.load(Ordering::Relaxed) { Ok(()) } else { closed };
+    // A store that was given up on the way out is closed as it should be; and who was told to stop has done so, though nobody
+    // was left to take over from it, or to hear it.
+    let is_gone = ending.is_signalled && ending.pair.is_deposed();
+    let ran = if is_gone { Ok(()) } else { ran };
+    let closed = if is_gone || is_given_up.load(Ordering::Relaxed) { Ok(()) } else { closed };
     // Last of all, so that it says all that was counted.
     if let Some(pushing) = pushing {
         pushing.finish().await;
@@ -224,12 +228,14 @@ struct Ending<'a> {
     is_told: bool,
     /// A signal came too: it is not to begin again.
     is_over: bool,
+    is_signalled: bool,
 }
 
 impl Ending<'_> {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             signal = self.stop.next() => {
+                self.is_signalled = true;
                 // The first of them, while the node is about to begin again, only says that it shall not.
                 let is_first = self.is_told && !std::mem::replace(&mut self.is_over, true);
                 if is_first {

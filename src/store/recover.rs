@@ -78,7 +78,11 @@ pub(super) fn go_on(files: &Files, start: &Start, rested: Rested, log: Box<dyn L
     if log.tip() != Some(tip) {
         return Err(OpenError::OtherHistory { path: files.database.clone(), txid: tip.position.txid });
     }
-    let connection = open::existing(files, Some(start.epoch))?;
+    // Where nobody has taken a reign over its own writer goes on with it: then the last commit is of the same.
+    if tip.position.epoch > start.epoch {
+        return Err(OpenError::Ahead { path: files.database.clone() });
+    }
+    let connection = open::existing(files, None)?;
     open::settle(&connection).map_err(|source| OpenError::Open { path: files.database.clone(), source })?;
     let mut committer = ready(files, connection, (sums, tip, saved), start, log)?;
     open::migrate_on(&mut committer, &files.database)?;

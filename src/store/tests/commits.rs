@@ -1,6 +1,7 @@
 //! What a reply waits for, what a commit may hold, and what ends it all.
 
 use super::*;
+use crate::base::Position;
 
 #[tokio::test]
 async fn a_refusal_that_rests_on_a_commit_waits_for_it_too() {
@@ -176,4 +177,21 @@ async fn a_full_queue_is_an_answer_to_what_is_new_and_takes_the_ends_of_what_is_
     ended.await.unwrap();
     assert_eq!(store.stats().queued, 0);
     assert_eq!(past(&store, "1", "c", "t").await.turn.unwrap().answer, "kept");
+}
+
+/// Goal: a writer that rests for a reign to be handed over, which nobody takes, goes on with its own. Method: the same epoch
+/// again, behind commits of it; a reign of before is refused.
+#[tokio::test]
+async fn a_reign_that_nobody_takes_over_goes_on() {
+    let (dir, log) = (TempDir::new().unwrap(), Shared::default());
+    let store = Store::open(dir.path(), opening(2, SETTINGS), Box::new(log.clone())).unwrap();
+    store.turn_begin(question("o", "c", "1", "id1")).unwrap().await.unwrap();
+    let rested = store.rest().unwrap();
+    let last = rested.tip().position.txid;
+    store.lead_on(rested, epoch(2), Box::new(log.clone())).unwrap();
+    let next = store.turn_finish(Arc::new(end("id1", TurnState::Complete, "hi"))).unwrap().await.unwrap();
+    assert_eq!(next.position, Position { epoch: epoch(2), txid: last.next() });
+    let rested = store.rest().unwrap();
+    let refused = store.lead_on(rested, epoch(1), Box::new(log)).unwrap_err();
+    assert!(matches!(refused, OpenError::Ahead { .. }), "{refused}");
 }
