@@ -323,3 +323,34 @@ fn a_primary_that_stops_as_it_should_hands_over_first() {
     cluster.in_sync();
     drop(witness);
 }
+
+/// Goal: who is told to stop ends well, also where all of them are, and says nothing of a loss. Method: both nodes and the
+/// witness at once, in several orders, and again from what they have left.
+#[test]
+fn all_that_are_told_to_stop_at_once_end_well() {
+    let upstream = Upstream::saying("an answer");
+    let mut cluster = Cluster::new(&upstream, "max-availability");
+    let mut witness = Witness::new(&upstream);
+    witness.join(&cluster, "w");
+    for round in 0..6 {
+        let primary = cluster.primary();
+        ask(&cluster, primary, &format!("t{round}"));
+        let order = if round % 2 == 0 { [primary, 1 - primary] } else { [1 - primary, primary] };
+        if round % 3 == 0 {
+            witness.kill();
+        }
+        order.iter().for_each(|node| cluster.node(*node).terminate());
+        witness.kill();
+        for node in order {
+            let ended = cluster.nodes[node].as_mut().expect("it runs").ended();
+            let log = cluster.node(node).log();
+            assert_eq!(ended.code(), Some(0), "round {round}: {log}");
+            assert!(!log.contains("older copy"), "round {round}: {log}");
+        }
+        witness.start();
+        cluster.start(0);
+        cluster.start(1);
+        cluster.wait("a primary", |cluster| (0..2).any(|node| cluster.is_primary(node)));
+        cluster.in_sync();
+    }
+}
