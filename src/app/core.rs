@@ -310,7 +310,8 @@ impl Core {
 
     /// Makes an administrator where there is none; a primary does.
     pub(crate) async fn first_admin(&self) -> Result<()> {
-        let shown = std::io::stderr().is_terminal();
+        // To a person who has started it by hand.
+        let shown = std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
         let made =
             self.accounts.first_admin(&self.state_dir, shown).await.context("look after the first administrator")?;
         let Some(FirstAdmin { username, password, file }) = made else { return Ok(()) };

@@ -7,12 +7,14 @@ use crate::config::Config;
 use crate::disk;
 use crate::fastgpt_sim::{Script, Sim};
 use crate::net;
+use crate::node_state::FIRST_ADMIN;
 use crate::protocol::cluster::Mode;
 use crate::supervisor::StopSignals;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
@@ -49,8 +51,9 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         let [a, b, w] = nodes.as_mut_slice() else { unreachable!("there are three") };
         a.listens().await?;
         b.listens().await?;
+        let login = a.login().await?;
         make_cluster(a, b, w).await?;
-        announce(a, b, w)
+        announce(a, b, w, &login)
     };
     tokio::select! {
         begun = begun => begun?,
@@ -177,6 +180,21 @@ impl Node {
         Ok(())
     }
 
+    /// Name and password of the administrator that the node makes when it has begun.
+    async fn login(&self) -> Result<String> {
+        let by = clock::now() + LISTENS_WITHIN;
+        loop {
+            let kept = std::fs::read_to_string(self.dir.join(FIRST_ADMIN)).unwrap_or_default();
+            if let [name, password] = kept.lines().collect::<Vec<_>>()[..] {
+                return Ok(format!("{name} / {password}"));
+            }
+            if clock::now() >= by {
+                bail!("node {} has made no administrator", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn is_primary(&self) -> bool {
         self.status().await.is_ok_and(|status| status["role"] == "primary")
     }
@@ -201,6 +219,8 @@ fn spawn(what: &str, settings: &[(&'static str, String)]) -> Result<Child> {
     let mut command = Command::new(binary);
     // Ctrl-C is for this process, which ends the nodes.
     command.args([what, "--with-parent"]).envs(settings.iter().cloned()).kill_on_drop(true).process_group(0);
+    // No terminal of theirs: the administrator's password is told below, once.
+    command.stdin(Stdio::null());
     command.spawn().context("start a node")
 }
 
@@ -241,14 +261,16 @@ async fn end(mut nodes: Vec<Node>) -> Result<()> {
     Ok(())
 }
 
-fn announce(a: &Node, b: &Node, w: &Node) -> Result<()> {
+fn announce(a: &Node, b: &Node, w: &Node, login: &str) -> Result<()> {
+    let program = std::env::args().next().unwrap_or_else(|| "llmchat".to_owned());
     let body = r#"{"agentId":"demo","stream":true,"detail":true,"messages":[{"role":"user","content":"hello"}]}"#;
     say(&format!(
         "Chat at  http://{0}
 or with  curl -N http://{0}/api/chat/completions -H 'content-type: application/json' -d '{body}'
+Log in   {login} (the administrator)
 It is a pair with a witness: http://{1} is the standby, and answers the same
 Look     LLMCHAT__NODE__STATE_DIR={2} {3} status --watch
-Swap     the same with `switchover`
+Swap     LLMCHAT__NODE__STATE_DIR={7} {3} switchover
 Nodes    node a runs as {4}, node b as {5}, the witness w as {6}
 Kill     kill -9 {4} (a, the primary): it is back in a second, and no promised answer is lost
 Freeze   kill -STOP {4}: b leads within 3 seconds; kill -CONT {4}, and a follows it
@@ -259,10 +281,11 @@ Ctrl-C ends the demo and removes what it stored.
         a.listen,
         b.listen,
         b.dir.display(),
-        std::env::args().next().unwrap_or_else(|| "llmchat".to_owned()),
+        program,
         a.pid(),
         b.pid(),
         w.pid(),
+        a.dir.display(),
     ))
 }
 

@@ -60,7 +60,9 @@ pub(super) enum Unfinished {
 
 /// Says in the help of every command how it ends.
 pub(super) fn documented(command: Command) -> Command {
-    command.after_help(HELP).mut_subcommands(documented)
+    // Behind what the command says itself.
+    let own = command.get_after_help().map_or_else(String::new, |own| format!("{own}\n\n"));
+    command.after_help(own + HELP).mut_subcommands(documented)
 }
 
 /// Whether the process was started with `--json`, which no option of ours takes for a value: looked for here, and not in

@@ -6,13 +6,13 @@ use super::outcome::{say, tell};
 use crate::app::Core;
 use crate::config::Config;
 use crate::http::Deed;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -100,7 +100,10 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
 async fn export(config: &Config, name: &str, out: &Path) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(out);
-    let mut file = file.with_context(|| format!("make `{}`", out.display()))?;
+    let mut file = file.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow!("`{}` is there already, and nothing is written over it", out.display()),
+        _ => anyhow!(error).context(format!("make `{}`", out.display())),
+    })?;
     let written = match write_export(config, name, &mut file).await {
         Ok(bytes) => file.sync_all().map(|()| bytes).with_context(|| format!("write `{}`", out.display())),
         failed => failed,
@@ -228,7 +231,7 @@ fn table(users: &Value) -> String {
         let (name, role, status) = (word("username"), word("role"), word("status"));
         let (at, email) = (word("lastLoginAt"), word("email"));
         // Text takes all.
-        let _ = writeln!(text, "{:<6} {name:<24} {role:<6} {status:<9} {at:<25} {email}", user["id"]);
+        let _ = writeln!(text, "{:<6} {name:<24} {role:<6} {status:<9} {at:<25} {email}", user["id"].to_string());
     }
     text
 }

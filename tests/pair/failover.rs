@@ -339,7 +339,9 @@ fn all_that_are_told_to_stop_at_once_end_well() {
         if round % 3 == 0 {
             witness.kill();
         }
-        order.iter().for_each(|node| cluster.node(*node).terminate());
+        for node in order {
+            cluster.node(node).terminate();
+        }
         witness.kill();
         for node in order {
             let ended = cluster.nodes[node].as_mut().expect("it runs").ended();
