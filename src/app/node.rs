@@ -103,8 +103,8 @@ pub(crate) async fn run(
     let core = Arc::new(core);
     let listen = Listen { listener: listeners.edge, tls: listeners.tls, grace: config.shutdown_grace };
     let seeded = Arc::clone(&core);
-    let (drains, ending, store) = (gateway.clone(), drained.drop_guard(), core.store.clone());
-    let is_given_up = Arc::new(AtomicBool::new(false));
+    let (drains, ending, store, is_given_up) =
+        (gateway.clone(), drained.drop_guard(), core.store.clone(), Arc::new(AtomicBool::new(false)));
     let gives_up = Arc::clone(&is_given_up);
     tasks.spawn("http", async move |stop| {
         let _ending = ending;
@@ -132,9 +132,9 @@ pub(crate) async fn run(
         core.close().await
     });
     let closed = closed.await.unwrap_or_else(|_| bail!("the store did not close within {CLOSE_MAX:?}"));
-    // A store that was given up on the way out is closed as it should be; and who was told to stop has done so, though nobody
-    // was left to take over from it, or to hear it.
-    let is_gone = ending.is_signalled && ending.pair.is_deposed();
+    // A store that was given up on the way out is closed well; who was told to stop has done so, though nobody took over.
+    let is_demoted = ran.as_ref().is_err_and(|error| error.chain().any(Pair::is_demotion));
+    let is_gone = ending.is_signalled && (ending.pair.is_deposed() || is_demoted);
     let ran = if is_gone { Ok(()) } else { ran };
     let closed = if is_gone || is_given_up.load(Ordering::Relaxed) { Ok(()) } else { closed };
     // Last of all, so that it says all that was counted.

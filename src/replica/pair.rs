@@ -393,6 +393,11 @@ impl Pair {
         Some((self.peers()?, member))
     }
 
+    /// Whether that is why a node ended: it was a primary, and is none any more.
+    pub(crate) fn is_demotion(cause: &(dyn std::error::Error + 'static)) -> bool {
+        matches!(cause.downcast_ref(), Some(PairError::Demoted))
+    }
+
     pub(crate) fn is_deposed(&self) -> bool {
         self.0.seat.deposed.is_cancelled()
     }
