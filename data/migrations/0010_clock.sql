@@ -1,5 +1,5 @@
--- What is thought of the clock of whoever writes, since it was first doubted. It is written by the commit whose time is in
--- doubt itself, so that neither a kill nor a failover takes what comes after for commits of a clock that is right.
+-- What is thought of the clock of whoever writes: each reign notes it. A doubt is noted by the commit itself whose time is in
+-- doubt, so that neither a kill nor a failover takes what comes after for commits of a clock that is right.
 CREATE TABLE clock_note (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   expected INTEGER NOT NULL, -- what the clock ought to have said

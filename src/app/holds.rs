@@ -206,8 +206,8 @@ mod tests {
     use super::*;
     use crate::base::{Moment, UnixMillis};
 
-    /// Goal: a node that begins to lead removes nothing before it was looked at what it found, whatever was seen before, nor by a clock that has leapt
-    /// since.
+    /// Goal: a node that begins to lead removes nothing before it was looked at what it found, whatever was seen before, nor
+    /// by a clock that has leapt since.
     #[test]
     fn the_gate_is_open_for_the_reign_that_was_looked_at_and_for_no_other() {
         let gate = Gate::new(&Telemetry::new().unwrap());

@@ -141,7 +141,7 @@ pub(crate) async fn run(
     if let Some(pushing) = pushing {
         pushing.finish().await;
     }
-    ran.and(closed).map(|()| if again.is_asked() && !ending.is_over { Ended::Again } else { Ended::Stopped })
+    ran.and(closed).map(|()| if again.is_asked() && !ending.is_signalled { Ended::Again } else { Ended::Stopped })
 }
 
 /// Sends what is measured.

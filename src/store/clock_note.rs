@@ -38,7 +38,7 @@ pub(crate) struct Inherited {
     pub(crate) epoch: Epoch,
     /// When the last commit was made, by the clock of whoever made it.
     pub(crate) committed: UnixMillis,
-    /// What was thought of that clock last; `None` where none was ever doubted.
+    /// What was thought of that clock last; `None` before the first note.
     pub(crate) clock: Option<ClockNote>,
 }
 
