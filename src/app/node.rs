@@ -123,8 +123,7 @@ pub(crate) async fn run(
     let (store, begun_anew, closing_max) = (core.store.clone(), again.clone(), config.shutdown_grace + 2 * CLOSE_MAX);
     tasks.spawn("manager", async move |stop| manage((pair, store), begun_anew, closing_max, stop).await);
 
-    let mut ending =
-        Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_over: false, is_signalled: false };
+    let mut ending = Ending { stop, pair: leaving, again: again.clone(), is_told: false, is_signalled: false };
     let ran = tasks.run(async || ending.next().await, config.shutdown_grace + CLOSE_MAX).await;
     let closed = tokio::time::timeout(CLOSE_MAX, async {
         gateway.close().await;
@@ -226,8 +225,7 @@ struct Ending<'a> {
     pair: Pair,
     again: Again,
     is_told: bool,
-    /// A signal came too: it is not to begin again.
-    is_over: bool,
+    /// It is not to begin again.
     is_signalled: bool,
 }
 
@@ -235,10 +233,9 @@ impl Ending<'_> {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             signal = self.stop.next() => {
-                self.is_signalled = true;
-                // The first of them, while the node is about to begin again, only says that it shall not.
-                let is_first = self.is_told && !std::mem::replace(&mut self.is_over, true);
-                if is_first {
+                let is_first = !std::mem::replace(&mut self.is_signalled, true);
+                // While the node is about to begin again, it only says that it shall not.
+                if is_first && self.is_told {
                     return self.stop.next().await;
                 }
                 // Nobody who asks meanwhile has to wait for a lease to lapse; a second signal does not wait for it.
