@@ -160,6 +160,14 @@ fn sessions_are_exported_by_the_filters_of_the_list() {
     assert_eq!(of_agent(&mut admin, &json!({ "sessionIds": [ids[1]] })).code(404), "NOT_FOUND", "another agent's");
     assert_eq!(field(&of_agent(&mut admin, &json!({ "sessionIds": ["x"] }))), "sessionIds[0]");
     assert_eq!(field(&of_agent(&mut admin, &json!({ "filter": { "page": "1" } }))), "page");
+    let mut by_query = |query: &str, body: &str| {
+        admin.request("POST", &format!("/api/sessions/a/export?{query}"), Some(body.as_bytes()))
+    };
+    assert_eq!(by_query("format=csv", "").header("content-type"), Some("text/csv; charset=utf-8"));
+    let told = by_query("format=csv", r#"{"format":"json"}"#);
+    assert_eq!(told.header("content-type"), Some("application/json"), "the body's wins");
+    assert_eq!(field(&by_query("format=pdf", r#"{"format":"json"}"#)), "format", "what does not win is checked, too");
+    assert_eq!(field(&by_query("search=third", "")), "search", "a filter that is not heard would show more");
     let rows = admin.get("/api/admin/audit?action=export-sessions&pageSize=100").json()["data"].to_string();
     assert!(rows.contains("(given)") && !rows.contains("third"), "what was searched for is nobody's to read: {rows}");
 }

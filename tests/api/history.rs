@@ -1,5 +1,6 @@
 //! What was said: lists, messages and deletion, for its owner and for nobody else.
 
+use crate::accounts::{admin, as_user};
 use crate::question;
 use crate::support::{Agent, Browser, Gate, Home, Response, Upstream, frame};
 use serde_json::{Value, json};
@@ -185,6 +186,24 @@ fn a_chat_is_deleted_by_its_owner_alone_and_may_begin_anew() {
     assert_eq!(data(&delete(&mut browser, "/api/chat/history")), json!({ "deleted": 1 }));
     assert_eq!(data(&delete(&mut browser, "/api/chat/history")), json!({ "deleted": 0 }));
     assert_eq!(contents(&data(&other.get("/api/chat/history/c"))["messages"]), ["mine", "re: mine"]);
+}
+
+#[test]
+fn an_administrator_may_delete_anybodys_chat_by_its_sessions_id_and_that_is_audited() {
+    let (_upstream, home) = home();
+    let node = home.start();
+    let (mut browser, mut admin) = (node.browser(), as_user(&node, Some(&admin(&home, &node))));
+    ask(&mut browser, ("a", "c", "t"), "q").answer();
+    let id = data(&browser.get("/api/chat/history/c"))["sessionId"].as_str().expect("an id").to_owned();
+    let path = format!("/api/chat/history/{id}");
+    assert_eq!(node.browser().request("DELETE", &path, None).code(404), "NOT_FOUND", "another visitor");
+    assert_eq!(admin.request("DELETE", "/api/chat/history/c", None).code(404), "NOT_FOUND", "names are their owner's");
+    assert_eq!(data(&admin.request("DELETE", &path, None)), json!({ "chatId": id, "deleted": 1 }));
+    assert_eq!(browser.get("/api/chat/history/c").code(404), "NOT_FOUND");
+    assert_eq!(admin.request("DELETE", &path, None).code(404), "NOT_FOUND", "it is gone");
+    let rows = admin.get("/api/admin/audit?action=delete-session").json()["data"].clone();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+    assert!(rows.to_string().contains(&id), "{rows}");
 }
 
 #[test]

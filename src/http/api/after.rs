@@ -31,7 +31,7 @@ use serde_json::json;
             status = 200, description = "The answer: whole, or as server-sent events where `stream` is true",
             content((E1<docs::Completion> = "application/json"), (docs::ServerEvent = "text/event-stream")),
         ),
-        Fails<(docs::Asks, docs::NoRetryTarget)>,
+        Fails<(docs::AsksAgain, docs::NoRetryTarget)>,
     ),
 )]
 pub(in crate::http) async fn retry(
@@ -60,7 +60,7 @@ pub(in crate::http) async fn retry(
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (status = 200, description = "It is kept", body = E1<docs::Judged>),
-        Fails<(docs::Writes, docs::NotFound, docs::ChatBusy)>,
+        Fails<(docs::Writes, docs::NotFound)>,
     ),
 )]
 pub(in crate::http) async fn feedback(

@@ -51,7 +51,7 @@ struct Posted<'a> {
     security((), ("bearer" = []), ("session" = [])),
     responses(
         (status = 200, description = "It is kept", body = E1<docs::StoredFile>),
-        Fails<(docs::Writes, docs::NoVisitors)>,
+        Fails<(docs::Writes, docs::NoVisitors, docs::UserGone)>,
     ),
 )]
 pub(in crate::http) async fn send(

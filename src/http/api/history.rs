@@ -2,7 +2,7 @@
 
 use super::{Pagination, envelope, pages};
 use crate::base::{AgentId, Label, SessionId};
-use crate::http::credentials::Whose;
+use crate::http::credentials::{Credentials, Whose};
 use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
@@ -249,7 +249,7 @@ pub(in crate::http) async fn messages(
     going::json(&edge, who, &envelope("OK", data))
 }
 
-/// Deletes the caller's chat of that name, with one agent or with each.
+/// Deletes the caller's chat of that name, with one agent or with each. Administrators may give the id of anybody's session.
 #[utoipa::path(
     delete, path = "/api/chat/history/{chat_id}", tag = "history", params(("chat_id" = String, Path, description = "The client's name for the chat", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "session_1"), OfAgent),
     security((), ("bearer" = []), ("session" = [])),
@@ -260,15 +260,27 @@ pub(in crate::http) async fn messages(
 )]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
-    whose: Whose,
+    (whose, credentials): (Whose, Credentials),
     InPath(name): InPath<String>,
     asking: Asking,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let owner = whose.owner(&edge).await?;
+    let (owner, is_admin) = whose.owner_and_role(&edge).await?;
     let agent_id = Asked::of(asking)?.agent_id()?;
     let name = chat_name(&name)?;
-    let deleted = write.does(edge.history.delete_named(&owner, agent_id.as_ref(), &name)).await?;
+    let anybodys = name.as_str().parse::<SessionId>().ok().filter(|_| is_admin);
+    let actor = if anybodys.is_some() { Some(credentials.acting_admin(&edge).await?) } else { None };
+    let deleted = write.does(async {
+        let deleted = edge.history.delete_named(&owner, agent_id.as_ref(), &name).await;
+        match (&deleted, anybodys, actor) {
+            (Err(HistoryError::Unknown), Some(id), Some(actor)) => {
+                let entry = actor.entry("delete-session", ("session", id), &json!({}));
+                edge.history.delete(id, None, Some(entry)).await.map(|()| 1)
+            }
+            _ => deleted,
+        }
+    });
+    let deleted = deleted.await?;
     Ok(answered(&edge, json!({ "chatId": name.as_str(), "deleted": deleted })))
 }
 

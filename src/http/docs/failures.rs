@@ -76,6 +76,8 @@ failures! {
     NoLogin: 401 AUTHENTICATION_REQUIRED, 401 TOKEN_EXPIRED, 401 TOKEN_REVOKED, 401 TOKEN_INVALID;
     /// Visitors are wanted to log in, with `auth.anonymous_chat = false`.
     NoVisitors: 401 AUTHENTICATION_REQUIRED;
+    /// The login's user is removed.
+    UserGone: 401 TOKEN_REVOKED;
     /// A write under a cookie that no page of ours has sent.
     CrossSite: 403 CROSS_SITE;
     /// The login is no administrator's.
@@ -130,8 +132,10 @@ pub(in crate::http) type UserWrites = (Writes, NoLogin, CrossSite);
 pub(in crate::http) type AdminReads = (UserReads, NoAdmin);
 pub(in crate::http) type AdminWrites = (UserWrites, NoAdmin);
 /// Of a question to an agent.
-pub(in crate::http) type Asks =
-    (Writes, NoVisitors, UnknownAgent, AgentInactive, ChatBusy, TurnMismatch, CircuitOpen, OfUpstream);
+pub(in crate::http) type Asks = (AsksAgain, TurnMismatch);
+/// Of one that was asked before.
+pub(in crate::http) type AsksAgain =
+    (Writes, NoVisitors, UnknownAgent, AgentInactive, ChatBusy, CircuitOpen, OfUpstream);
 
 macro_rules! tuples {
     ($($name:ident)+) => {

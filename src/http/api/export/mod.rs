@@ -173,6 +173,7 @@ struct Wanted {
     post, path = "/api/sessions/{agent_id}/export", tag = "sessions", request_body = Option<docs::ExportRequest>,
     params(
         ("agent_id" = String, Path, description = "The agent's id", pattern = "^[A-Za-z0-9_.:-]{1,128}$", example = "assistant"),
+        docs::AsMany,
     ),
     responses(
         (
@@ -191,10 +192,15 @@ pub(in crate::http) async fn of_agent(
     State(edge): State<Edge>,
     credentials: Credentials,
     InPath(agent): InPath<String>,
+    asking: Asking,
     write: Write,
 ) -> Result<Response, ApiError> {
     let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
+    let asked = Asked::of(asking)?;
+    if let Some(name) = asked.filters().as_object().and_then(|filters| filters.keys().next()) {
+        return Err(error::validation(name, "must stand in the body, in `filter`"));
+    }
     let agent_id = agent_id("agentId", &agent)?;
     let Wanted { format, session_ids, filter } = if body.0.is_empty() {
         Wanted { format: None, session_ids: None, filter: std::collections::BTreeMap::new() }
@@ -202,7 +208,9 @@ pub(in crate::http) async fn of_agent(
         body.parse()?
     };
     drop(body);
-    let format = Format::parse(format.as_deref(), &MANY)?;
+    let of_query = Format::parse(asked.value("format"), &MANY)?;
+    let of_body = format.as_deref().filter(|format| !format.is_empty());
+    let format = of_body.map_or(Ok(of_query), |format| Format::parse(Some(format), &MANY))?;
     let names: Vec<String> = filter.keys().cloned().collect();
     let filter = Asked::filter_of(filter.into_iter().collect(), edge.analytics.zone())?;
     let filter = Filter { agent_id: Some(agent_id.clone()), ..filter };
