@@ -101,6 +101,13 @@ fn the_agents_file_is_checked_with_the_configuration_and_a_bad_one_does_not_star
         assert_eq!(output.status.code(), Some(64), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains("the agents file is not JSON"), "{}", stderr(&output));
     }
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(br#"{"agents":[{"id":"a"}]}"#).expect("write it");
+    let text = format!("[server]\nlisten = \"nowhere\"\n[agents]\nfile = \"{}\"\n", file.path().display());
+    let both = llmchat(&["check-config"], &text, &[]);
+    assert_eq!(both.status.code(), Some(64));
+    let said = stderr(&both);
+    assert!(said.contains("server.listen: must be") && said.contains("agent 0 `a`: "), "at once: {said}");
     let no_model = r#"{"agents":[{"id":"a","provider":"openai","endpoint":"http://h/v1"}]}"#;
     let output = check("check-config", no_model, &[]);
     assert_eq!(output.status.code(), Some(64));

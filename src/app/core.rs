@@ -56,8 +56,8 @@ pub(crate) fn read_agents(path: &Path) -> Result<Import, BadAgentsFile> {
 #[derive(Debug, thiserror::Error)]
 #[error("take the agents file `{path}`")]
 pub(crate) struct BadAgentsFile {
-    pub(crate) path: PathBuf,
-    pub(crate) source: FileError,
+    path: PathBuf,
+    source: FileError,
 }
 
 /// Reads the hits and misses of every cache so far.

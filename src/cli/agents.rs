@@ -3,14 +3,18 @@
 
 use super::cluster::runs;
 use super::control_client::{self, Reached};
+use super::offline::{self, Where};
+use super::outcome::wrong;
 use super::say;
-use crate::app::Core;
-use crate::base::AgentId;
+use crate::agents::{self, ImportError};
+use crate::base::{AgentId, Chain};
 use crate::config::Config;
 use crate::disk;
+use crate::protocol::agent::Source;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::Value;
+use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,20 +86,21 @@ async fn online(client: control_client::Client, command: &Command) -> Result<Val
 }
 
 async fn offline(config: &Config, command: &Command) -> Result<Value> {
-    // Only an import may begin a state: the others would answer for an empty one made in the wrong place.
-    if !matches!(command, Command::Import { .. }) && !config.state_dir.exists() {
-        let dir = std::path::absolute(&config.state_dir).unwrap_or_else(|_| config.state_dir.clone());
-        bail!(
-            "no node runs, and there is no state in `{}`: is --config, or the directory, the right one?",
-            dir.display()
-        );
-    }
-    let core = Core::open(config, false).await?;
-    core.lead_offline().await?;
+    let core = match command {
+        Command::Import { file } => {
+            // Before a state is begun for it.
+            agents::read(file, Source::Admin).map_err(|error| of_file(file, &error))?;
+            offline::open(config, Where::Begins).await?
+        }
+        _ => offline::open(config, Where::ThereIsOne).await?,
+    };
     let control = core.control(config.peer_listen);
     let answer = match command {
         Command::List { .. } => control.list().await.map_err(anyhow::Error::from),
-        Command::Import { file } => control.import(&text(file)?).await.map_err(anyhow::Error::from),
+        Command::Import { file } => control.import(&text(file)?).await.map_err(|error| match error {
+            ImportError::File(error) => of_file(file, &error),
+            ImportError::Store(_) => error.into(),
+        }),
         Command::Remove { id } => control.remove(checked(id)?).await.map_err(anyhow::Error::from),
         Command::Test { id, .. } => control.test(id, question(command)).await.map_err(anyhow::Error::from),
     };
@@ -104,11 +109,16 @@ async fn offline(config: &Config, command: &Command) -> Result<Value> {
 }
 
 fn text(file: &Path) -> Result<String> {
-    disk::read_text(file).with_context(|| format!("read `{}`", file.display()))
+    disk::read_text(file).map_err(|error| of_file(file, &error))
+}
+
+/// The agents file is wrong; what it says besides is not told here.
+fn of_file(file: &Path, error: &(dyn Error + 'static)) -> anyhow::Error {
+    wrong(format!("`{}`: {}", file.display(), Chain(error)))
 }
 
 fn checked(id: &str) -> Result<AgentId> {
-    AgentId::parse(id).map_err(|rule| anyhow::anyhow!("agent id `{id}` {rule}"))
+    AgentId::parse(id).map_err(|rule| wrong(format!("agent id `{id}` {rule}")))
 }
 
 fn question(command: &Command) -> Option<&str> {
@@ -131,7 +141,7 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
             true
         }
         Command::Import { .. } => {
-            writeln!(out, "stored {}, kept {}", answer["stored"], answer["kept"])?;
+            writeln!(out, "stored {}", answer["stored"])?;
             for agent in items(&answer["inactive"]) {
                 writeln!(out, "  {} is stored and not served: {}", word(&agent["id"]), joined(&agent["problems"]))?;
             }

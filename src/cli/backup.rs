@@ -51,11 +51,7 @@ pub(super) async fn run(config: Config, Command::Now { dir, how }: Command) -> R
         Reached::Nobody if runs(&config.of_witness()).await? => {
             bail!("here runs a witness, which keeps no chats: a backup is made on a data node")
         }
-        Reached::Nobody => {
-            bail!(
-                "no node runs here, and a backup is made by one: start it (systemctl start llmchat, or llmchat serve)"
-            )
-        }
+        Reached::Nobody => return Err(control_client::no_node(&config, ", and a backup is made by one")),
     };
     // The node runs in another directory, and is told in JSON.
     let dir = disk::resolve(&dir)?;

@@ -1,25 +1,20 @@
 //! `llmchat check-config`: what is wrong with the configuration, without starting anything.
 
 use crate::agents;
-use crate::app::BadAgentsFile;
+use crate::base::Chain;
 use crate::cli::say;
-use crate::config::{self, Sources};
+use crate::config::{self, Problems, Sources};
 use std::fmt::Write;
 use std::path::Path;
-
-/// Entries of the agents file that are no agents; the others would be served.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct BadAgents(String);
 
 /// Says `ok` and what else there is to know.
 ///
 /// # Errors
 ///
-/// [`config::Problems`], [`BadAgentsFile`] or [`BadAgents`], for the process to exit with the code of wrong input.
+/// [`Problems`]: everything that is wrong in the configuration and in the agents file that it names, at once.
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     let (sources, unit) = sources.of_unit();
-    let (config, notes) = config::load(&sources)?;
+    let (config, notes, mut problems) = config::look(&sources);
     let mut text = String::new();
     if let Some(unit) = &unit {
         writeln!(text, "note: {}", unit.note)?;
@@ -29,23 +24,39 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     }
     if let Some(path) = &config.agents_file {
         let of_unit = |name: &str| unit.as_ref()?.get(name).map(ToOwned::to_owned);
-        check_agents(path, &|name| of_unit(name).or_else(|| std::env::var(name).ok()), &mut text)?;
+        let variable = |name: &str| of_unit(name).or_else(|| std::env::var(name).ok());
+        check_agents(path, &variable, &mut text, &mut problems)?;
+    }
+    if !problems.is_empty() {
+        return Err(problems.into());
     }
     say(&format!("{text}ok\n"))
 }
 
-fn check_agents(path: &Path, variable: &dyn Fn(&str) -> Option<String>, notes: &mut String) -> anyhow::Result<()> {
-    let import = agents::read_for(path, variable).map_err(|source| BadAgentsFile { path: path.to_owned(), source })?;
+/// Entries that are no agents are problems; those that would not be served are worth a note.
+fn check_agents(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    notes: &mut String,
+    problems: &mut Problems,
+) -> anyhow::Result<()> {
+    let file = format!("`{}`", path.display());
+    let import = match agents::read_for(path, variable) {
+        Ok(import) => import,
+        Err(error) => {
+            problems.add_of_file(file, Chain(&error).to_string());
+            return Ok(());
+        }
+    };
     for agent in &import.agents {
         for problem in &agent.profile.problems {
             writeln!(notes, "note: agent `{}` would not be served: {problem}", agent.id)?;
         }
     }
-    let mut wrong = String::new();
     for entry in &import.rejected {
         for problem in &entry.problems {
-            writeln!(wrong, "`{}`, agent {} `{}`: {problem}", path.display(), entry.index, entry.id)?;
+            problems.add_of_file(format!("{file}, agent {} `{}`", entry.index, entry.id), problem.clone());
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(BadAgents(wrong.trim_end().to_owned()).into()) }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `llmchat init|invite|join|status|switchover|failover|pause|resume`: a pair, over the control socket of a running node.
 
 use super::control_client::{self, Client, Reached};
-use super::outcome::{How, Unfinished, tell};
+use super::outcome::{How, Unfinished, tell, wrong};
 use crate::base::UnixMillis;
 use crate::clock;
 use crate::config::Config;
@@ -140,7 +140,9 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
         }
         Command::Join { token, address, node, discard, how } => {
             let Some(kind) = Token::parse(&token).map(|token| token.kind) else {
-                bail!("that is no token; it looks like llmchat1.AAAA, or llmchat1w.AAAA for a witness: copy all of it");
+                return Err(wrong(
+                    "that is no token; it looks like llmchat1.AAAA, or llmchat1w.AAAA for a witness: copy all of it",
+                ));
             };
             let (at, usual) = match kind {
                 Kind::Data => (config.clone(), "b"),
@@ -181,9 +183,7 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             })
         }
         Command::Resume { alone: false, how } => {
-            let words =
-                if how.dry_run { "is the primary; a pause could end" } else { "is the primary; the pause is over" };
-            changes(&config, "/cluster/resume", words, how).await
+            how.tell(ask(&config, "/cluster/resume", json!({}), how).await?, |answer| resumed(answer, how.dry_run))
         }
         Command::Resume { alone: true, how } => {
             let words = if how.dry_run { "could go on alone" } else { "goes on alone" };
@@ -199,9 +199,7 @@ pub(super) async fn connect(config: &Config) -> Result<Client> {
             return Ok(client);
         }
     }
-    bail!(
-        "no node runs here, or it begins again and answers within seconds, as after a step-down: ask again, or start it (systemctl start llmchat, or llmchat serve)"
-    )
+    Err(control_client::no_node(config, ", or it begins again and answers within seconds, as after a step-down"))
 }
 
 pub(super) async fn ask(config: &Config, path: &str, body: Value, how: How) -> Result<Value> {
@@ -214,15 +212,18 @@ async fn ask_at(config: &Config, (at, kind): (&Config, Kind), path: &str, body: 
         return client.call("POST", path, order(body, how)).await;
     }
     let (has_node, has_witness) = (runs(config).await?, runs(&config.of_witness()).await?);
-    bail!(match kind {
-        Kind::Data if has_witness =>
-            "this is a token for a second data node, and here runs a witness: `llmchat invite --witness` makes one for a witness",
-        Kind::Data => "no node runs here: start it first (systemctl start llmchat, or llmchat serve)",
-        Kind::Witness if has_node =>
-            "this is a token for a witness, and here runs a data node: use it on a third machine, or `llmchat invite` makes one for a second data node",
-        Kind::Witness =>
-            "no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)",
-    })
+    match kind {
+        Kind::Data if has_witness => bail!(
+            "this is a token for a second data node, and here runs a witness: `llmchat invite --witness` makes one for a witness"
+        ),
+        Kind::Data => Err(control_client::no_node(config, "")),
+        Kind::Witness if has_node => bail!(
+            "this is a token for a witness, and here runs a data node: use it on a third machine, or `llmchat invite` makes one for a second data node"
+        ),
+        Kind::Witness => {
+            bail!("no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)")
+        }
+    }
 }
 
 /// Whether a process serves there.
@@ -270,6 +271,15 @@ async fn changes(config: &Config, path: &str, words: &str, how: How) -> Result<E
     })
 }
 
+fn resumed(answer: &Value, is_dry: bool) -> String {
+    let words = match (answer["wasPaused"] == json!(true), is_dry) {
+        (false, _) => "there is no pause",
+        (true, true) => "the pause could end",
+        (true, false) => "the pause is over",
+    };
+    format!("{} is the primary; {words}\n", answer["primary"].as_str().unwrap_or("the node"))
+}
+
 async fn status(config: &Config) -> Result<Status> {
     let answer = connect(config).await?.call("GET", "/cluster", String::new()).await?;
     Ok(serde_json::from_value(answer)?)
@@ -288,14 +298,14 @@ pub(super) fn address(text: &str) -> Result<String, &'static str> {
 pub(super) fn invitation(answer: &Value) -> String {
     let Some(token) = answer["token"].as_str() else { return "a node could be invited\n".to_owned() };
     format!(
-        "On the other server, within reach of this one, and within the token's one use:\n\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can join.\n"
+        "On the other server, within reach of this one:\n\n  llmchat join {token} --address HOST:7443\n\nHOST is that server's address. The token is good for one node, until the next is printed. It is a secret: whoever has it can join.\n"
     )
 }
 
 fn witness_invitation(answer: &Value) -> String {
     let Some(token) = answer["token"].as_str() else { return "a witness could be invited\n".to_owned() };
     format!(
-        "On a third machine, within reach of both nodes, and within the token's one use:\n\n  systemctl disable --now llmchat\n  systemctl enable --now llmchat-witness\n  llmchat join {token} --address HOST:7443\n\nThe token is a secret: whoever has it can vote.\n"
+        "On a third machine, within reach of both nodes:\n\n  systemctl disable --now llmchat\n  systemctl enable --now llmchat-witness\n  llmchat join {token} --address HOST:7443\n\nHOST is that machine's address. The token is good for one witness, until the next is printed. It is a secret: whoever has it can vote.\n"
     )
 }
 

@@ -1,6 +1,7 @@
 //! The operator's end of the control socket.
 
-use super::outcome::Unfinished;
+use super::outcome::{Unfinished, wrong};
+use crate::config::Config;
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -37,6 +38,17 @@ pub(super) async fn reach(socket: &Path) -> Result<Reached> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("speak to the running node")?;
     let connection = AbortOnDropHandle::new(TaskTracker::new().spawn(async move { drop(connection.await) }));
     Ok(Reached::Running(Client { sender, _connection: connection }))
+}
+
+/// What to say of `config`'s node where none is reached. `needed`: of what one is wanted for, such as `, which makes the
+/// backup`.
+pub(super) fn no_node(config: &Config, needed: &str) -> anyhow::Error {
+    let socket = config.control_socket();
+    let socket = std::path::absolute(&socket).unwrap_or(socket);
+    anyhow::anyhow!(
+        "no node runs here{needed}: nobody listens on `{}`. Start it (systemctl start llmchat, or llmchat serve), or name its configuration with --config",
+        socket.display()
+    )
 }
 
 /// One connection for one call.
@@ -104,6 +116,7 @@ impl Client {
         match body["code"].as_str() {
             _ if status.is_success() => Ok(body),
             Some("UNFINISHED") => Err(Unfinished::Begun(said()).into()),
+            Some("VALIDATION_ERROR") => Err(wrong(said())),
             _ => bail!(said()),
         }
     }

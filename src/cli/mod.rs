@@ -9,6 +9,7 @@ mod demo;
 mod diverged;
 mod fastgpt_sim;
 mod import;
+mod offline;
 mod outcome;
 mod print_config;
 mod serve;
@@ -91,10 +92,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     match command {
-        Command::Serve(args) => wait(serve::run(configured(sources)?, args)),
-        Command::Witness(args) => witness::run(&configured(sources)?, &args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => wait(serve::run(of_service(sources)?, args)),
+        Command::Witness(args) => witness::run(&of_service(sources)?, &args).map(|()| ExitCode::SUCCESS),
         Command::Demo => {
-            let config = configured(sources)?;
+            let config = of_service(sources)?;
             wait(async move { demo::run(&config).await })
         }
         Command::Cluster(command) => block_on(cluster::run(configured(sources)?, command)),
@@ -115,10 +116,20 @@ fn run(command: Command, sources: &Sources) -> Result<ExitCode> {
     }
 }
 
-/// Reads the configuration, and starts the log with it.
+/// Of what runs until it is told to stop: its log is as configured.
+fn of_service(sources: &Sources) -> Result<Config> {
+    load(sources, |config| &config.log_level)
+}
+
+/// Of what ends by itself: what it does it says itself, and the log only what is out of order.
 fn configured(sources: &Sources) -> Result<Config> {
+    load(sources, |_| "warn")
+}
+
+/// Reads the configuration, and starts the log.
+fn load(sources: &Sources, level: impl FnOnce(&Config) -> &str) -> Result<Config> {
     let (config, notes) = config::load(sources)?;
-    telemetry::log(&config.log_level)?;
+    telemetry::log(level(&config))?;
     for note in notes {
         tracing::warn!("{note}");
     }

@@ -1,6 +1,5 @@
 //! How every command ends: what it prints, for a person or for a script, and the exit code.
 
-use super::check_config;
 use crate::app::BadAgentsFile;
 use crate::config::Problems;
 use anyhow::{Context, Result};
@@ -13,6 +12,13 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// It may have been done, or may come to its end by itself.
 const UNFINISHED: u8 = 3;
+/// Of what runs until it is told to stop.
+const SERVICE_HELP: &str = "\
+Exit codes:
+  0   stopped, as it was told to
+  1   failed: the last lines of the log say why
+  64  the command line, the configuration or an agents file is wrong";
+const SERVICES: [&str; 4] = ["serve", "witness", "demo", "fastgpt-sim"];
 const HELP: &str = "\
 Exit codes:
   0   done; with --dry-run: it could be done now
@@ -58,11 +64,22 @@ pub(super) enum Unfinished {
     Begun(String),
 }
 
+/// What the command was given is wrong: it has to be given something else.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Wrong(String);
+
+/// [`Wrong`], in these words.
+pub(super) fn wrong(what: impl Into<String>) -> anyhow::Error {
+    Wrong(what.into()).into()
+}
+
 /// Says in the help of every command how it ends.
 pub(super) fn documented(command: Command) -> Command {
+    let help = if SERVICES.contains(&command.get_name()) { SERVICE_HELP } else { HELP };
     // Behind what the command says itself.
     let own = command.get_after_help().map_or_else(String::new, |own| format!("{own}\n\n"));
-    command.after_help(own + HELP).mut_subcommands(documented)
+    command.after_help(own + help).mut_subcommands(documented)
 }
 
 /// Whether the process was started with `--json`, which no option of ours takes for a value: looked for here, and not in
@@ -85,7 +102,7 @@ pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         return end(&problems.to_string(), Problems::EXIT_CODE, "");
     }
-    let is_input = error.is::<BadAgentsFile>() || error.is::<check_config::BadAgents>();
+    let is_input = error.is::<BadAgentsFile>() || error.is::<Wrong>();
     let code = match error {
         _ if error.is::<Unfinished>() => UNFINISHED,
         _ if is_input => Problems::EXIT_CODE,

@@ -2,11 +2,12 @@
 //! directory itself, locked meanwhile.
 
 use super::control_client::{self, Reached};
-use super::outcome::{say, tell};
+use super::offline;
+use super::outcome::{say, tell, wrong};
 use crate::app::Core;
 use crate::config::Config;
 use crate::http::Deed;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -119,10 +120,10 @@ async fn write_export(config: &Config, name: &str, file: &mut File) -> Result<u6
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
         return client.download(&format!("/users/export?name={name}"), file).await;
     }
-    let core = offline(config).await?;
+    let core = offline::open(config, offline::Where::ThereIsOne).await?;
     let exported = async {
         let export = control(config, &core).export_user(name).await;
-        let mut export = export.map_err(|refused| anyhow::anyhow!("{}", refused.message()))?;
+        let mut export = export.map_err(|error| offline::refused(&error))?;
         let mut bytes = 0;
         while let Some(piece) = export.next().await? {
             file.write_all(piece.as_bytes())?;
@@ -159,25 +160,15 @@ async fn call(
     config: &Config,
     (method, path): (&str, &str),
     body: String,
-    offline: impl AsyncFnOnce(&Core) -> Result<Result<Value, crate::http::ApiError>>,
+    alone: impl AsyncFnOnce(&Core) -> Result<Result<Value, crate::http::ApiError>>,
 ) -> Result<Value> {
     if let Reached::Running(client) = control_client::reach(&config.control_socket()).await? {
         return client.call(method, path, body).await;
     }
-    let core = self::offline(config).await?;
-    let done = offline(&core).await;
+    let core = offline::open(config, offline::Where::ThereIsOne).await?;
+    let done = alone(&core).await;
     core.close().await?;
-    done?.map_err(|refused| anyhow::anyhow!("{}", refused.message()))
-}
-
-/// The state directory, of which no node runs.
-async fn offline(config: &Config) -> Result<Core> {
-    if !config.state_dir.exists() {
-        bail!("no node runs, and there is no state in `{}`", config.state_dir.display());
-    }
-    let core = Core::open(config, false).await?;
-    core.lead_offline().await?;
-    Ok(core)
+    done?.map_err(|error| offline::refused(&error))
 }
 
 fn password(is_given: bool) -> Result<Option<String>> {
@@ -188,7 +179,7 @@ fn password(is_given: bool) -> Result<Option<String>> {
     std::io::stdin().take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        bail!("there is no password on standard input");
+        return Err(wrong("there is no password on standard input"));
     }
     Ok(Some(text.to_owned()))
 }

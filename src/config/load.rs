@@ -139,8 +139,20 @@ pub(crate) fn load(sources: &Sources) -> Result<(Config, Vec<Note>), Problems> {
     })
 }
 
+/// As [`load`], for whoever looks for what else is wrong: what can be read of a configuration in spite of its problems.
+/// Nothing is to be started with it.
+pub(crate) fn look(sources: &Sources) -> (Config, Vec<Note>, Problems) {
+    let (_, config, notes, problems) = sum(sources);
+    (config, notes, problems)
+}
+
 /// As [`load`], with the layers it came from.
 pub(super) fn read(sources: &Sources) -> Result<(Layers, Config, Vec<Note>), Problems> {
+    let (layers, config, notes, problems) = sum(sources);
+    if problems.is_empty() { Ok((layers, config, notes)) } else { Err(problems) }
+}
+
+fn sum(sources: &Sources) -> (Layers, Config, Vec<Note>, Problems) {
     let (mut problems, mut notes) = (Problems::default(), Vec::new());
     let mut layers = Layers::shipped();
     let (path, must_exist) = &sources.file;
@@ -157,7 +169,7 @@ pub(super) fn read(sources: &Sources) -> Result<(Layers, Config, Vec<Note>), Pro
         File::deserialize(layers.table()).expect("layers keep the shape of the shipped file, and a test reads it");
     let config = check(file, &mut Rules(&mut problems));
     problems.trace(|key| layers.origin(key));
-    if problems.is_empty() { Ok((layers, config, notes)) } else { Err(problems) }
+    (layers, config, notes, problems)
 }
 
 fn lay_file(path: &Path, must_exist: bool, layers: &mut Layers, problems: &mut Problems) {

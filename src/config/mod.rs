@@ -22,7 +22,7 @@ mod sections;
 mod tests;
 mod unit;
 
-pub(crate) use load::{Config, Sources, load};
+pub(crate) use load::{Config, Sources, load, look};
 pub(crate) use print::effective;
 pub(crate) use problems::Problems;
 pub(crate) use retention::Retention;

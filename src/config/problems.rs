@@ -33,7 +33,7 @@ impl Problems {
     /// sysexits' `EX_USAGE`: the operator's input was wrong, and starting again will not help.
     pub(crate) const EXIT_CODE: u8 = 64;
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -43,6 +43,11 @@ impl Problems {
 
     pub(super) fn add(&mut self, problem: Problem) {
         self.0.push(problem);
+    }
+
+    /// What is wrong in a file that the configuration names: where in it, and the rule that is broken.
+    pub(crate) fn add_of_file(&mut self, key: String, rule: String) {
+        self.add(Problem { key, rule, got: None, origin: Origin::Default });
     }
 
     /// Names what only the layers know: which of them gave the value of `key`.

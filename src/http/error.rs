@@ -33,6 +33,11 @@ impl ApiError {
     }
 
     /// For a person.
+    /// Whether what was asked for is itself wrong, whatever there is.
+    pub(crate) fn is_of_input(&self) -> bool {
+        self.code == "VALIDATION_ERROR"
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -180,6 +180,49 @@ fn a_wrong_command_line_is_told_and_exits_with_64() {
         assert!(ran.stderr.contains("Usage"), "{}", ran.stderr);
     }
     assert_eq!(home.run(&["--help"]).code, Some(0));
+    let (serve, status) = (home.run(&["serve", "--help"]).stdout, home.run(&["status", "--help"]).stdout);
+    assert!(status.contains("  3   begun") && !serve.contains("  3   begun") && serve.contains("  64  "), "{serve}");
+}
+
+#[test]
+fn what_is_wrong_with_what_was_given_exits_with_64_with_the_node_running_and_stopped() {
+    let home = Home::new(&[Agent::at("a", "http://127.0.0.1:9/api/v1/chat/completions")]);
+    home.put("torn.json", "{\"agents\": [");
+    let torn = home.path("torn.json").display().to_string();
+    let check = || {
+        for (given, named) in [
+            (&["agents", "import", &torn][..], "not JSON"),
+            (&["agents", "import", "/nonexistent/agents.json"], "/nonexistent/agents.json"),
+            (&["agents", "remove", "a b"], "`a b`"),
+            (&["user", "add", "a b c\u{7}"], "name"),
+            (&["user", "add", "ann", "--password-stdin"], "standard input"),
+        ] {
+            let ran = home.run(given);
+            assert_eq!(ran.code, Some(64), "{given:?}: {}{}", ran.stdout, ran.stderr);
+            assert!(ran.stderr.contains(named), "{given:?}: {}", ran.stderr);
+        }
+        assert_eq!(home.run(&["agents", "remove", "nobody"]).code, Some(1), "that is for the state to say");
+    };
+    let mut node = home.start();
+    check();
+    node.terminate();
+    assert!(node.ended().success());
+    check();
+}
+
+#[test]
+fn an_import_before_the_first_start_says_where_it_begins_and_a_torn_file_begins_nothing() {
+    let home = Home::new(&[]);
+    home.put("torn.json", "{\"agents\": [");
+    let torn = home.run(&["agents", "import", &home.path("torn.json").display().to_string()]);
+    assert_eq!(torn.code, Some(64), "{}", torn.stderr);
+    assert!(!home.state().exists());
+    home.put("more.json", Agent::file(&[Agent::at("b", "http://127.0.0.1:9/api/v1/chat/completions")]));
+    let ran = home.run(&["agents", "import", &home.path("more.json").display().to_string()]);
+    is_ok(&ran);
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert!(matches!(lines[..], [begun] if begun.contains(&home.state().display().to_string())), "{}", ran.stderr);
+    assert_eq!(listed(&home), ["b"]);
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn a_node_with_a_state_is_restored_into_by_consent_only_and_what_it_had_is_kept(
     is_refused(&home.run(&["restore", text(&dir), "--accept-loss"]), &["stop it first"]);
     is_refused(&home.run(&["backup", "now", text(&dir)]), &["is not empty"]);
     node.kill();
-    is_refused(&home.run(&["backup", "now", text(&home.path("b2"))]), &["no node runs here"]);
+    let nobody = home.run(&["backup", "now", text(&home.path("b2"))]);
+    is_refused(&nobody, &["no node runs here", "control.sock"]);
     let before = home.files();
     is_refused(&home.run(&["restore", text(&dir)]), &["--accept-loss"]);
     is_refused(&home.run(&["restore", text(&dir), "--dry-run"]), &["--accept-loss"]);

@@ -79,7 +79,7 @@ fn a_pair_is_made_by_two_commands_and_a_token_is_good_once() {
     let mut browser = cluster.browser(0);
     assert_eq!(browser.chat(&question("hi", "c", "t", false)).answer(), "an answer");
     let bad = cluster.join("llmchat1.nonsense");
-    assert!(bad.code == Some(1) && bad.stderr.contains("no token"), "{}", bad.stderr);
+    assert!(bad.code == Some(64) && bad.stderr.contains("no token"), "{}", bad.stderr);
     let first = cluster.init("max-availability");
     let token = cluster.init("max-availability");
     let old = cluster.join(&first);

@@ -9,7 +9,7 @@ mod report;
 
 use super::cluster::runs;
 use super::control_client::{self, Client, Reached};
-use super::outcome::{How, tell};
+use super::outcome::{How, tell, wrong};
 use crate::base::Secret;
 use crate::clock;
 use crate::config::Config;
@@ -18,7 +18,7 @@ use crate::postgres::{Address, COUNTED, Environment, Item, OldRow, Pairs, Placed
 use crate::protocol::import::{OldAgent, OldAudit, OldSession, OldTurn, OldUser, REQUEST_BYTES_MAX, Tally};
 use anyhow::{Context, Result, bail};
 use batches::{Batches, TooLong};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use progress::Progress;
 use report::{Counts, Report};
 use serde_json::{Value, json};
@@ -32,15 +32,17 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Users, agents, sessions, messages and the audit are imported; each row once, however often this is run. Chats go on.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
+#[command(group = ArgGroup::new("source").required(true))]
 pub(super) struct Import {
     /// Where the old database is: postgres://USER@HOST:PORT/DATABASE?sslmode=disable|prefer|require
     ///
     /// A command line can be read by everybody on the machine: a password is better left to --postgres-file, PGPASSWORD or
     /// PGPASSFILE.
-    #[arg(long, value_name = "URL", value_parser = |text: &str| Ok::<_, Infallible>(Secret::new(text)), required_unless_present = "postgres_file")]
+    #[arg(long, value_name = "URL", value_parser = |text: &str| Ok::<_, Infallible>(Secret::new(text)), group = "source")]
     postgres: Option<Secret>,
     /// A file whose first line is that address
-    #[arg(long, value_name = "FILE", conflicts_with = "postgres")]
+    #[arg(long, value_name = "FILE", group = "source")]
     postgres_file: Option<PathBuf>,
     /// Certificates (PEM) that the server's is checked by besides the system's; with sslmode=require
     #[arg(long, value_name = "FILE")]
@@ -73,7 +75,7 @@ fn address(args: &Import) -> Result<Address> {
     let url = match (&args.postgres, &args.postgres_file) {
         (Some(url), _) => url.clone(),
         (None, Some(path)) => Secret::new(read(path)?.expose().lines().next().unwrap_or_default()),
-        (None, None) => bail!("give --postgres or --postgres-file"),
+        (None, None) => return Err(wrong("give --postgres or --postgres-file")),
     };
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     let environment = Environment {
@@ -81,7 +83,7 @@ fn address(args: &Import) -> Result<Address> {
         password: variable("PGPASSWORD").map(Secret::new),
         pass_file: variable("PGPASSFILE").map(|path| read(Path::new(&path))).transpose()?,
     };
-    let address = Address::parse(&url, &environment)?;
+    let address = Address::parse(&url, &environment).map_err(|error| wrong(error.to_string()))?;
     if address.has_password && args.postgres.is_some() {
         eprintln!(
             "The command line, and the password on it, can be read by everybody on this machine; --postgres-file, PGPASSWORD \
@@ -254,11 +256,7 @@ impl Node<'_> {
             Reached::Nobody if runs(&self.config.of_witness()).await? => {
                 bail!("here runs a witness, which keeps no chats: import on the primary")
             }
-            Reached::Nobody => {
-                bail!(
-                    "no node runs here, and it is one that imports: start it (systemctl start llmchat, or llmchat serve)"
-                )
-            }
+            Reached::Nobody => Err(control_client::no_node(self.config, ", and it is one that imports")),
         }
     }
 }
