@@ -104,9 +104,15 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
             how.tell(ask(&config, "/cluster/reinit", json!({}), how).await?, |_| words.to_owned())
         }
         Command::Retention(Retention::Resume { how }) => {
-            let is = if how.dry_run { "could be" } else { "is" };
             let answer = ask(&config, "/retention/resume", json!({}), how).await?;
-            how.tell(answer, |_| format!("this node's clock {is} believed; what is old by it is removed\n"))
+            how.tell(answer, |answer| {
+                let words = match (answer["wasDoubted"] == json!(true), how.dry_run) {
+                    (false, _) => "is not doubted",
+                    (true, true) => "could be believed; what is old by it would be removed",
+                    (true, false) => "is believed; what is old by it is removed",
+                };
+                format!("this node's clock {words}\n")
+            })
         }
         Command::Member(Member::Replace { name, how }) => {
             let answer = ask(&config, "/cluster/members/replace", json!({ "name": name }), how).await?;

@@ -268,9 +268,14 @@ async fn resume(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json
 }
 
 async fn set_pause(parts: Parts, how: &How, until: Option<UnixMillis>) -> Result<Json<Value>, ApiError> {
+    let now = clock::unix_millis();
+    let mut was_paused = false;
     let stored = parts.control.pair().change_or_look(how.dry, |config| {
+        was_paused = config.paused_until.is_some_and(|until| until > now);
         config.paused_until = until;
         Ok(())
     });
-    stored.await.map(|config| changed(&config)).map_err(refused)
+    let Json(mut answer) = stored.await.map(|config| changed(&config)).map_err(refused)?;
+    answer["wasPaused"] = json!(was_paused);
+    Ok(Json(answer))
 }

@@ -47,7 +47,8 @@ async fn reinit(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json
 
 /// The clock of this node is right, says whoever asks; the next look goes by that.
 async fn resume_retention(State(parts): State<Parts>, Json(how): Json<How>) -> Result<Json<Value>, ApiError> {
-    parts.control.pair().vouch_for_clock(how.dry).map(|()| Json(json!({}))).map_err(refused)
+    let doubted = parts.control.pair().vouch_for_clock(how.dry);
+    doubted.map(|was_doubted| Json(json!({ "wasDoubted": was_doubted }))).map_err(refused)
 }
 
 #[derive(Deserialize)]

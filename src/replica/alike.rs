@@ -91,13 +91,13 @@ impl Pair {
         *lock(&self.0.keeping.held) = why;
     }
 
-    /// An operator says that this node's clock is right; of a standby's nobody has to.
-    pub(crate) fn vouch_for_clock(&self, dry: bool) -> Result<(), Refusal> {
+    /// An operator says that this node's clock is right; of a standby's nobody has to. Whether it was doubted.
+    pub(crate) fn vouch_for_clock(&self, dry: bool) -> Result<bool, Refusal> {
         if self.role().now() != Role::Primary {
             return refuse("only the primary removes what is old, and only its clock is doubted; say so there");
         }
         self.0.keeping.vouched.fetch_or(!dry, Ordering::Relaxed);
-        Ok(())
+        Ok(lock(&self.0.keeping.held).is_some())
     }
 
     /// Whether one has said so since this was asked last.

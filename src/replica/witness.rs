@@ -35,6 +35,9 @@ const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 /// Of a certificate's 90 days: one that has less left is more than a day old, one with more is of another clock's time.
 const FRESH_DAYS: std::ops::Range<i64> = 88..91;
 
+/// What there is to say of a witness that is nobody's yet.
+const UNJOINED: &str = "has joined no cluster: `llmchat invite --witness` on the primary prints what makes it a member";
+
 /// What a witness stands on.
 pub(crate) struct WitnessParts {
     pub(crate) node: Arc<NodeState>,
@@ -85,6 +88,9 @@ impl Witness {
     /// Waits until it is a member.
     pub(crate) async fn joined(&self) -> Joined {
         let mut joined = self.0.joined.subscribe();
+        if joined.now().is_none() {
+            tracing::info!("this witness {UNJOINED}");
+        }
         let found = joined.wait_for(Option::is_some).await.expect("the sender lives in `self`");
         found.clone().expect("it was waited for")
     }
@@ -225,7 +231,7 @@ impl Witness {
     pub(crate) async fn status(&self) -> Status {
         match self.now() {
             Some(joined) => joined.status().await,
-            None => Status { reason: Some("it has joined no cluster: `llmchat join TOKEN`".to_owned()), ..nothing() },
+            None => Status { reason: Some(format!("it {UNJOINED}")), ..nothing() },
         }
     }
 

@@ -175,7 +175,9 @@ fn a_pause_keeps_the_standby_from_taking_over_and_ends_by_command() {
     // The primary itself is not kept from anything.
     cluster.start(0);
     cluster.wait("back", |cluster| cluster.is_primary(0));
-    cluster.does(0, &["resume"]);
+    assert!(cluster.does(0, &["resume"]).ends_with("the pause is over\n"));
+    assert!(cluster.does(0, &["resume"]).ends_with("there is no pause\n"));
+    assert!(cluster.does(0, &["retention", "resume"]).contains("is not doubted"));
     cluster.in_sync();
     drop(witness);
 }
