@@ -4,6 +4,7 @@
 use crate::cluster::Cluster;
 use crate::load::{Client, speaking, while_talking};
 use crate::support::{Node, now};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -44,6 +45,7 @@ const ROWS: &[Row] = &[
 struct Failing {
     strace: Child,
     seen: PathBuf,
+    node: Pid,
 }
 
 impl Failing {
@@ -53,12 +55,13 @@ impl Failing {
         // A node writes its process's number into the lock of its state.
         let process = fs::read_to_string(cluster.homes[node].state().join("lock")).expect("it runs");
         let process = process.trim();
+        let traced = process.parse().ok().and_then(Pid::from_raw).expect("a process's number");
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-p", process, "-o"]).arg(&seen);
         strace.arg("-P").arg(cluster.homes[node].state().join(file));
         strace.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}")]);
         let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let mut failing = Self { strace, seen };
+        let mut failing = Self { strace, seen, node: traced };
         let status = format!("/proc/{process}/status");
         loop {
             let status = fs::read_to_string(&status).expect("it runs");
@@ -78,13 +81,37 @@ impl Failing {
 }
 
 impl Drop for Failing {
+    // A call that strace has taken and not failed yet is one that there is not (ENOSYS) once strace is gone, which is another
+    // fault than the row's: it goes while the node stands still.
     fn drop(&mut self) {
-        if let Some(id) = rustix::process::Pid::from_raw(self.strace.id().cast_signed()) {
+        let (mut before, by) = (None, now() + Duration::from_secs(5));
+        if kill_process(self.node, Signal::STOP).is_ok() {
+            while now() < by {
+                let standing = standing(self.node);
+                if standing.is_none() || standing == before {
+                    break;
+                }
+                before = standing;
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+        if let Some(id) = Pid::from_raw(self.strace.id().cast_signed()) {
             // So that it lets go of the node.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+            let _ = kill_process(id, Signal::TERM);
         }
         let _ = self.strace.wait();
+        let _ = kill_process(self.node, Signal::CONT); // Unless it has ended.
     }
+}
+
+/// By thread, its state and how often it has been left and taken up; `None` where the process is gone.
+fn standing(process: Pid) -> Option<Vec<String>> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.as_raw_pid())).ok()?;
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let told = |line: &&str| line.starts_with("State:") || line.contains("ctxt_switches");
+    let mut threads: Vec<String> = status.map(|status| status.lines().filter(told).collect()).collect();
+    threads.sort();
+    (!threads.is_empty()).then_some(threads)
 }
 
 /// Where CI runs everything has to be there.
