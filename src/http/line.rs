@@ -151,6 +151,17 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_came_quickly_once_is_no_excuse() {
+        let line = Line::default();
+        let _waits = line.waits();
+        let comes = async {
+            tokio::time::sleep(LOOK_EVERY / 2).await;
+            line.counted(tokio::io::sink()).write_all(&vec![b'x'; 64 << 20]).await.unwrap();
+        };
+        assert!(tokio::join!(ends(&line, 3 * FREE), comes).0);
+    }
+
     /// Goal: what a poor line carries is enough, of however many answers; and what it has carried once is no excuse. Method:
     /// bytes that go through a socket, whose other end reads them or does not.
     #[tokio::test(start_paused = true)]

@@ -217,6 +217,7 @@ fn an_upstream_is_asked_what_its_app_is() {
         let json = "application/json; charset=utf-8";
         match asked.header("authorization") {
             Some("Bearer fastgpt-testkey0123456789") => wire.whole(200, json, INIT),
+            Some("Bearer fastgpt-ofimages") => wire.whole(200, json, &INIT.replace("canSelectFile", "canSelectImg")),
             _ => wire.whole(500, json, r#"{"code":514,"statusText":"unAuthApiKey","message":"no","data":null}"#),
         }
     });
@@ -232,7 +233,10 @@ fn an_upstream_is_asked_what_its_app_is() {
         (&data["name"], &data["description"], &data["model"]),
         (&json!("Leave helper"), &json!("Leaves"), &json!("gpt-x"))
     );
-    assert_eq!(data["features"]["supportsFiles"], true);
+    let takes =
+        |data: &Value| [&data["features"]["supportsFiles"], &data["features"]["supportsImages"]].map(Value::clone);
+    assert_eq!(takes(&data), [json!(true), json!(false)]);
+    assert_eq!(takes(&asked("fastgpt-ofimages").json()["data"]), [json!(false), json!(true)]);
     assert_eq!(asked("fastgpt-wrong").code(502), "AGENT_MISCONFIGURED");
     assert_eq!(asked("").code(400), "VALIDATION_ERROR");
 }

@@ -95,8 +95,9 @@ fn a_page_that_is_not_read_ends_its_connection_but_not_a_proxys() {
     let chat = question("q", false)["chatId"].as_str().expect("a chat").to_owned();
     let path = format!("/api/chat/history/{chat}");
     runtime().block_on(async {
-        let direct = stalled(&node, &admin_token, &path, 6).await;
+        // First, so that it is the first to be ended where it is not spared.
         let mut by_proxy = stalled(&behind, &other, &path, 6).await;
+        let direct = stalled(&node, &admin_token, &path, 6).await;
         for (node, token) in [(&node, &admin_token), (&behind, &other)] {
             let mut body = question("meanwhile", false);
             body["responseChatItemId"] = "meanwhile".into();
