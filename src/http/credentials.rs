@@ -197,6 +197,13 @@ impl Whose {
         Ok(user.map_or((self.visitor, false), |login| (Owner::user(login.user.id), login.user.is_admin())))
     }
 
+    /// As [`Whose::owner`], and the administrator who does something, where it is one.
+    pub(super) async fn owner_and_admin(self, edge: &Edge) -> Result<(Owner, Option<Actor>), ApiError> {
+        let Some(login) = self.credentials.known(edge).await? else { return Ok((self.visitor, None)) };
+        let owner = Owner::user(login.user.id);
+        Ok((owner, login.user.is_admin().then_some(Actor::Admin(login, self.credentials.from))))
+    }
+
     /// As [`Whose::owner`], for what administrators may read whosever it is: `None` for them.
     pub(super) async fn owner_or_admin(self, edge: &Edge) -> Result<Option<Owner>, ApiError> {
         match self.credentials.known(edge).await? {

@@ -167,7 +167,12 @@ fn sessions_are_exported_by_the_filters_of_the_list() {
     let told = by_query("format=csv", r#"{"format":"json"}"#);
     assert_eq!(told.header("content-type"), Some("application/json"), "the body's wins");
     assert_eq!(field(&by_query("format=pdf", r#"{"format":"json"}"#)), "format", "what does not win is checked, too");
-    assert_eq!(field(&by_query("search=third", "")), "search", "a filter that is not heard would show more");
+    for (query, named) in
+        [("filter[search]=third", "filter[search]"), ("agentId=b", "agentId"), ("sessionIds=1-1", "sessionIds")]
+    {
+        assert_eq!(field(&by_query(query, "")), named, "what is not heard would show more");
+    }
+    assert_eq!(field(&by_query("", r#"{"filter":{"agentId":"b"}}"#)), "agentId", "of the path's alone");
     let rows = admin.get("/api/admin/audit?action=export-sessions&pageSize=100").json()["data"].to_string();
     assert!(rows.contains("(given)") && !rows.contains("third"), "what was searched for is nobody's to read: {rows}");
 }

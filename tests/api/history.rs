@@ -196,6 +196,10 @@ fn an_administrator_may_delete_anybodys_chat_by_its_sessions_id_and_that_is_audi
     ask(&mut browser, ("a", "c", "t"), "q").answer();
     let id = data(&browser.get("/api/chat/history/c"))["sessionId"].as_str().expect("an id").to_owned();
     let path = format!("/api/chat/history/{id}");
+    let with_b = format!("{path}?agentId=b");
+    assert_eq!(admin.request("DELETE", &with_b, None).code(404), "NOT_FOUND", "it is with another agent");
+    assert_eq!(admin.get(&with_b).code(404), "NOT_FOUND");
+    assert_eq!(data(&admin.get(&format!("{path}?agentId=a")))["chatId"], "c");
     assert_eq!(node.browser().request("DELETE", &path, None).code(404), "NOT_FOUND", "another visitor");
     assert_eq!(admin.request("DELETE", "/api/chat/history/c", None).code(404), "NOT_FOUND", "names are their owner's");
     assert_eq!(data(&admin.request("DELETE", &path, None)), json!({ "chatId": id, "deleted": 1 }));

@@ -2,7 +2,7 @@
 
 use super::{Pagination, envelope, pages};
 use crate::base::{AgentId, Label, SessionId};
-use crate::http::credentials::{Credentials, Whose};
+use crate::http::credentials::Whose;
 use crate::http::docs::{self, E1, Fails};
 use crate::http::edge::Edge;
 use crate::http::error::{self, ApiError};
@@ -179,6 +179,7 @@ pub(in crate::http) async fn detail(
     let _share = edge.share_of_bodies(None)?;
     let told = reading.seen(&edge, edge.history.told(id, owner.as_ref(), turns)).await?;
     let Told { session, turns } = told.ok_or(HistoryError::Unknown)?;
+    is_of(&session, agent_id.as_ref())?;
     let said = turns.iter().flat_map(|turn| [Speaker::User, Speaker::Assistant].map(|speaker| (turn, speaker)));
     let messages: Vec<Value> =
         said.skip(skipped).take(index(limit)).map(|(turn, speaker)| shown(turn, speaker)).collect();
@@ -260,21 +261,21 @@ pub(in crate::http) async fn messages(
 )]
 pub(in crate::http) async fn delete(
     State(edge): State<Edge>,
-    (whose, credentials): (Whose, Credentials),
+    whose: Whose,
     InPath(name): InPath<String>,
     asking: Asking,
     write: Write,
 ) -> Result<Response, ApiError> {
-    let (owner, is_admin) = whose.owner_and_role(&edge).await?;
+    let (owner, admin) = whose.owner_and_admin(&edge).await?;
     let agent_id = Asked::of(asking)?.agent_id()?;
     let name = chat_name(&name)?;
-    let anybodys = name.as_str().parse::<SessionId>().ok().filter(|_| is_admin);
-    let actor = if anybodys.is_some() { Some(credentials.acting_admin(&edge).await?) } else { None };
     let deleted = write.does(async {
         let deleted = edge.history.delete_named(&owner, agent_id.as_ref(), &name).await;
-        match (&deleted, anybodys, actor) {
-            (Err(HistoryError::Unknown), Some(id), Some(actor)) => {
-                let entry = actor.entry("delete-session", ("session", id), &json!({}));
+        match (&deleted, name.as_str().parse::<SessionId>(), admin) {
+            (Err(HistoryError::Unknown), Ok(id), Some(admin)) => {
+                let session = edge.history.session(id, None).await?.value.ok_or(HistoryError::Unknown)?;
+                is_of(&session, agent_id.as_ref())?;
+                let entry = admin.entry("delete-session", ("session", id), &json!({}));
                 edge.history.delete(id, None, Some(entry)).await.map(|()| 1)
             }
             _ => deleted,
@@ -303,6 +304,12 @@ pub(in crate::http) async fn delete_every(
     let agent_id = Asked::of(asking)?.agent_id()?;
     let deleted = write.does(edge.history.delete_every(&owner, agent_id.as_ref())).await?;
     Ok(answered(&edge, json!({ "deleted": deleted })))
+}
+
+/// A session that was found by its id is with that agent, if one is asked for.
+fn is_of(session: &SessionRow, agent_id: Option<&AgentId>) -> Result<(), HistoryError> {
+    let is_other = agent_id.is_some_and(|agent_id| agent_id.as_str() != session.agent_id);
+    if is_other { Err(HistoryError::Unknown) } else { Ok(()) }
 }
 
 /// The answer to a change, which says what node has made it.

@@ -168,6 +168,17 @@ struct Wanted {
     filter: std::collections::BTreeMap<String, String>,
 }
 
+/// The format that a query names, beside a body that says the rest: what is not heard there would export more than was asked
+/// for.
+fn format_alone(asking: Asking) -> Result<Format, ApiError> {
+    let says_which = asking.as_ref().is_ok_and(|pairs| pairs.iter().any(|(name, _)| name == "sessionIds"));
+    let asked = Asked::of(asking)?;
+    match asked.first_filter().or(says_which.then_some("sessionIds")) {
+        Some(name) => Err(error::validation(name, "must stand in the body")),
+        None => Format::parse(asked.value("format"), &MANY),
+    }
+}
+
 /// Conversations with an agent with all that was said in them, as a file.
 #[utoipa::path(
     post, path = "/api/sessions/{agent_id}/export", tag = "sessions", request_body = Option<docs::ExportRequest>,
@@ -197,10 +208,7 @@ pub(in crate::http) async fn of_agent(
 ) -> Result<Response, ApiError> {
     let body = write.release();
     let actor = credentials.acting_admin(&edge).await?;
-    let asked = Asked::of(asking)?;
-    if let Some(name) = asked.filters().as_object().and_then(|filters| filters.keys().next()) {
-        return Err(error::validation(name, "must stand in the body, in `filter`"));
-    }
+    let of_query = format_alone(asking)?;
     let agent_id = agent_id("agentId", &agent)?;
     let Wanted { format, session_ids, filter } = if body.0.is_empty() {
         Wanted { format: None, session_ids: None, filter: std::collections::BTreeMap::new() }
@@ -208,11 +216,13 @@ pub(in crate::http) async fn of_agent(
         body.parse()?
     };
     drop(body);
-    let of_query = Format::parse(asked.value("format"), &MANY)?;
     let of_body = format.as_deref().filter(|format| !format.is_empty());
     let format = of_body.map_or(Ok(of_query), |format| Format::parse(Some(format), &MANY))?;
     let names: Vec<String> = filter.keys().cloned().collect();
     let filter = Asked::filter_of(filter.into_iter().collect(), edge.analytics.zone())?;
+    if filter.agent_id.as_ref().is_some_and(|other| *other != agent_id) {
+        return Err(error::validation("agentId", "must be the path's"));
+    }
     let filter = Filter { agent_id: Some(agent_id.clone()), ..filter };
     let ids = session_ids.map(|texts| ids(&texts)).transpose()?;
     let reading = Reading::of_primary();

@@ -98,6 +98,12 @@ impl Asked {
         serde_json::Value::Object(said.collect())
     }
 
+    /// A filter, as the client has written it.
+    pub(in crate::http::api) fn first_filter(&self) -> Option<&str> {
+        let filter = self.0.iter().find(|named| FILTERS.contains(&named.known) && !named.value.is_empty());
+        filter.map(|filter| filter.name.as_str())
+    }
+
     pub(in crate::http::api) fn page(&self) -> Result<(Page, u32), ApiError> {
         pages::page(self.value("page"), self.value("pageSize"), self.value("limit"))
     }
