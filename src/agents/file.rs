@@ -54,7 +54,7 @@ pub(crate) fn read_for(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -
 }
 
 /// As [`read`], of a text.
-pub(super) fn parse(text: &str, source: Source) -> Result<Import, FileError> {
+pub(crate) fn parse(text: &str, source: Source) -> Result<Import, FileError> {
     Import::parse(text, source, clock::unix_millis(), &|name| std::env::var(name).ok())
 }
 

@@ -14,6 +14,6 @@ mod service;
 
 pub(crate) use compare::Compared;
 pub(crate) use edit::{Described, EditError};
-pub(crate) use file::{FileError, Import, read, read_for};
+pub(crate) use file::{FileError, Import, parse, read, read_for};
 pub(crate) use probe::Probe;
 pub(crate) use service::{Agents, AgentsError, Caches, ImportError, ImportReport, Roster, served};

@@ -252,7 +252,7 @@ impl Core {
             return Ok(());
         }
         let ended = self.accounts.log_all_out(&Actor::Operator, "restored from a backup").await;
-        tracing::info!(
+        tracing::warn!(
             logins = ended.context("end the logins of the backup")?,
             "restored: everybody has to log in again"
         );

@@ -36,6 +36,7 @@ pub(crate) async fn run(config: &Config, stop: &mut StopSignals) -> Result<()> {
     refuse_data(&config.state_dir)?;
     let witness = open(&config.state_dir)?;
     let control = control_socket(&config)?;
+    witness.tell_unjoined();
 
     let mut tasks = Supervisor::new();
     let asked = witness.clone();

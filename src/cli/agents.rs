@@ -4,17 +4,18 @@
 use super::cluster::runs;
 use super::control_client::{self, Reached};
 use super::offline::{self, Where};
-use super::outcome::wrong;
+use super::outcome::{Wrong, wrong};
 use super::say;
-use crate::agents::{self, ImportError};
+use crate::agents::{self, ImportReport};
 use crate::base::{AgentId, Chain};
 use crate::config::Config;
 use crate::disk;
+use crate::http::{Control, reported};
 use crate::protocol::agent::Source;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::Value;
-use std::error::Error;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,7 +70,10 @@ async fn ask(config: &Config, command: &Command) -> Result<Value> {
 async fn online(client: control_client::Client, command: &Command) -> Result<Value> {
     match command {
         Command::List { .. } => client.call("GET", "/agents", String::new()).await,
-        Command::Import { file } => client.call("POST", "/agents/import", text(file)?).await,
+        Command::Import { file } => {
+            let stored = client.call("POST", "/agents/import", text(file)?).await;
+            stored.map_err(|error| if error.is::<Wrong>() { of_file(file, &error.to_string()) } else { error })
+        }
         Command::Remove { id } => client.call("DELETE", &format!("/agents/{}", checked(id)?), String::new()).await,
         Command::Test { id, .. } => {
             let id = checked(id)?;
@@ -86,35 +90,44 @@ async fn online(client: control_client::Client, command: &Command) -> Result<Val
 }
 
 async fn offline(config: &Config, command: &Command) -> Result<Value> {
-    let core = match command {
+    // What is wrong with a command is said before a state is opened for it, or begun.
+    match command {
+        Command::List { .. } => alone(config, Where::ThereIsOne, async |control| Ok(control.list().await?)).await,
         Command::Import { file } => {
-            // Before a state is begun for it.
-            agents::read(file, Source::Admin).map_err(|error| of_file(file, &error))?;
-            offline::open(config, Where::Begins).await?
+            let text = text(file)?;
+            let parsed = agents::parse(&text, Source::Admin).map_err(|error| of_file(file, &Chain(&error)))?;
+            if parsed.agents.is_empty() {
+                return Ok(reported(&ImportReport { rejected: parsed.rejected, ..ImportReport::default() }));
+            }
+            alone(config, Where::Begins, async |control| Ok(control.import(&text).await?)).await
         }
-        _ => offline::open(config, Where::ThereIsOne).await?,
-    };
-    let control = core.control(config.peer_listen);
-    let answer = match command {
-        Command::List { .. } => control.list().await.map_err(anyhow::Error::from),
-        Command::Import { file } => control.import(&text(file)?).await.map_err(|error| match error {
-            ImportError::File(error) => of_file(file, &error),
-            ImportError::Store(_) => error.into(),
-        }),
-        Command::Remove { id } => control.remove(checked(id)?).await.map_err(anyhow::Error::from),
-        Command::Test { id, .. } => control.test(id, question(command)).await.map_err(anyhow::Error::from),
-    };
+        Command::Remove { id } => {
+            let id = checked(id)?;
+            alone(config, Where::ThereIsOne, async |control| Ok(control.remove(id).await?)).await
+        }
+        Command::Test { id, .. } => {
+            let id = checked(id)?;
+            let tested = async |control: Control| Ok(control.test(id.as_str(), question(command)).await?);
+            alone(config, Where::ThereIsOne, tested).await
+        }
+    }
+}
+
+/// Does it on the state of a node that does not run.
+async fn alone(config: &Config, there: Where, does: impl AsyncFnOnce(Control) -> Result<Value>) -> Result<Value> {
+    let core = offline::open(config, there).await?;
+    let done = does(core.control(config.peer_listen)).await;
     core.close().await?;
-    answer
+    done
 }
 
 fn text(file: &Path) -> Result<String> {
-    disk::read_text(file).map_err(|error| of_file(file, &error))
+    disk::read_text(file).map_err(|error| wrong(Chain(&error).to_string())) // It names the file.
 }
 
-/// The agents file is wrong; what it says besides is not told here.
-fn of_file(file: &Path, error: &(dyn Error + 'static)) -> anyhow::Error {
-    wrong(format!("`{}`: {}", file.display(), Chain(error)))
+/// The agents file is wrong.
+fn of_file(file: &Path, why: &impl Display) -> anyhow::Error {
+    wrong(format!("`{}`: {why}", file.display()))
 }
 
 fn checked(id: &str) -> Result<AgentId> {
@@ -128,17 +141,17 @@ fn question(command: &Command) -> Option<&str> {
     }
 }
 
-/// A test that found something wrong and an import with failed entries exit with 1.
+/// A test that found something wrong and an import with failed entries are errors, with what they have to say before.
 fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
     let mut out = Vec::new();
-    let fine = match command {
+    let wrong = match command {
         Command::List { json: true } => {
             writeln!(out, "{answer:#}")?;
-            true
+            None
         }
         Command::List { json: false } => {
             table(&mut out, answer)?;
-            true
+            None
         }
         Command::Import { .. } => {
             writeln!(out, "stored {}", answer["stored"])?;
@@ -149,23 +162,24 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
                 let (index, id) = (&entry["index"], word(&entry["id"]));
                 writeln!(out, "  agents[{index}] ({id}) is refused: {}", joined(&entry["problems"]))?;
             }
-            items(&answer["failed"]).is_empty()
+            let failed = items(&answer["failed"]).len();
+            (failed > 0).then(|| format!("{failed} of the file's agents are refused; see above"))
         }
         Command::Remove { id } if answer["removed"] == true => {
             writeln!(out, "removed {id}; if an agents file names it, the next start brings it back")?;
-            true
+            None
         }
         Command::Remove { id } => bail!("no agent has the id `{id}`"),
-        Command::Test { .. } => {
+        Command::Test { id, .. } => {
             for finding in items(&answer["findings"]) {
                 let mark = if finding["ok"] == true { "ok     " } else { "PROBLEM" };
                 writeln!(out, "{mark} {}", word(&finding["says"]))?;
             }
-            answer["ok"] == true
+            (answer["ok"] != true).then(|| format!("agent `{id}` does not answer as it should; see above"))
         }
     };
     say(&String::from_utf8_lossy(&out))?;
-    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    wrong.map_or(Ok(ExitCode::SUCCESS), |wrong| Err(anyhow::anyhow!(wrong)))
 }
 
 fn table(out: &mut impl Write, answer: &Value) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `llmchat check-config`: what is wrong with the configuration, without starting anything.
 
-use crate::agents;
+use crate::agents::{self, FileError};
 use crate::base::Chain;
 use crate::cli::say;
 use crate::config::{self, Problems, Sources};
@@ -44,7 +44,9 @@ fn check_agents(
     let import = match agents::read_for(path, variable) {
         Ok(import) => import,
         Err(error) => {
-            problems.add_of_file(file, Chain(&error).to_string());
+            // What cannot be read names the file itself.
+            let key = if matches!(error, FileError::Read(_)) { "agents.file".to_owned() } else { file };
+            problems.add_of_file(key, Chain(&error).to_string());
             return Ok(());
         }
     };

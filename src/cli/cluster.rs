@@ -6,7 +6,7 @@ use crate::base::UnixMillis;
 use crate::clock;
 use crate::config::Config;
 use crate::protocol::cluster::{Kind, Mode};
-use crate::replica::{NodeStatus, Status, Token};
+use crate::replica::{self, NodeStatus, Status, Token};
 use anyhow::{Result, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -130,6 +130,7 @@ impl From<ModeName> for Mode {
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     match command {
         Command::Init { address, name, node, mode, how } => {
+            replica::check_name(&node).map_err(|refused| wrong(refused.to_string()))?;
             let body = json!({ "name": name, "node": node, "address": address, "mode": Mode::from(mode) });
             how.tell(ask(&config, "/cluster/init", body, how).await?, invitation)
         }
@@ -149,6 +150,7 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
                 Kind::Witness => (config.of_witness(), "w"),
             };
             let name = node.unwrap_or_else(|| usual.to_owned());
+            replica::check_name(&name).map_err(|refused| wrong(refused.to_string()))?;
             let body = json!({ "token": token, "name": name, "address": address, "discard": discard });
             let answer = ask_at(&config, (&at, kind), "/cluster/join", body, how).await?;
             if !how.dry_run {
@@ -194,12 +196,16 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
 
 /// To the node that runs here; or to the witness, where none does.
 pub(super) async fn connect(config: &Config) -> Result<Client> {
-    for socket in [config.control_socket(), config.of_witness().control_socket()] {
-        if let Reached::Running(client) = control_client::reach(&socket).await? {
+    let sockets = [config.control_socket(), config.of_witness().control_socket()];
+    for socket in &sockets {
+        if let Reached::Running(client) = control_client::reach(socket).await? {
             return Ok(client);
         }
     }
-    Err(control_client::no_node(config, ", or it begins again and answers within seconds, as after a step-down"))
+    let [node, witness] = sockets.map(|socket| control_client::shown(&socket));
+    bail!(
+        "no node runs here, and no witness: nobody listens on `{node}` or `{witness}`. If it begins again, as after a step-down, it answers within seconds: ask again. Else start it (systemctl start llmchat, or llmchat-witness), or name its configuration with --config"
+    )
 }
 
 pub(super) async fn ask(config: &Config, path: &str, body: Value, how: How) -> Result<Value> {
@@ -211,6 +217,7 @@ async fn ask_at(config: &Config, (at, kind): (&Config, Kind), path: &str, body: 
     if let Reached::Running(client) = control_client::reach(&at.control_socket()).await? {
         return client.call("POST", path, order(body, how)).await;
     }
+    let witness = config.of_witness().control_socket();
     let (has_node, has_witness) = (runs(config).await?, runs(&config.of_witness()).await?);
     match kind {
         Kind::Data if has_witness => bail!(
@@ -221,7 +228,10 @@ async fn ask_at(config: &Config, (at, kind): (&Config, Kind), path: &str, body: 
             "this is a token for a witness, and here runs a data node: use it on a third machine, or `llmchat invite` makes one for a second data node"
         ),
         Kind::Witness => {
-            bail!("no witness runs here: start it first (systemctl enable --now llmchat-witness, or llmchat witness)")
+            let socket = control_client::shown(&witness);
+            bail!(
+                "no witness runs here: nobody listens on `{socket}`. Start it first (systemctl enable --now llmchat-witness, or llmchat witness)"
+            )
         }
     }
 }
@@ -272,7 +282,7 @@ async fn changes(config: &Config, path: &str, words: &str, how: How) -> Result<E
 }
 
 fn resumed(answer: &Value, is_dry: bool) -> String {
-    let words = match (answer["wasPaused"] == json!(true), is_dry) {
+    let words = match (answer["wasPaused"] != json!(false), is_dry) {
         (false, _) => "there is no pause",
         (true, true) => "the pause could end",
         (true, false) => "the pause is over",

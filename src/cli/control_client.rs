@@ -1,6 +1,6 @@
 //! The operator's end of the control socket.
 
-use super::outcome::{Unfinished, wrong};
+use super::outcome::{Unfinished, is_of_input, wrong};
 use crate::config::Config;
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full, Limited};
@@ -43,12 +43,15 @@ pub(super) async fn reach(socket: &Path) -> Result<Reached> {
 /// What to say of `config`'s node where none is reached. `needed`: of what one is wanted for, such as `, which makes the
 /// backup`.
 pub(super) fn no_node(config: &Config, needed: &str) -> anyhow::Error {
-    let socket = config.control_socket();
-    let socket = std::path::absolute(&socket).unwrap_or(socket);
     anyhow::anyhow!(
         "no node runs here{needed}: nobody listens on `{}`. Start it (systemctl start llmchat, or llmchat serve), or name its configuration with --config",
-        socket.display()
+        shown(&config.control_socket())
     )
+}
+
+/// A path as whoever reads it can find it.
+pub(super) fn shown(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// One connection for one call.
@@ -116,7 +119,7 @@ impl Client {
         match body["code"].as_str() {
             _ if status.is_success() => Ok(body),
             Some("UNFINISHED") => Err(Unfinished::Begun(said()).into()),
-            Some("VALIDATION_ERROR") => Err(wrong(said())),
+            Some(code) if is_of_input(code) => Err(wrong(said())),
             _ => bail!(said()),
         }
     }

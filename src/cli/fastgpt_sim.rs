@@ -1,5 +1,6 @@
 //! `llmchat fastgpt-sim`: the simulated FastGPT by itself.
 
+use super::outcome::wrong;
 use crate::fastgpt_sim::{self, Generation, Order, Script, WORDS};
 use anyhow::{Context, Result};
 use std::io::Write;
@@ -75,7 +76,7 @@ fn script(args: Args) -> Result<Script> {
     };
     let pieces = args.pieces.map(|pieces| format!("pieces={pieces}"));
     for word in pieces.into_iter().chain(args.act) {
-        script.apply(&word)?;
+        script.apply(&word).map_err(|error| wrong(error.to_string()))?;
     }
     Ok(script)
 }

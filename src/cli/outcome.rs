@@ -17,14 +17,14 @@ const SERVICE_HELP: &str = "\
 Exit codes:
   0   stopped, as it was told to
   1   failed: the last lines of the log say why
-  64  the command line, the configuration or an agents file is wrong";
+  64  what was given is wrong: the command line, a file, a token, a password, or the configuration";
 const SERVICES: [&str; 4] = ["serve", "witness", "demo", "fastgpt-sim"];
 const HELP: &str = "\
 Exit codes:
   0   done; with --dry-run: it could be done now
   1   refused, or failed: the sentence on standard error says why, and what would make it possible
   3   begun, and not known to have ended: `llmchat status` shows what has become of it
-  64  the command line, the configuration or an agents file is wrong
+  64  what was given is wrong: the command line, a file, a token, a password, or the configuration
 
 With --json the answer is one JSON value on standard output. What ends with another code than 0 says so in the last line
 of standard error, as one JSON object: {\"error\": \"…\", \"exitCode\": 1}.";
@@ -72,6 +72,11 @@ pub(super) struct Wrong(String);
 /// [`Wrong`], in these words.
 pub(super) fn wrong(what: impl Into<String>) -> anyhow::Error {
     Wrong(what.into()).into()
+}
+
+/// Whether the service says by this code that what it was given is wrong, whatever there is.
+pub(super) fn is_of_input(code: &str) -> bool {
+    ["VALIDATION_ERROR", "WEAK_PASSWORD"].contains(&code)
 }
 
 /// Says in the help of every command how it ends.

@@ -106,7 +106,7 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
         Command::Retention(Retention::Resume { how }) => {
             let answer = ask(&config, "/retention/resume", json!({}), how).await?;
             how.tell(answer, |answer| {
-                let words = match (answer["wasDoubted"] == json!(true), how.dry_run) {
+                let words = match (answer["wasDoubted"] != json!(false), how.dry_run) {
                     (false, _) => "is not doubted",
                     (true, true) => "could be believed; what is old by it would be removed",
                     (true, false) => "is believed; what is old by it is removed",

@@ -7,7 +7,7 @@ use super::outcome::{say, tell, wrong};
 use crate::app::Core;
 use crate::config::Config;
 use crate::http::Deed;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -148,7 +148,11 @@ pub(super) async fn audit(config: Config, Audit::Verify { json }: Audit) -> Resu
         ),
         row => format!("row {row} does not follow from those before it: the audit was tampered with\n"),
     })?;
-    Ok(if found["brokenAt"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if found["brokenAt"].is_null() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        bail!("the audit is not as it was written; see above")
+    }
 }
 
 fn control(config: &Config, core: &Core) -> crate::http::Control {

@@ -271,7 +271,7 @@ async fn set_pause(parts: Parts, how: &How, until: Option<UnixMillis>) -> Result
     let now = clock::unix_millis();
     let mut was_paused = false;
     let stored = parts.control.pair().change_or_look(how.dry, |config| {
-        was_paused = config.paused_until.is_some_and(|until| until > now);
+        was_paused = config.is_paused(now);
         config.paused_until = until;
         Ok(())
     });

@@ -123,7 +123,8 @@ fn shown(agent: &Agent) -> Value {
     })
 }
 
-fn reported(report: &ImportReport) -> Value {
+/// What an import has done, as commands are told.
+pub(crate) fn reported(report: &ImportReport) -> Value {
     let inactive: Vec<Value> =
         report.inactive.iter().map(|(id, problems)| json!({ "id": id, "problems": problems })).collect();
     let failed: Vec<Value> = report

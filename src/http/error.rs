@@ -32,12 +32,11 @@ impl ApiError {
         Self { status, code, message: message.into(), retry_after: None, details: Vec::new() }
     }
 
-    /// For a person.
-    /// Whether what was asked for is itself wrong, whatever there is.
-    pub(crate) fn is_of_input(&self) -> bool {
-        self.code == "VALIDATION_ERROR"
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
     }
 
+    /// For a person.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

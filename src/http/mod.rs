@@ -37,7 +37,7 @@ mod witness;
 mod write;
 
 pub(crate) use configured::{Configured, Fault, Setting};
-pub(crate) use control::{Control, serve as serve_control};
+pub(crate) use control::{Control, reported, serve as serve_control};
 pub(crate) use edge::{Edge, Parts};
 pub(crate) use error::ApiError;
 pub(crate) use frontend::check as check_frontend;

@@ -39,6 +39,15 @@ pub(super) struct Keeping {
     vouched: AtomicBool,
 }
 
+impl Keeping {
+    /// Where something is held for a doubt, which may be found wrong; where nothing is, a doubt that comes next is another.
+    fn vouch(&self, dry: bool) -> bool {
+        let is_doubted = lock(&self.held).is_some();
+        self.vouched.fetch_or(!dry && is_doubted, Ordering::Relaxed);
+        is_doubted
+    }
+}
+
 impl Pair {
     /// What this node has, for the other to compare; to be told before any other is heard.
     pub(crate) fn note_alike(&self, settings: BTreeMap<String, String>) {
@@ -91,13 +100,13 @@ impl Pair {
         *lock(&self.0.keeping.held) = why;
     }
 
-    /// An operator says that this node's clock is right; of a standby's nobody has to. Whether it was doubted.
+    /// An operator says that this node's clock is right, where it is doubted: of another, or of a standby's, nobody has to.
+    /// Whether it was doubted.
     pub(crate) fn vouch_for_clock(&self, dry: bool) -> Result<bool, Refusal> {
         if self.role().now() != Role::Primary {
             return refuse("only the primary removes what is old, and only its clock is doubted; say so there");
         }
-        self.0.keeping.vouched.fetch_or(!dry, Ordering::Relaxed);
-        Ok(lock(&self.0.keeping.held).is_some())
+        Ok(self.0.keeping.vouch(dry))
     }
 
     /// Whether one has said so since this was asked last.
@@ -145,6 +154,16 @@ mod tests {
 
     fn settings(all: &[(&str, &str)]) -> BTreeMap<String, String> {
         all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_clock_is_vouched_for_where_it_is_doubted_and_a_doubt_that_comes_later_is_another() {
+        let keeping = Keeping::default();
+        let vouched = || keeping.vouched.load(Ordering::Relaxed);
+        assert!(!keeping.vouch(false) && !vouched());
+        *lock(&keeping.held) = Some("the clock".to_owned());
+        assert!(keeping.vouch(true) && !vouched(), "dry");
+        assert!(keeping.vouch(false) && vouched());
     }
 
     #[test]

@@ -220,12 +220,18 @@ impl Pair {
 
 /// Names and addresses are kept by every node, and shown.
 pub(super) fn check(name: &str, address: &str) -> Result<(), Refusal> {
+    check_name(name)?;
+    check_address(address)
+}
+
+/// Whether a node can be called that.
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_name {
         return Err(Refusal::new("a node's name is 1 to 64 letters, digits, `-`, `_` or `.`"));
     }
-    check_address(address)
+    Ok(())
 }
 
 pub(super) fn check_address(address: &str) -> Result<(), Refusal> {

@@ -85,12 +85,16 @@ impl Witness {
         Ok(Self(Arc::new(Inner { parts, joined, joining: tokio::sync::Mutex::default() })))
     }
 
+    /// Says in the log what it waits for, where it is nobody's.
+    pub(crate) fn tell_unjoined(&self) {
+        if self.now().is_none() {
+            tracing::info!("this witness {UNJOINED}");
+        }
+    }
+
     /// Waits until it is a member.
     pub(crate) async fn joined(&self) -> Joined {
         let mut joined = self.0.joined.subscribe();
-        if joined.now().is_none() {
-            tracing::info!("this witness {UNJOINED}");
-        }
         let found = joined.wait_for(Option::is_some).await.expect("the sender lives in `self`");
         found.clone().expect("it was waited for")
     }

@@ -221,7 +221,7 @@ fn replay(
     applier.apply(&waiting)?;
     count += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
     if count > 0 {
-        tracing::info!(commits = count, after = stamp.position.txid.raw(), "commits were taken from the journal");
+        tracing::warn!(commits = count, after = stamp.position.txid.raw(), "commits were taken from the journal");
     }
     Ok((applier.into_sums(), tip))
 }

@@ -188,6 +188,7 @@ fn a_wrong_command_line_is_told_and_exits_with_64() {
 fn what_is_wrong_with_what_was_given_exits_with_64_with_the_node_running_and_stopped() {
     let home = Home::new(&[Agent::at("a", "http://127.0.0.1:9/api/v1/chat/completions")]);
     home.put("torn.json", "{\"agents\": [");
+    home.put("weak", "weak\n");
     let torn = home.path("torn.json").display().to_string();
     let check = || {
         for (given, named) in [
@@ -195,12 +196,20 @@ fn what_is_wrong_with_what_was_given_exits_with_64_with_the_node_running_and_sto
             (&["agents", "import", "/nonexistent/agents.json"], "/nonexistent/agents.json"),
             (&["agents", "remove", "a b"], "`a b`"),
             (&["user", "add", "a b c\u{7}"], "name"),
+            (&["agents", "test", "a b"], "`a b`"),
             (&["user", "add", "ann", "--password-stdin"], "standard input"),
+            (&["import", "--postgres-file", "/nonexistent/address"], "/nonexistent/address"),
+            (&["init", "--address", "127.0.0.1:1", "--node", "no name"], "a node's name is"),
+            (&["fastgpt-sim", "--act", "nonsense"], "nonsense"),
         ] {
             let ran = home.run(given);
             assert_eq!(ran.code, Some(64), "{given:?}: {}{}", ran.stdout, ran.stderr);
             assert!(ran.stderr.contains(named), "{given:?}: {}", ran.stderr);
         }
+        let mut weak = home.command(&["user", "add", "ann", "--password-stdin"]);
+        weak.stdin(std::fs::File::open(home.path("weak")).expect("it was put there"));
+        let weak = Home::ran(weak);
+        assert!(weak.code == Some(64) && weak.stderr.contains("password"), "{:?} {}", weak.code, weak.stderr);
         assert_eq!(home.run(&["agents", "remove", "nobody"]).code, Some(1), "that is for the state to say");
     };
     let mut node = home.start();
@@ -216,9 +225,14 @@ fn an_import_before_the_first_start_says_where_it_begins_and_a_torn_file_begins_
     home.put("torn.json", "{\"agents\": [");
     let torn = home.run(&["agents", "import", &home.path("torn.json").display().to_string()]);
     assert_eq!(torn.code, Some(64), "{}", torn.stderr);
+    home.put("none.json", r#"{"agents":[{"id":"b"}]}"#);
+    let none = home.run(&["agents", "import", &home.path("none.json").display().to_string()]);
+    assert!(none.code == Some(1) && none.stdout.contains("agents[0] (b) is refused"), "{}{}", none.stdout, none.stderr);
     assert!(!home.state().exists());
     home.put("more.json", Agent::file(&[Agent::at("b", "http://127.0.0.1:9/api/v1/chat/completions")]));
-    let ran = home.run(&["agents", "import", &home.path("more.json").display().to_string()]);
+    let mut import = home.command(&["agents", "import", &home.path("more.json").display().to_string()]);
+    import.env("LLMCHAT__LOG__LEVEL", "info");
+    let ran = Home::ran(import);
     is_ok(&ran);
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert!(matches!(lines[..], [begun] if begun.contains(&home.state().display().to_string())), "{}", ran.stderr);

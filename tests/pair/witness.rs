@@ -73,7 +73,7 @@ fn a_witness_that_was_removed_while_it_was_down_says_so_and_may_join_anew() {
     let mut witness = Witness::new(&upstream);
     witness.join(&cluster, "w");
     let refused = witness.home.run(&["join", "llmchat1w.AAAA", "--address", "127.0.0.1:1"]);
-    assert!(refused.code == Some(1) && refused.stderr.contains("no token"), "{}", refused.stderr);
+    assert!(refused.code == Some(64) && refused.stderr.contains("no token"), "{}", refused.stderr);
     witness.kill();
     let removed = cluster.does(cluster.primary(), &["member", "remove", "w"]);
     assert!(removed.contains("nobody takes over by itself"), "{removed}");

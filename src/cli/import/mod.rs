@@ -72,10 +72,12 @@ pub(super) async fn run(config: Config, args: Import) -> Result<ExitCode> {
 }
 
 fn address(args: &Import) -> Result<Address> {
-    let url = match (&args.postgres, &args.postgres_file) {
-        (Some(url), _) => url.clone(),
-        (None, Some(path)) => Secret::new(read(path)?.expose().lines().next().unwrap_or_default()),
-        (None, None) => return Err(wrong("give --postgres or --postgres-file")),
+    let url = match &args.postgres {
+        Some(url) => url.clone(),
+        None => {
+            let file = args.postgres_file.as_deref().expect("one of the two is required");
+            Secret::new(read(file)?.expose().lines().next().unwrap_or_default())
+        }
     };
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     let environment = Environment {
@@ -100,10 +102,9 @@ fn address(args: &Import) -> Result<Address> {
 }
 
 fn read(path: &Path) -> Result<Secret> {
-    let doing = || format!("read `{}`", path.display());
     let mut text = String::new();
-    let file = std::fs::File::open(path).with_context(doing)?;
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(doing)?;
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| wrong(format!("read `{}`: {error}", path.display())))?;
     Ok(Secret::new(text))
 }
 
