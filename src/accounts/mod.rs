@@ -2,6 +2,7 @@
 
 mod data;
 mod first;
+mod frugal;
 mod import;
 mod password;
 mod service;

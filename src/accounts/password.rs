@@ -1,11 +1,12 @@
 //! Passwords are hashed off the async threads, few at a time: a flood of logins costs those who log in their time, and
 //! nobody else theirs.
 
+use super::frugal::Frugal;
 use crate::base::Secret;
 use crate::clock;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Params, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -107,9 +108,9 @@ impl Hasher {
     }
 }
 
-fn argon2() -> Argon2<'static> {
+fn argon2() -> Frugal {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("they are within argon2's bounds");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    Frugal { algorithm: Algorithm::Argon2id, version: Version::V0x13, params }
 }
 
 fn hash(password: &Secret) -> Secret {

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const STARTS: usize = 15;
 const QUESTIONS: usize = 400;
 const WARM_UP: usize = 40;
+/// Of whom the password is looked at all the same: below what one address may fail.
+const LOGINS: usize = 12;
 /// A model's thinking: the gateway's own work on a request is over by then, and its reader asleep.
 const THINKING: Duration = Duration::from_millis(20);
 
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
     std::thread::sleep(Duration::from_secs(2)); // The node goes idle again.
     let used = node.resident_kib();
     let mut refused = refusals(&node);
+    logins(&node);
+    std::thread::sleep(Duration::from_secs(2)); // As before.
+    let known = node.resident_kib();
     drop(node);
 
     let mut missed = false;
@@ -58,6 +63,11 @@ fn main() -> ExitCode {
         &format!("idle memory after {QUESTIONS} chats (max 30 MB)"),
         format!("{:.1} MB", megabytes(used)),
         used <= IDLE_RSS_KIB_MAX,
+    );
+    say(
+        &format!("idle memory after {LOGINS} logins (max 30 MB)"),
+        format!("{:.1} MB", megabytes(known)),
+        known <= IDLE_RSS_KIB_MAX,
     );
     let (direct, ours) = (&mut late.direct, &mut late.through);
     let added = quantile(ours, 50).saturating_sub(quantile(direct, 50));
@@ -128,6 +138,21 @@ fn refusals(node: &Node) -> Vec<Duration> {
     }
     assert!(refused.len() > QUESTIONS / 2, "the breaker does not open");
     refused
+}
+
+/// Has passwords hashed, as many at a time as the node does.
+fn logins(node: &Node) {
+    let address = node.address;
+    let tries = (0..LOGINS).map(|name| {
+        std::thread::spawn(move || {
+            let body = format!(r#"{{"username":"nobody{name}","password":"Wrong1!password"}}"#);
+            exchange(address, "/api/auth/login", &body, |_| ()).1
+        })
+    });
+    for tried in tries.collect::<Vec<_>>() {
+        let answer = tried.join().expect("a client ends");
+        assert!(answer.contains("INVALID_CREDENTIALS"), "{answer}");
+    }
 }
 
 /// Asks, and returns when, and when the first word arrived; reads the answer to its end.
