@@ -14,6 +14,8 @@ pub(crate) enum BackupError {
     Busy,
     #[error("`{dir}` is not empty; a backup wants a directory that is new or empty")]
     NotEmpty { dir: PathBuf },
+    #[error("`{parent}` is not there, or is not for this node to see: a backup makes its own directory alone")]
+    NoParent { parent: PathBuf },
     #[error("`{dir}` is no absolute path, and this node runs elsewhere")]
     Relative { dir: PathBuf },
     #[error("`{dir}` is in the node's state directory; a backup belongs elsewhere")]

@@ -249,6 +249,10 @@ impl Unfinished {
         if !is_made && std::fs::read_dir(&dir).map_err(failed)?.next().is_some() {
             return Err(BackupError::NotEmpty { dir });
         }
+        // A slip of the pen is not to leave a secret anywhere.
+        if let Some(parent) = dir.parent().filter(|parent| !parent.exists()) {
+            return Err(BackupError::NoParent { parent: parent.to_owned() });
+        }
         disk::make_private_dir(&dir, MANIFEST)?;
         Ok(Self { dir, is_made, is_done: false })
     }

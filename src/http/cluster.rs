@@ -167,6 +167,11 @@ async fn joins(parts: Parts, join: Join) -> Result<Json<Value>, ApiError> {
     if token.kind != Kind::Data {
         return Err(refused(Refusal::new("that token is for a witness, on a machine of its own (`llmchat witness`)")));
     }
+    // With its own authority for another's it would be neither node of the cluster.
+    if is_member && pair.has_made(&token).map_err(|error| failed(&error))? {
+        let why = "this node has made that token: it is for the other server, `llmchat join` there";
+        return Err(refused(Refusal::new(why)));
+    }
     can_listen(&parts)?;
     // Nobody may chat here from the look at what there is until there is another history.
     let held = if join.dry { None } else { Some(pair.hold().await) };

@@ -361,7 +361,7 @@ impl NodeState {
             identity.promised = if is_other { config.epoch } else { identity.promised.max(config.epoch) };
             identity.config = Some(config.clone());
             (identity.cluster_id, identity.member_id) = (cluster_id, member_id);
-            (identity.store, identity.has_journal) = (LastSeen::Never, false);
+            (identity.store, identity.has_journal, identity.invitation) = (LastSeen::Never, false, None);
             // Whatever lies here is of another history.
             let is_primary = config.primary == member_id;
             identity.copying = (!is_primary).then_some(Copying::ANEW);

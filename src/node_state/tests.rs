@@ -121,7 +121,9 @@ fn a_node_that_forgets_is_nobody_until_it_joins() {
         paused_until: None,
         name: "berlin".to_owned(),
     };
+    node().invite(Some([7; 32])).unwrap();
     node().join([5; 16], 2, &config).unwrap();
+    assert_eq!(node().invitation().unwrap(), None, "whom it has invited was for another cluster");
     assert!(!node().note_blank(9, Memory::default()).unwrap());
     assert!(!node().is_blank().unwrap(), "9 is the witness");
     assert!(node().note_blank(1, Memory::default()).unwrap());

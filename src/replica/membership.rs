@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +115,11 @@ pub(crate) struct Invited {
 }
 
 impl Pair {
+    /// Whether `token` is this node's newest. One that it has made before that is good for nothing anywhere.
+    pub(crate) fn has_made(&self, token: &Token) -> Result<bool, NodeError> {
+        Ok(self.node().invitation()? == Some(token.hash()))
+    }
+
     /// Takes in a node that has the word of the newest token: beside this one, or in the place of one that is lost. It is
     /// given its number, and becomes a member once it is reached under that. `dry`, only says whether it could be; `None`
     /// then.
@@ -239,7 +245,15 @@ pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
     if address.len() > ADDRESS_BYTES_MAX || port != Some(true) {
         return Err(Refusal::new("an address is a host and a port, such as 10.0.0.11:7443"));
     }
+    if is_of_no_machine(address) {
+        return Err(Refusal::new("that address is every address of a machine, and none that another node can reach"));
+    }
     Ok(())
+}
+
+/// Whether it is only good to listen on.
+pub(crate) fn is_of_no_machine(address: &str) -> bool {
+    address.parse::<SocketAddr>().is_ok_and(|address| address.ip().to_canonical().is_unspecified())
 }
 
 /// How the first node of a cluster is called, and where others reach it.

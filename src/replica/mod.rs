@@ -52,6 +52,7 @@ pub(crate) use history::Change;
 pub(crate) use local::{Kept, LocalLog};
 pub(crate) use membership::{
     Founding, Invited, JOIN, JoinError, Joining, MAY_JOIN, Token, ask_to_join, become_member, check_name, found,
+    is_of_no_machine,
 };
 pub(crate) use pair::{Entered, Pair, PairSettings, Parts, Refusal, Role};
 pub(crate) use peers::{AskError, Body, CLIENT, CONNECTION_WINDOW_BYTES, HOP, Peers, STREAM_WINDOW_BYTES, Standing};

@@ -151,11 +151,14 @@ fn a_dry_run_of_what_makes_a_pair_makes_nothing() {
     );
     let first = cluster.init("max-availability");
     let token = answer(&run(&cluster.homes[0], &init, &["--json"]))["token"].as_str().expect("a token").to_owned();
+    let discard = [&join(&token)[..], &["--discard"]].concat();
     look_at_all(
         &cluster,
         &[
             Case(0, &init, None),
             Case(0, &["invite"], None),
+            Case(0, &join(&token), Some("this node has made that token")),
+            Case(0, &discard, Some("this node has made that token")),
             Case(1, &join(&first), Some("the token was used")),
             Case(1, &join(&token), None),
             Case(1, &["join", &token, "--address", &b, "--node", "no name"], Some("a node's name is")),
@@ -164,7 +167,6 @@ fn a_dry_run_of_what_makes_a_pair_makes_nothing() {
     );
     assert_eq!(cluster.browser(1).chat(&question("hi", "c", "t", false)).answer(), "an answer");
     look(&cluster, &Case(1, &join(&token), Some("--discard")));
-    let discard = [&join(&token)[..], &["--discard"]].concat();
     look(&cluster, &Case(1, &discard, None));
     let joined = answer(&run(&cluster.homes[1], &discard, &["--json"]));
     assert_eq!(joined, json!({ "member": 2, "cluster": "llmchat", "dryRun": false }));
@@ -189,8 +191,8 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
     let (mut cluster, token) = pair(&upstream);
     let (a, b) = (cluster.peer_address(0).to_string(), cluster.peer_address(1).to_string());
     let (forced, moved) = (["failover", "--force", "--accept-loss"], ["member", "move", "b", "--address", &b]);
-    let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
-    let (backup, inside) = (text(cluster.homes[0].path("backup")), text(cluster.homes[0].state().join("backup")));
+    let of_a = |dir: &str| cluster.homes[0].path(dir).to_str().expect("UTF-8").to_owned();
+    let [backup, nowhere, inside] = ["backup", "nowhere/backup", "state/backup"].map(of_a);
     let elsewhere = Some("not the primary; ask the one that is: a, at");
     look_at_all(
         &cluster,
@@ -226,6 +228,7 @@ fn a_dry_run_in_a_pair_changes_nothing_and_is_refused_as_the_command_is() {
             Case(1, &["verify", "--deep"], None),
             Case(0, &["backup", "now", &backup], None),
             Case(1, &["backup", "now", &backup], None),
+            Case(0, &["backup", "now", &nowhere], Some("is not there")),
             Case(0, &["backup", "now", &inside], Some("in the node's state directory")),
         ],
     );
