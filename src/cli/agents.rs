@@ -1,7 +1,6 @@
 //! `llmchat agents …`: over the control socket of the running node, or, when none runs, on the
 //! state directory itself, locked meanwhile.
 
-use super::cluster::runs;
 use super::control_client::{self, Reached};
 use super::offline::{self, Where};
 use super::outcome::{Wrong, wrong};
@@ -12,7 +11,7 @@ use crate::config::Config;
 use crate::disk;
 use crate::http::{Control, reported};
 use crate::protocol::agent::Source;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Subcommand;
 use serde_json::Value;
 use std::fmt::Display;
@@ -60,9 +59,6 @@ pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
 async fn ask(config: &Config, command: &Command) -> Result<Value> {
     match control_client::reach(&config.control_socket()).await? {
         Reached::Running(client) => online(client, command).await,
-        Reached::Nobody if runs(&config.of_witness()).await? => {
-            bail!("here runs a witness, which has no agents: ask a data node")
-        }
         Reached::Nobody => offline(config, command).await,
     }
 }
@@ -96,7 +92,7 @@ async fn offline(config: &Config, command: &Command) -> Result<Value> {
         Command::Import { file } => {
             let text = text(file)?;
             let parsed = agents::parse(&text, Source::Admin).map_err(|error| of_file(file, &Chain(&error)))?;
-            if parsed.agents.is_empty() {
+            if parsed.agents.is_empty() && !config.state_dir.exists() {
                 return Ok(reported(&ImportReport { rejected: parsed.rejected, ..ImportReport::default() }));
             }
             alone(config, Where::Begins, async |control| Ok(control.import(&text).await?)).await
@@ -116,9 +112,7 @@ async fn offline(config: &Config, command: &Command) -> Result<Value> {
 /// Does it on the state of a node that does not run.
 async fn alone(config: &Config, there: Where, does: impl AsyncFnOnce(Control) -> Result<Value>) -> Result<Value> {
     let core = offline::open(config, there).await?;
-    let done = does(core.control(config.peer_listen)).await;
-    core.close().await?;
-    done
+    offline::close(&core, does(core.control(config.peer_listen)).await).await
 }
 
 fn text(file: &Path) -> Result<String> {
@@ -141,10 +135,10 @@ fn question(command: &Command) -> Option<&str> {
     }
 }
 
-/// A test that found something wrong and an import with failed entries are errors, with what they have to say before.
+/// A test that found something wrong and a file with agents that are refused are errors, with what they have to say before.
 fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
     let mut out = Vec::new();
-    let wrong = match command {
+    let found = match command {
         Command::List { json: true } => {
             writeln!(out, "{answer:#}")?;
             None
@@ -163,7 +157,7 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
                 writeln!(out, "  agents[{index}] ({id}) is refused: {}", joined(&entry["problems"]))?;
             }
             let failed = items(&answer["failed"]).len();
-            (failed > 0).then(|| format!("{failed} of the file's agents are refused; see above"))
+            (failed > 0).then(|| wrong(format!("{failed} of the file's agents are refused; see above")))
         }
         Command::Remove { id } if answer["removed"] == true => {
             writeln!(out, "removed {id}; if an agents file names it, the next start brings it back")?;
@@ -175,11 +169,11 @@ fn show(command: &Command, answer: &Value) -> Result<ExitCode> {
                 let mark = if finding["ok"] == true { "ok     " } else { "PROBLEM" };
                 writeln!(out, "{mark} {}", word(&finding["says"]))?;
             }
-            (answer["ok"] != true).then(|| format!("agent `{id}` does not answer as it should; see above"))
+            (answer["ok"] != true).then(|| anyhow!("agent `{id}` does not answer as it should; see above"))
         }
     };
     say(&String::from_utf8_lossy(&out))?;
-    wrong.map_or(Ok(ExitCode::SUCCESS), |wrong| Err(anyhow::anyhow!(wrong)))
+    found.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 fn table(out: &mut impl Write, answer: &Value) -> Result<()> {

@@ -93,6 +93,13 @@ pub(super) async fn restore(config: Config, args: Restore) -> Result<ExitCode> {
     if let Reached::Running(_) = control_client::reach(&config.control_socket()).await? {
         bail!("a node runs here: stop it first (systemctl stop llmchat)");
     }
+    let is_there =
+        config.state_dir.try_exists().with_context(|| format!("look for `{}`", config.state_dir.display()))?;
+    if !is_there && runs(&config.of_witness()).await? {
+        bail!(
+            "here runs a witness and no node was here: chats and secrets are for a data node's machine. If this is to be one, stop it first (systemctl disable --now llmchat-witness)"
+        );
+    }
     let Restore { dir, dry_run, accept_loss, json } = args;
     let target = Target { state_dir: config.state_dir, journal: config.journal, accept_loss, dry: dry_run };
     let restoring = tokio::task::spawn_blocking(move || {

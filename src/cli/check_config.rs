@@ -44,9 +44,10 @@ fn check_agents(
     let import = match agents::read_for(path, variable) {
         Ok(import) => import,
         Err(error) => {
-            // What cannot be read names the file itself.
-            let key = if matches!(error, FileError::Read(_)) { "agents.file".to_owned() } else { file };
-            problems.add_of_file(key, Chain(&error).to_string());
+            // One that cannot be opened is a problem of the configuration already.
+            if !matches!(error, FileError::Read(_)) || !problems.name("agents.file") {
+                problems.add_of_file(file, Chain(&error).to_string());
+            }
             return Ok(());
         }
     };

@@ -130,7 +130,9 @@ impl From<ModeName> for Mode {
 pub(super) async fn run(config: Config, command: Command) -> Result<ExitCode> {
     match command {
         Command::Init { address, name, node, mode, how } => {
-            replica::check_name(&node).map_err(|refused| wrong(refused.to_string()))?;
+            for name in [&name, &node] {
+                replica::check_name(name).map_err(|refused| wrong(refused.to_string()))?;
+            }
             let body = json!({ "name": name, "node": node, "address": address, "mode": Mode::from(mode) });
             how.tell(ask(&config, "/cluster/init", body, how).await?, invitation)
         }
@@ -299,7 +301,8 @@ async fn status(config: &Config) -> Result<Status> {
 pub(super) fn address(text: &str) -> Result<String, &'static str> {
     let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
     match port {
-        Some(port) if port > 0 => Ok(text.to_owned()),
+        Some(port) if port > 0 && !replica::is_of_no_machine(text) => Ok(text.to_owned()),
+        Some(port) if port > 0 => Err("it is every address of a machine, and none that another node can reach"),
         _ => Err("it is no host and port, such as 10.0.0.11:7443"),
     }
 }

@@ -121,9 +121,12 @@ fn of_service(sources: &Sources) -> Result<Config> {
     load(sources, |config| &config.log_level)
 }
 
-/// Of what ends by itself: what it does it says itself, and the log only what is out of order, unless it is asked for more.
+/// Of what ends by itself: what it does it says itself, and the log what is out of order, unless it is asked for more.
 fn configured(sources: &Sources) -> Result<Config> {
-    load(sources, |config| if config.log_level == "info" { "warn" } else { &config.log_level })
+    load(sources, |config| match config.log_level.as_str() {
+        "info" | "error" | "off" => "warn",
+        level => level,
+    })
 }
 
 /// Reads the configuration, and starts the log.

@@ -131,9 +131,7 @@ async fn write_export(config: &Config, name: &str, file: &mut File) -> Result<u6
         }
         anyhow::Ok(bytes)
     };
-    let exported = exported.await;
-    core.close().await?;
-    exported
+    offline::close(&core, exported.await).await
 }
 
 /// Checks the audit; exit code 1 where it is not as it was written.
@@ -170,8 +168,7 @@ async fn call(
         return client.call(method, path, body).await;
     }
     let core = offline::open(config, offline::Where::ThereIsOne).await?;
-    let done = alone(&core).await;
-    core.close().await?;
+    let done = offline::close(&core, alone(&core).await).await;
     done?.map_err(|error| offline::refused(&error))
 }
 

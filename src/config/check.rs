@@ -58,6 +58,8 @@ impl Node {
     pub(super) fn check(self, rules: &mut Rules) -> (PathBuf, PathBuf) {
         let Self { state_dir, runtime_dir } = self;
         rules.need_text(!state_dir.is_empty(), "node.state_dir", "must not be empty", &state_dir);
+        let is_other = std::fs::metadata(&state_dir).is_ok_and(|found| !found.is_dir());
+        rules.need(!is_other, "node.state_dir", "must be a directory, or not be there yet", &state_dir);
         let (key, runtime_dir) = match path(runtime_dir) {
             Some(runtime_dir) => ("node.runtime_dir", runtime_dir),
             None => ("node.state_dir", PathBuf::from(&state_dir)),

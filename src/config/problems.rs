@@ -45,6 +45,10 @@ impl Problems {
         self.0.push(problem);
     }
 
+    pub(crate) fn name(&self, key: &str) -> bool {
+        self.0.iter().any(|problem| problem.key == key)
+    }
+
     /// What is wrong in a file that the configuration names: where in it, and the rule that is broken.
     pub(crate) fn add_of_file(&mut self, key: String, rule: String) {
         self.add(Problem { key, rule, got: None, origin: Origin::Default });

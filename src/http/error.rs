@@ -200,7 +200,7 @@ pub(super) fn soon(why: &'static str) -> ApiError {
 
 /// Somebody has tried too many passwords for a name.
 pub(super) fn locked(retry_after: Duration) -> ApiError {
-    let message = "too many wrong passwords; try again later";
+    let message = format!("too many wrong passwords; try again in {} min", retry_after.as_secs().div_ceil(60));
     ApiError::new(StatusCode::LOCKED, "ACCOUNT_LOCKED", message).after(retry_after)
 }
 

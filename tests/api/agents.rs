@@ -217,7 +217,7 @@ fn an_upstream_is_asked_what_its_app_is() {
         let json = "application/json; charset=utf-8";
         match asked.header("authorization") {
             Some("Bearer fastgpt-testkey0123456789") => wire.whole(200, json, INIT),
-            Some("Bearer fastgpt-ofimages") => wire.whole(200, json, &INIT.replace("canSelectFile", "canSelectImg")),
+            Some("Bearer fastgpt-ofimages") => wire.whole(200, json, INIT.replace("canSelectFile", "canSelectImg")),
             _ => wire.whole(500, json, r#"{"code":514,"statusText":"unAuthApiKey","message":"no","data":null}"#),
         }
     });

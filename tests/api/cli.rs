@@ -200,6 +200,13 @@ fn what_is_wrong_with_what_was_given_exits_with_64_with_the_node_running_and_sto
             (&["user", "add", "ann", "--password-stdin"], "standard input"),
             (&["import", "--postgres-file", "/nonexistent/address"], "/nonexistent/address"),
             (&["init", "--address", "127.0.0.1:1", "--node", "no name"], "a node's name is"),
+            (&["init", "--address", "127.0.0.1:1", "--name", "no name"], "name is"),
+            (&["init", "--address", "0.0.0.0:7443"], "none that another node can reach"),
+            (&["join", "llmchat1.AAAA", "--address", "[::ffff:0.0.0.0]:7443"], "none that another node can reach"),
+            (
+                &["import", "--postgres", "postgres://127.0.0.1:1/d", "--postgres-ca", "/nonexistent/ca"],
+                "/nonexistent/ca",
+            ),
             (&["fastgpt-sim", "--act", "nonsense"], "nonsense"),
         ] {
             let ran = home.run(given);
@@ -227,7 +234,12 @@ fn an_import_before_the_first_start_says_where_it_begins_and_a_torn_file_begins_
     assert_eq!(torn.code, Some(64), "{}", torn.stderr);
     home.put("none.json", r#"{"agents":[{"id":"b"}]}"#);
     let none = home.run(&["agents", "import", &home.path("none.json").display().to_string()]);
-    assert!(none.code == Some(1) && none.stdout.contains("agents[0] (b) is refused"), "{}{}", none.stdout, none.stderr);
+    assert!(
+        none.code == Some(64) && none.stdout.contains("agents[0] (b) is refused"),
+        "{}{}",
+        none.stdout,
+        none.stderr
+    );
     assert!(!home.state().exists());
     home.put("more.json", Agent::file(&[Agent::at("b", "http://127.0.0.1:9/api/v1/chat/completions")]));
     let mut import = home.command(&["agents", "import", &home.path("more.json").display().to_string()]);

@@ -58,6 +58,9 @@ pub(super) struct Import {
 /// Imports, and says what became of what.
 pub(super) async fn run(config: Config, args: Import) -> Result<ExitCode> {
     let address = address(&args)?;
+    if let Some(file) = &args.postgres_ca {
+        read(file)?;
+    }
     let node = Node { config: &config };
     node.begin(0, None).await?;
     let resolver = Resolver::new(clock::now);
