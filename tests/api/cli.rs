@@ -204,7 +204,7 @@ fn what_is_wrong_with_what_was_given_exits_with_64_with_the_node_running_and_sto
             (&["init", "--address", "0.0.0.0:7443"], "none that another node can reach"),
             (&["join", "llmchat1.AAAA", "--address", "[::ffff:0.0.0.0]:7443"], "none that another node can reach"),
             (
-                &["import", "--postgres", "postgres://127.0.0.1:1/d", "--postgres-ca", "/nonexistent/ca"],
+                &["import", "--postgres", "postgres://u@127.0.0.1:1/d", "--postgres-ca", "/nonexistent/ca"],
                 "/nonexistent/ca",
             ),
             (&["fastgpt-sim", "--act", "nonsense"], "nonsense"),
