@@ -5,7 +5,7 @@ use super::frugal::Frugal;
 use crate::base::Secret;
 use crate::clock;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{Error, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Params, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -139,7 +139,9 @@ fn compared(password: &Secret, stored: &str) -> Option<Verdict> {
     if params.m_cost() > HASH_MEMORY_KIB_MAX || params.t_cost() > HASH_PASSES_MAX {
         return None;
     }
-    if argon2().verify_password(password.expose().as_bytes(), &parsed).is_err() {
+    if let Err(error) = argon2().verify_password(password.expose().as_bytes(), &parsed) {
+        // Which is no word on the password, and is told as too many.
+        assert!(!matches!(error, Error::OutOfMemory), "there is no memory to check a password in");
         return Some(Verdict::Wrong);
     }
     let is_of_today =

@@ -45,7 +45,7 @@ fn check_agents(
         Ok(import) => import,
         Err(error) => {
             // One that cannot be opened is a problem of the configuration already.
-            if !matches!(error, FileError::Read(_)) || !problems.name("agents.file") {
+            if !matches!(error, FileError::Read(_)) || !problems.names("agents.file") {
                 problems.add_of_file(file, Chain(&error).to_string());
             }
             return Ok(());

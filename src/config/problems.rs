@@ -45,7 +45,8 @@ impl Problems {
         self.0.push(problem);
     }
 
-    pub(crate) fn name(&self, key: &str) -> bool {
+    /// Whether something is wrong with `key`.
+    pub(crate) fn names(&self, key: &str) -> bool {
         self.0.iter().any(|problem| problem.key == key)
     }
 

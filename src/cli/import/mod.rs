@@ -59,7 +59,7 @@ pub(super) struct Import {
 pub(super) async fn run(config: Config, args: Import) -> Result<ExitCode> {
     let address = address(&args)?;
     if let Some(file) = &args.postgres_ca {
-        read(file)?;
+        std::fs::File::open(file).map_err(|error| unread(file, &error))?;
     }
     let node = Node { config: &config };
     node.begin(0, None).await?;
@@ -107,8 +107,12 @@ fn address(args: &Import) -> Result<Address> {
 fn read(path: &Path) -> Result<Secret> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|error| wrong(format!("read `{}`: {error}", path.display())))?;
+    read.map_err(|error| unread(path, &error))?;
     Ok(Secret::new(text))
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    wrong(format!("read `{}`: {error}", path.display()))
 }
 
 async fn counts(source: &Source) -> Result<Counts> {
